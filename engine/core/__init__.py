@@ -1,0 +1,1 @@
+"""Pure scheduling: standard library only, time as an argument, no I/O."""

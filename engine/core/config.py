@@ -1,0 +1,64 @@
+"""The numbers the scheduler and the KV cache need, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerConfig:
+    """Bounds of one scheduling step and of the queue in front of it."""
+
+    max_num_seqs: int = 64
+    """Requests that may run at once."""
+    max_num_batched_tokens: int = 512
+    """Token budget of one step: the longest prefill chunk mixed with running decodes."""
+    max_model_len: int = 4096
+    """Prompt plus output tokens of one request."""
+    max_num_waiting: int = 1024
+    """Bound of the waiting queue; one more request is refused (429)."""
+    queue_timeout_s: float | None = 60.0
+    """How long a request may wait before its first step (503 after it); None: for ever."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "max_num_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
+                f"max_num_seqs ({self.max_num_seqs}), or running requests would starve"
+            )
+        if self.queue_timeout_s is not None and self.queue_timeout_s <= 0:
+            raise ValueError(f"queue_timeout_s must be positive, got {self.queue_timeout_s}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVCacheGroup:
+    """Layers that share one block table; `sliding_window` (tokens) is None for full attention."""
+
+    sliding_window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(f"sliding_window must be at least 1, got {self.sliding_window}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """Size and shape of the paged KV cache. Block 0 is the null block and holds no tokens."""
+
+    num_blocks: int
+    """Blocks in the pool, the null block included."""
+    block_size: int = 16
+    """Tokens per block."""
+    enable_prefix_caching: bool = True
+    groups: tuple[KVCacheGroup, ...] = (KVCacheGroup(),)
+
+    def __post_init__(self) -> None:
+        if self.num_blocks < 2:
+            raise ValueError(f"num_blocks must be at least 2 (block 0 is null), got {self.num_blocks}")
+        if self.block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {self.block_size}")
+        if not self.groups:
+            raise ValueError("groups must name at least one KV cache group")

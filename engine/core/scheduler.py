@@ -1,0 +1,347 @@
+"""Continuous batching: which requests compute how many tokens in the next step, and why.
+
+There is no prefill or decode phase: a step is `{request_id: num_tokens}`. Every running decode
+gets its token in every step; what is left of the token budget goes to running prefills, then to
+waiting requests, in chunks. When blocks run out a victim gives up its own and is recomputed
+later. Chunked prefill mixed with decodes follows Sarathi-Serve (Agrawal et al., 2024), paging
+and preemption by recompute vLLM (Kwon et al., 2023).
+
+Time is an argument, nothing here does I/O. Liveness: see `policy`; a request that could never fit
+is refused at the door, so every admitted request ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import ceil
+
+from .config import CacheConfig, SchedulerConfig
+from .kv_cache_manager import ComputedBlocks, KVCacheManager
+from .output import (
+    EngineCoreOutputs,
+    ModelRunnerOutput,
+    ReasonKind,
+    Rejection,
+    RejectionKind,
+    SchedulerOutput,
+    Started,
+)
+from .policy import choose_victim, order_key
+from .request import FinishReason, Request, RequestStatus
+from .request_queue import RequestQueue
+from .stats import SchedulerStats
+from .step import Step
+
+ADMISSION_HEADROOM = 0.01
+"""Share of the pool a newcomer leaves free for decodes that run beside it: without it the
+admission that fills the last block is followed at once by a preemption."""
+
+
+class Scheduler:
+    """Owns all requests of an engine from `add_request` to their end."""
+
+    def __init__(self, config: SchedulerConfig, cache: CacheConfig) -> None:
+        self._config = config
+        self._kv = KVCacheManager(cache, max_num_batched_tokens=config.max_num_batched_tokens)
+        self._num_usable_blocks = cache.num_blocks - 1
+        self._requests: dict[str, Request] = {}
+        self._waiting = RequestQueue(config.queue_timeout_s)
+        # Running requests: those with one token left to compute, and those with more.
+        self._decoding: dict[str, Request] = {}
+        self._prefilling: dict[str, Request] = {}
+        # What the next output has to tell.
+        self._finished_req_ids: list[str] = []
+        self._timed_out: list[str] = []
+        self._started: dict[str, Started] = {}
+        self._num_preemptions = 0
+        self._prefix_cache_queries = 0
+        self._prefix_cache_hits = 0
+        self._reasons: Counter[str] = Counter()
+
+    # -- requests come and go ------------------------------------------------------------
+
+    def add_request(self, request: Request) -> Rejection | None:
+        """Queue a request, or refuse it with the numbers that make it impossible now or ever."""
+        config = self._config
+        if not request.token_ids:
+            return Rejection(RejectionKind.INVALID, "The prompt is empty: send at least one token.")
+        if request.request_id in self._requests:
+            return Rejection(
+                RejectionKind.INVALID, f"The request id {request.request_id!r} is already in use."
+            )
+        if request.num_prompt_tokens >= config.max_model_len:
+            return Rejection(
+                RejectionKind.TOO_LONG,
+                f"The prompt has {request.num_prompt_tokens} tokens, but the context of this model"
+                f" is {config.max_model_len} tokens and at least one is needed for the output.",
+            )
+        request.max_num_tokens = min(request.max_num_tokens, config.max_model_len)
+        # The last sampled token is never computed, so it needs no slot.
+        peak = self._kv.peak_blocks(request.max_num_tokens - 1)
+        if peak > self._num_usable_blocks:
+            return Rejection(
+                RejectionKind.TOO_LONG,
+                f"The request needs {peak} KV cache blocks of {self._kv.block_size} tokens for"
+                f" {request.num_prompt_tokens} prompt tokens and up to"
+                f" {request.max_num_tokens - request.num_prompt_tokens} output tokens, but the"
+                f" whole cache has {self._num_usable_blocks}. Lower max_tokens, shorten the prompt,"
+                f" or serve with a larger KV cache.",
+            )
+        if len(self._waiting) >= config.max_num_waiting:
+            return Rejection(
+                RejectionKind.QUEUE_FULL,
+                f"{len(self._waiting)} requests are waiting already, which is the limit.",
+                retry_after_s=self._expected_wait_s(request.arrival_time),
+            )
+        self._requests[request.request_id] = request
+        self._waiting.add(request)
+        return None
+
+    def finish_requests(self, request_ids: Iterable[str], status: RequestStatus) -> None:
+        """End requests from outside (abort, stop string); ids that are not here are ignored."""
+        for request_id in request_ids:
+            request = self._requests.get(request_id)
+            if request is not None:
+                self._finish(request, status)
+
+    # -- the step ------------------------------------------------------------------------
+
+    def schedule(self, now: float) -> SchedulerOutput:
+        """Decide the next step. Decodes come first in it, then prefill chunks."""
+        step = Step(self._config.max_num_batched_tokens)
+        self._expire(step, now)
+        self._schedule_decodes(step)
+        self._schedule_prefills(step)
+        if not step.preempted and len(self._waiting):
+            self._admit_waiting(step, now)
+        finished, self._finished_req_ids = self._finished_req_ids, []
+        self._reasons.update(reason.kind for reason in step.reasons)
+        return step.output(finished)
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, runner_output: ModelRunnerOutput, now: float
+    ) -> EngineCoreOutputs:
+        """Book what a step computed, end what is complete, and report it to the front end."""
+        finish_reasons = dict.fromkeys(self._timed_out, FinishReason.TIMEOUT)
+        started, self._started, self._timed_out = self._started, {}, []
+        req_ids, sampled = runner_output.req_ids, runner_output.sampled_token_ids
+        requests = map(self._requests.get, req_ids)
+        for request, new_token_ids in zip(requests, sampled, strict=True):
+            if request is None:  # ended while the step ran
+                continue
+            if not new_token_ids:
+                num_scheduled = scheduler_output.num_scheduled_tokens[request.request_id]
+                request.num_computed_tokens += num_scheduled
+                continue
+            # A token is sampled exactly when all known tokens have been computed.
+            token_ids = request.token_ids
+            request.num_computed_tokens = num_tokens = len(token_ids)
+            token_ids += new_token_ids
+            if new_token_ids[0] in request.stop_token_ids:
+                finish_reasons[request.request_id] = FinishReason.STOP
+                self._finish(request, RequestStatus.FINISHED_STOPPED)
+            elif num_tokens + 1 >= request.max_num_tokens:
+                finish_reasons[request.request_id] = FinishReason.LENGTH
+                self._finish(request, RequestStatus.FINISHED_LENGTH_CAPPED)
+        for request in [r for r in self._prefilling.values() if r.num_computed_tokens]:
+            if request.num_computed_tokens == request.num_tokens - 1:
+                self._decoding[request.request_id] = self._prefilling.pop(request.request_id)
+        return EngineCoreOutputs(
+            req_ids=req_ids,
+            new_token_ids=sampled,
+            finish_reasons=finish_reasons,
+            started=started,
+            logprobs=runner_output.logprobs,
+            prompt_logprobs=runner_output.prompt_logprobs,
+        )
+
+    # -- looking in ----------------------------------------------------------------------
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._requests)
+
+    def has_finished_requests(self) -> bool:
+        """Whether requests have ended that the next output still has to tell of."""
+        return bool(self._finished_req_ids or self._timed_out)
+
+    def make_stats(self) -> SchedulerStats:
+        return SchedulerStats(
+            num_running=self._num_running,
+            num_waiting=len(self._waiting),
+            kv_cache_usage=self._kv.usage,
+            num_preemptions=self._num_preemptions,
+            prefix_cache_queries=self._prefix_cache_queries,
+            prefix_cache_hits=self._prefix_cache_hits,
+            reasons=dict(self._reasons),
+        )
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless every request is in one place and the blocks balance."""
+        assert len(self._requests) == self._num_running + len(self._waiting)
+        for request_id, request in {**self._decoding, **self._prefilling}.items():
+            assert self._requests[request_id] is request
+            assert request.status is RequestStatus.RUNNING, request
+            assert request.num_computed_tokens < request.num_tokens, request
+        for request in self._decoding.values():
+            assert request.num_computed_tokens == request.num_tokens - 1, request
+        self._kv.check_integrity(self._requests.values())
+
+    # -- the parts of a step -------------------------------------------------------------
+
+    @property
+    def _num_running(self) -> int:
+        return len(self._decoding) + len(self._prefilling)
+
+    def _expire(self, step: Step, now: float) -> None:
+        for request in self._waiting.pop_expired(now):
+            request.status = RequestStatus.FINISHED_TIMED_OUT
+            del self._requests[request.request_id]
+            self._timed_out.append(request.request_id)
+            step.explain(ReasonKind.QUEUE_TIMEOUT, request)
+
+    def _schedule_decodes(self, step: Step) -> None:
+        """One token for every decode: `max_num_seqs <= max_num_batched_tokens`, so all fit.
+
+        Only the requests whose last block is full cost anything: one in `block_size` a step.
+        """
+        due = [r for r in self._decoding.values() if len(r.token_ids) > r.num_slots]
+        new_block_ids = self._kv.allocate_next_blocks(due)
+        if new_block_ids is not None:
+            step.new_block_ids = new_block_ids
+        else:
+            for request in due:
+                if request.request_id in self._decoding:  # else a victim of one before it
+                    self._grow(step, request, 1)
+        step.add_decodes(self._decoding)
+
+    def _schedule_prefills(self, step: Step) -> None:
+        for request in sorted(self._prefilling.values(), key=order_key):
+            if request.request_id not in self._prefilling:  # a victim of one before it
+                continue
+            num_tokens = min(request.num_tokens - request.num_computed_tokens, step.budget)
+            if num_tokens == 0:
+                step.explain(ReasonKind.BUDGET, request, detail="no tokens left in this step")
+            elif self._grow(step, request, num_tokens):
+                self._kv.publish(request, request.num_computed_tokens + num_tokens)
+                step.add_prefill(request, num_tokens)
+
+    def _admit_waiting(self, step: Step, now: float) -> None:
+        """Start waiting requests in order; the first that does not fit holds up the others.
+
+        Letting smaller ones pass would starve it.
+        """
+        while step.budget and (request := self._waiting.peek()) is not None:
+            if request.request_id in step.preempted:
+                break
+            computed = self._kv.get_computed_blocks(request)
+            obstacle = self._make_way(step, request, computed)
+            if obstacle is not None:
+                step.explain(obstacle, request, detail=f"{len(self._waiting)} waiting")
+                break
+            self._waiting.pop()
+            self._start(step, request, computed, now)
+
+    def _start(self, step: Step, request: Request, computed: ComputedBlocks, now: float) -> None:
+        request.status = RequestStatus.RUNNING
+        self._prefilling[request.request_id] = request
+        self._kv.admit(request, computed)
+        num_tokens = min(request.num_tokens - computed.num_tokens, step.budget)
+        blocks = self._kv.allocate_slots(request, num_tokens)
+        assert blocks is not None, "num_lacking_blocks said that it fits"
+        self._kv.publish(request, computed.num_tokens + num_tokens)
+        step.add_new(request)
+        step.add_prefill(request, num_tokens)
+        if request.first_scheduled_time is None:
+            request.first_scheduled_time = now
+            request.num_cached_tokens = computed.num_tokens
+            self._prefix_cache_queries += request.num_tokens
+            self._prefix_cache_hits += computed.num_tokens
+            self._started[request.request_id] = Started(
+                queue_s=now - request.arrival_time, num_cached_tokens=computed.num_tokens
+            )
+
+    def _make_way(
+        self, step: Step, request: Request, computed: ComputedBlocks
+    ) -> ReasonKind | None:
+        """Preempt less urgent requests until this one fits; what is in its way if they cannot.
+
+        Without it a full batch of unimportant work would hold up important work (priority
+        inversion). Nobody is preempted in vain: the blocks they hold must be enough.
+        """
+        reserve = self._reserved_blocks()
+        while True:
+            lacking = self._kv.num_lacking_blocks(request, computed, reserve=reserve)
+            if lacking > 0:
+                obstacle = ReasonKind.NO_BLOCKS
+            elif self._num_running >= self._config.max_num_seqs:
+                obstacle = ReasonKind.MAX_NUM_SEQS
+            else:
+                return None
+            yielding = [r for r in self._preemptible(step) if r.priority > request.priority]
+            if not yielding or lacking > sum(map(self._kv.num_held, yielding)):
+                return obstacle
+            victim = choose_victim(yielding, min_priority=request.priority + 1)
+            assert victim is not None
+            self._preempt(step, victim, by=request, kind=ReasonKind.PRIORITY)
+            reserve = self._reserved_blocks()
+
+    def _grow(self, step: Step, request: Request, num_tokens: int) -> bool:
+        """Get slots for a running request, at the cost of victims; False if it was one itself."""
+        while (blocks := self._kv.allocate_slots(request, num_tokens)) is None:
+            victim = choose_victim(self._preemptible(step), min_priority=request.priority)
+            assert victim is not None, "a request that is growing is preemptible itself"
+            self._preempt(step, victim, by=request, kind=ReasonKind.PREEMPTED)
+            if victim is request:
+                return False
+        if blocks[0]:
+            step.new_block_ids[request.request_id] = blocks
+        return True
+
+    def _preemptible(self, step: Step) -> list[Request]:
+        """Running requests, but not prefills of this step: others may share the blocks that the
+        step is about to fill."""
+        scheduled = step.num_scheduled_tokens
+        prefills = (r for r in self._prefilling.values() if r.request_id not in scheduled)
+        return [*self._decoding.values(), *prefills]
+
+    def _preempt(self, step: Step, victim: Request, *, by: Request, kind: ReasonKind) -> None:
+        detail = f"{victim.num_computed_tokens} computed tokens lost"
+        step.explain(kind, victim, by=by, detail=detail)
+        step.drop(victim)
+        self._stop_running(victim)
+        victim.status = RequestStatus.PREEMPTED
+        victim.num_preemptions += 1
+        self._num_preemptions += 1
+        self._waiting.add(victim)
+
+    def _finish(self, request: Request, status: RequestStatus) -> None:
+        if request.status is RequestStatus.RUNNING:
+            self._stop_running(request)
+            self._finished_req_ids.append(request.request_id)
+        else:
+            self._waiting.remove(request)
+        del self._requests[request.request_id]
+        self._started.pop(request.request_id, None)
+        request.status = status
+
+    def _stop_running(self, request: Request) -> None:
+        if self._decoding.pop(request.request_id, None) is None:
+            del self._prefilling[request.request_id]
+        self._kv.free(request)
+
+    def _reserved_blocks(self) -> int:
+        """Blocks that a newcomer must leave: what running prefills still need, and headroom."""
+        if not self._num_running:
+            return 0
+        kv = self._kv
+        owed = sum(
+            max(kv.peak_blocks(r.num_tokens) - kv.num_held(r), 0) for r in self._prefilling.values()
+        )
+        return owed + ceil(self._num_usable_blocks * ADMISSION_HEADROOM)
+
+    def _expected_wait_s(self, now: float) -> float:
+        """What the head of the queue has waited so far, a newcomer may expect too; in [1, 60]."""
+        head = self._waiting.peek()
+        waited = 0.0 if head is None else now - head.arrival_time
+        return min(max(waited, 1.0), 60.0)

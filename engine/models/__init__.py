@@ -1,0 +1,1 @@
+"""Model families as readable torch modules, and the loading of their weights."""

@@ -1,0 +1,1 @@
+"""Executes one `SchedulerOutput` with torch; the same code on `cpu` and `cuda`."""

@@ -1,0 +1,19 @@
+"""The seam between the step loop and whatever computes tokens (torch, a fake, a simulator)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..core.output import ModelRunnerOutput, SchedulerOutput
+
+
+class ModelRunner(Protocol):
+    """Executes steps in the order the scheduler made them.
+
+    The runner keeps one row per request: it adds `scheduled_new_reqs`, appends
+    `new_block_ids`, forgets finished and preempted requests, and appends what it samples.
+    It writes the K and V of *all* tokens of a step before any attention of the same layer
+    reads them, so requests of one step may share prefix blocks that the step itself fills.
+    """
+
+    def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput: ...
