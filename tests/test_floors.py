@@ -1,4 +1,4 @@
-"""What import-linter cannot see: what cores may import, and by which name the parts are imported."""
+"""What import-linter cannot see: what cores may import, and the one name a part is imported by."""
 
 from __future__ import annotations
 
