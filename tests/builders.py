@@ -65,18 +65,28 @@ def make_scheduler(
 
 
 class FakeRunner:
-    """Samples `next_token(tokens known so far)` for whoever completes its known tokens.
+    """Samples `1000 + sum(known tokens) % 997` for whoever completes its known tokens.
 
-    It keeps what a real runner keeps (tokens, progress, block tables) and checks the contract:
-    nobody is scheduled without a row, past its tokens, or past its block table.
+    It keeps what a real runner keeps and checks the contract: nobody is scheduled without a row,
+    past its tokens or past its block table. Its KV cache holds, per group and slot, a hash of the
+    tokens up to there; all writes of a step come first, then every scheduled request must find
+    its own history wherever its attention would look.
     """
 
-    def __init__(self, *, block_size: int = 4, eos_after: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        block_size: int = 4,
+        windows: Sequence[int | None] = (None,),
+        eos_after: dict[str, int] | None = None,
+    ) -> None:
         self.block_size = block_size
+        self.windows = windows
+        self.eos_after = eos_after or {}
         self.tokens: dict[str, list[int]] = {}
         self.num_computed: dict[str, int] = {}
         self.tables: dict[str, list[list[int]]] = {}
-        self.eos_after = eos_after or {}
+        self.kv: dict[tuple[int, int, int], int] = {}
         self.num_outputs: dict[str, int] = {}
 
     def execute_model(self, out: SchedulerOutput) -> ModelRunnerOutput:
@@ -91,17 +101,38 @@ class FakeRunner:
         for request_id, new_ids in out.new_block_ids.items():
             for table, ids in zip(self.tables[request_id], new_ids, strict=True):
                 table += ids
-        sampled = [self._step(request_id, n) for request_id, n in out.num_scheduled_tokens.items()]
+        for request_id, num_tokens in out.num_scheduled_tokens.items():
+            self._write(request_id, num_tokens)
+        sampled = [self._read(request_id, n) for request_id, n in out.num_scheduled_tokens.items()]
         return ModelRunnerOutput(req_ids=list(out.num_scheduled_tokens), sampled_token_ids=sampled)
 
-    def _step(self, request_id: str, num_tokens: int) -> list[int]:
-        assert num_tokens > 0
+    def _history(self, request_id: str) -> list[int]:
         tokens = self.tokens[request_id]
-        computed = self.num_computed[request_id] = self.num_computed[request_id] + num_tokens
-        assert computed <= len(tokens)
-        for table in self.tables[request_id]:
-            assert computed <= len(table) * self.block_size
-        if computed < len(tokens):
+        return list(itertools.accumulate(tokens, lambda h, token: hash((h, token)), initial=0))[1:]
+
+    def _slot(self, request_id: str, group: int, position: int) -> tuple[int, int, int]:
+        block_id = self.tables[request_id][group][position // self.block_size]
+        return group, block_id, position % self.block_size
+
+    def _write(self, request_id: str, num_tokens: int) -> None:
+        start, history = self.num_computed[request_id], self._history(request_id)
+        assert 0 < num_tokens <= len(history) - start
+        for group in range(len(self.windows)):
+            for position in range(start, start + num_tokens):
+                slot = self._slot(request_id, group, position)
+                assert slot[1] != 0, "the null block is never written"
+                self.kv[slot] = history[position]
+
+    def _read(self, request_id: str, num_tokens: int) -> list[int]:
+        start, history = self.num_computed[request_id], self._history(request_id)
+        end = self.num_computed[request_id] = start + num_tokens
+        for group, window in enumerate(self.windows):
+            first = 0 if window is None else max(start - window + 1, 0)
+            for position in range(first, end):
+                found = self.kv[self._slot(request_id, group, position)]
+                assert found == history[position], f"foreign KV at {position} of {request_id}"
+        tokens = self.tokens[request_id]
+        if end < len(tokens):
             return []
         count = self.num_outputs[request_id] = self.num_outputs.get(request_id, 0) + 1
         token = EOS if self.eos_after.get(request_id) == count else 1000 + sum(tokens) % 997

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from builders import make_request
+from tests.builders import make_request
 
 from shoal.engine.core.policy import choose_victim, order_key
 from shoal.engine.core.request import Request

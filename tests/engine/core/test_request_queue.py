@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from builders import make_request
+from tests.builders import make_request
 
 from shoal.engine.core.request import RequestStatus
 from shoal.engine.core.request_queue import RequestQueue
