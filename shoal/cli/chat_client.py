@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypedDict
 
 import httpx
@@ -95,7 +95,7 @@ class ChatClient:
         *,
         temperature: float | None = None,
         max_tokens: int | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Yield the answer piece by piece. Closing the iterator aborts it on the server."""
         body: dict[str, object] = {"model": model, "messages": messages, "stream": True}
         if temperature is not None:
