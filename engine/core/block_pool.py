@@ -54,8 +54,8 @@ class BlockPool:
         for block_id in taken:
             del free[block_id]
             ref_cnt[block_id] = 1
-            if keys[block_id] is not None:
-                del self._block_of[keys[block_id]]
+            if (key := keys[block_id]) is not None:
+                del self._block_of[key]
                 keys[block_id] = None
         return taken
 
@@ -101,7 +101,8 @@ class BlockPool:
 
     def check_integrity(self, held: Counter[int]) -> None:
         """Raise AssertionError unless the books balance; `held` counts table entries by block."""
-        assert NULL_BLOCK not in self._free and NULL_BLOCK not in self._block_of.values()
+        assert NULL_BLOCK not in self._free
+        assert NULL_BLOCK not in self._block_of.values()
         for block_id in range(1, self.num_blocks):
             assert self._ref_cnt[block_id] == held[block_id], f"ref_cnt of block {block_id}"
             assert (block_id in self._free) == (held[block_id] == 0), f"block {block_id} lost"

@@ -57,7 +57,9 @@ class CacheConfig:
 
     def __post_init__(self) -> None:
         if self.num_blocks < 2:
-            raise ValueError(f"num_blocks must be at least 2 (block 0 is null), got {self.num_blocks}")
+            raise ValueError(
+                f"num_blocks must be at least 2 (block 0 is null), got {self.num_blocks}"
+            )
         if self.block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {self.block_size}")
         if not self.groups:

@@ -56,9 +56,8 @@ class Step:
     def explain(
         self, kind: ReasonKind, request: Request, *, by: Request | None = None, detail: str = ""
     ) -> None:
-        self.reasons.append(
-            Reason(kind, request.request_id, by=by and by.request_id, detail=detail)
-        )
+        cause = None if by is None else by.request_id
+        self.reasons.append(Reason(kind, request.request_id, by=cause, detail=detail))
 
     def output(self, finished_req_ids: list[str]) -> SchedulerOutput:
         return SchedulerOutput(

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from tests.builders import make_request
 
 from shoal.engine.core.config import CacheConfig, KVCacheGroup
 from shoal.engine.core.kv_cache_manager import KVCacheManager
 from shoal.engine.core.request import Request
+from tests.builders import make_request
 
 PROMPT = list(range(20))  # 5 blocks of 4
 

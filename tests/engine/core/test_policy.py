@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.builders import make_request
 
 from shoal.engine.core.policy import choose_victim, order_key
 from shoal.engine.core.request import Request
+from tests.builders import make_request
 
 
 def running(name: str, *, computed: int, arrival: float = 0.0, priority: int = 0) -> Request:

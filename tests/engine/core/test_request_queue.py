@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from tests.builders import make_request
-
 from shoal.engine.core.request import RequestStatus
 from shoal.engine.core.request_queue import RequestQueue
+from tests.builders import make_request
 
 
 def ids(requests: list) -> list[str]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.builders import EOS, FakeRunner, make_request, make_scheduler, run_to_end, step
 
 from shoal.engine.core.output import (
     ModelRunnerOutput,
@@ -13,6 +12,7 @@ from shoal.engine.core.output import (
 )
 from shoal.engine.core.request import FinishReason, RequestStatus
 from shoal.engine.core.scheduler import Scheduler
+from tests.builders import EOS, FakeRunner, make_request, make_scheduler, run_to_end, step
 
 
 def add(scheduler: Scheduler, *args: Any, **kwargs: Any) -> str:

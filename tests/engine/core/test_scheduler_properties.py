@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.builders import FakeRunner, make_request, make_scheduler
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shoal.engine.core.request import FinishReason, Request, RequestStatus
+from tests.builders import FakeRunner, make_request, make_scheduler
 
 SHARED = list(range(5_000, 5_200))
 

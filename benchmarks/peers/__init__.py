@@ -1,0 +1,1 @@
+"""Shoal beside other servers: the same model, workload and machine, in turns."""
