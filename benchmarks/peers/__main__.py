@@ -19,7 +19,7 @@ from statistics import median
 from rich.console import Console
 
 from shoal.benchmarks.environment import environment
-from shoal.engine.sources import resolve
+from shoal.engine.sources.resolve import resolve
 
 from .hf_folder import convert
 from .load import LoadResult, run
@@ -71,23 +71,24 @@ def main() -> None:
                 figures = ", ".join(f"{name} {value:.1f}" for name, value in result.items())
                 console.print(f"{command.name}: {figures}")
 
-    def middle(name: str, figure: str) -> float:
-        return round(median(r[figure] for r in runs[name]), 1)
-
-    figures = runs["shoal"][0].keys()
+    medians = {
+        f"{name}_{figure}": round(median(result[figure] for result in results), 1)
+        for name, results in runs.items()
+        for figure in results[0]
+    }
     ratios = [
         ours["output_tokens_per_s"] / theirs["output_tokens_per_s"]
         for ours, theirs in zip(runs["shoal"], runs["vllm"], strict=True)
     ]
-    result = {
+    summary = {
         "benchmark": "peers",
         "concurrency": args.concurrency,
-        **{f"{name}_{figure}": middle(name, figure) for name in runs for figure in figures},
+        **medians,
         "ratio_to_vllm": round(median(ratios), 3),
         "repeats": args.repeats,
         **environment(),
     }
-    print(json.dumps(result))
+    print(json.dumps(summary))
 
 
 if __name__ == "__main__":

@@ -24,16 +24,16 @@ from rich.progress import track
 from shoal.benchmarks.environment import environment
 
 HERE = Path(__file__).parent
+PEERS = HERE.parent / "peers"
 
 
 class Side:
     """One scheduler in its process; it answers a line with the microseconds of one round."""
 
     def __init__(self, command: list[str]) -> None:
-        # The answers come on a pipe of their own line by line; vLLM logs on stderr.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, env={**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"},
+            text=True, env={**os.environ, "PYTHONPATH": str(PEERS), "VLLM_NO_USAGE_STATS": "1"},
         )  # fmt: skip
         self.version: str = self._answer()["version"]
 

