@@ -1,0 +1,93 @@
+"""Settings of one worker's engine: what to serve, with how much, and when to give up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .core.config import SchedulerConfig
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["cpu", "cuda"]
+CrashPolicy = Literal["restart", "exit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisionConfig:
+    """When the engine-core process counts as lost, and what happens then."""
+
+    on_core_crash: CrashPolicy = "restart"
+    """`restart` loads the model again; `exit` ends the server with a non-zero status."""
+    max_restarts: int = 5
+    """Crashes in a row that are answered by a restart; the next one ends the server."""
+    start_timeout_s: float = 120.0
+    """How long a starting core may go without a sign of progress."""
+    stall_timeout_s: float = 30.0
+    """No step for so long while requests are in flight: `/health` says no."""
+    kill_timeout_s: float = 120.0
+    """No step for so long while requests are in flight: the core is killed, a crash like others."""
+
+    def __post_init__(self) -> None:
+        if self.on_core_crash not in ("restart", "exit"):
+            raise ValueError(f"on_core_crash must be restart or exit, got {self.on_core_crash!r}")
+        if self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be 0 or more, got {self.max_restarts}")
+        for name in ("start_timeout_s", "stall_timeout_s", "kill_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.kill_timeout_s < self.stall_timeout_s:
+            raise ValueError(
+                f"kill_timeout_s ({self.kill_timeout_s}) must be at least stall_timeout_s"
+                f" ({self.stall_timeout_s}): health is to fail before the core is killed"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """Everything the engine is told; None means that it is derived from the model or machine."""
+
+    model: str
+    """Folder, `.gguf` file, `hf:ORG/NAME[@REV]` or `pypi:PROJECT`."""
+    served_model_name: str | None = None
+    """The name clients use; None: the model's own."""
+    dtype: DType = "auto"
+    device: Device = "cpu"
+    num_threads: int | None = None
+    """Threads of one CPU operation; None: one per core that this process may use."""
+    max_model_len: int | None = None
+    """Prompt plus output tokens of one request; None: what the model was made for."""
+    kv_cache_bytes: int | None = None
+    """Memory of the KV cache; None: a share of what is free after the model is loaded."""
+    block_size: int = 16
+    """Tokens per KV cache block."""
+    enable_prefix_caching: bool = True
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    max_num_waiting: int = 1024
+    queue_timeout_s: float | None = 60.0
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("model must name a folder, a file or a source, got an empty text")
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise ValueError(
+                f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}"
+            )
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
+        for name in ("num_threads", "max_model_len", "kv_cache_bytes", "block_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.scheduler_config(max_model_len=self.max_model_len or 1)  # validates its numbers
+
+    def scheduler_config(self, *, max_model_len: int) -> SchedulerConfig:
+        """The scheduler's part, once the model has said how long a context may be."""
+        return SchedulerConfig(
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_model_len=max_model_len,
+            max_num_waiting=self.max_num_waiting,
+            queue_timeout_s=self.queue_timeout_s,
+        )

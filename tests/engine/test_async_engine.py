@@ -1,0 +1,410 @@
+"""The engine over a core process of fakes: requests, failures, supervision."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from shoal.engine.async_engine import AsyncEngine
+from shoal.engine.config import EngineConfig, SupervisionConfig
+from shoal.engine.core.sampling_params import SamplingParams
+from shoal.engine.output import RequestOutput
+from shoal.engine.sources.model_files import ModelFiles
+from shoal.engine.tokenizer.tokenizer import Tokenizer
+from shoal.errors import (
+    EngineUnavailable,
+    InvalidRequest,
+    QueueFull,
+    QueueTimeout,
+    ShoalError,
+    UnsupportedModel,
+)
+from tests.engine.fake_core import (
+    FAKE_CORE_COMMAND,
+    HANG,
+    KILL,
+    MAX_MODEL_LEN,
+    RAISE,
+    SLOW,
+    VOCAB_SIZE,
+    ByteTokenizer,
+)
+
+StartEngine = Callable[..., Awaitable[AsyncEngine]]
+
+
+def make_engine(**config: Any) -> AsyncEngine:
+    return AsyncEngine(
+        EngineConfig(**{"model": "echo", **config}),
+        resolve=lambda model, *, progress: ModelFiles(model, Path("nowhere"), "gguf", model),
+        load_tokenizer=lambda files: cast(Tokenizer, ByteTokenizer()),
+        core_command=FAKE_CORE_COMMAND,
+    )
+
+
+@pytest.fixture
+async def start_engine() -> AsyncIterator[StartEngine]:
+    """Starts engines, and shuts them down after the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**config: Any) -> AsyncEngine:
+            engine = make_engine(**config)
+            await engine.start()
+            stack.push_async_callback(engine.shutdown)
+            return engine
+
+        yield start
+
+
+@pytest.fixture
+async def engine(start_engine: StartEngine) -> AsyncEngine:
+    return await start_engine()
+
+
+def outputs(
+    engine: AsyncEngine,
+    prompt: str | list[int],
+    *,
+    request_id: str = "r",
+    priority: int = 0,
+    **params: Any,
+) -> AsyncIterator[RequestOutput]:
+    return engine.generate(
+        list(prompt.encode()) if isinstance(prompt, str) else prompt,
+        SamplingParams(**params),
+        request_id=request_id,
+        priority=priority,
+    )
+
+
+async def complete(*args: Any, **kwargs: Any) -> RequestOutput:
+    """All outputs of a request as one."""
+    result: RequestOutput | None = None
+    async for output in outputs(*args, **kwargs):
+        assert result is None or result.finish_reason is None
+        result = output if result is None else result.followed_by(output)
+    assert result is not None
+    return result
+
+
+async def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - the engine has no event for it
+            await asyncio.sleep(0.005)
+
+
+def core_pid() -> int:
+    (core,) = [p for p in psutil.Process().children() if FAKE_CORE_COMMAND[1] in p.cmdline()]
+    return core.pid
+
+
+# -- what comes out -------------------------------------------------------------------------
+
+
+async def test_streams_deltas_to_the_length_limit(engine: AsyncEngine) -> None:
+    deltas = [output async for output in outputs(engine, "abc", max_tokens=5)]
+
+    assert "".join(delta.text for delta in deltas) == "abcab"
+    assert [token for delta in deltas for token in delta.token_ids] == list(b"abcab")
+    assert [delta.finish_reason for delta in deltas][:-1] == [None] * (len(deltas) - 1)
+    assert deltas[-1].finish_reason == "length"
+    assert deltas[0].queue_s is not None
+    assert all(delta.queue_s is None for delta in deltas[1:])
+
+
+async def test_end_of_sequence_is_a_token_but_no_text(engine: AsyncEngine) -> None:
+    output = await complete(engine, "ab\0", max_tokens=9)
+    assert (output.text, output.token_ids) == ("ab", [97, 98, 0])
+    assert (output.finish_reason, output.stop_reason) == ("stop", None)
+
+
+async def test_stop_token_is_named_and_hidden_unless_asked_for(engine: AsyncEngine) -> None:
+    hidden = await complete(engine, "abc", max_tokens=9, stop_token_ids=(98,))
+    assert (hidden.text, hidden.finish_reason, hidden.stop_reason) == ("a", "stop", 98)
+    shown = await complete(
+        engine, "abc", max_tokens=9, stop_token_ids=(98,), include_stop_str_in_output=True
+    )
+    assert shown.text == "ab"
+
+
+async def test_stop_string_across_tokens_ends_here_and_in_the_core(engine: AsyncEngine) -> None:
+    output = await complete(engine, "hello world", max_tokens=900, stop=("o w",))
+
+    assert (output.text, output.finish_reason, output.stop_reason) == ("hell", "stop", "o w")
+    await wait_until(lambda: engine.stats().scheduler.num_running == 0)
+    assert engine.stats().num_requests == 0
+
+
+async def test_ignore_eos_and_min_tokens_reach_the_core(engine: AsyncEngine) -> None:
+    output = await complete(engine, "a\0", max_tokens=4, ignore_eos=True)
+    assert output.token_ids == [97, 0, 97, 0]
+
+
+async def test_logprobs_come_with_their_tokens(engine: AsyncEngine) -> None:
+    output = await complete(engine, "ab", max_tokens=3, logprobs=0)
+    assert [entry.token_ids for entry in output.logprobs] == [[97], [98], [97]]
+
+
+async def test_a_shared_prefix_is_reported_as_cached(engine: AsyncEngine) -> None:
+    prompt = "x" * 40
+    assert (await complete(engine, prompt, max_tokens=1)).num_cached_tokens == 0
+    assert (await complete(engine, prompt, max_tokens=1)).num_cached_tokens == 32
+
+
+async def test_many_requests_do_not_mix(engine: AsyncEngine) -> None:
+    results = await asyncio.gather(
+        *(complete(engine, f"<{i}>", request_id=f"r{i}", max_tokens=40) for i in range(100))
+    )
+    for i, result in enumerate(results):
+        assert result.text == (f"<{i}>" * 40)[:40]
+    await wait_until(lambda: engine.stats().scheduler.kv_cache_usage == 0)
+
+
+async def test_a_slow_consumer_gets_one_delta_of_what_it_missed(engine: AsyncEngine) -> None:
+    stream = outputs(engine, "abc", max_tokens=300)
+    first = await anext(stream)
+    await wait_until(lambda: engine.stats().num_requests == 0)
+    rest = [output async for output in stream]
+    assert len(rest) == 1
+    assert len(first.token_ids) + len(rest[0].token_ids) == 300
+    assert rest[0].finish_reason == "length"
+
+
+# -- what is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "words"),
+    [
+        ([], {}, ["empty"]),
+        ([VOCAB_SIZE], {}, [str(VOCAB_SIZE), f"0 to {VOCAB_SIZE - 1}"]),
+        ([-1], {}, ["-1"]),
+        ([1] * MAX_MODEL_LEN, {}, [f"has {MAX_MODEL_LEN} tokens", f"is {MAX_MODEL_LEN} tokens"]),
+        ([1], {"logit_bias": {VOCAB_SIZE: 1.0}}, ["logit_bias"]),
+        ([1], {"stop_token_ids": (-5,)}, ["stop_token_ids", "-5"]),
+        ([1], {"seed": 2**70}, ["cannot be used"]),
+        ([1], {"stop": ("\ud800",)}, ["cannot be used"]),
+    ],
+)
+async def test_impossible_requests_are_refused_with_the_reason(
+    engine: AsyncEngine, prompt: list[int], params: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        await complete(engine, prompt, **params)
+    for word in words:
+        assert word in refusal.value.message
+    assert engine.stats().num_requests == 0
+
+
+async def test_too_long_has_openai_code(engine: AsyncEngine) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        await complete(engine, [1] * (MAX_MODEL_LEN + 5))
+    assert refusal.value.code == "context_length_exceeded"
+
+
+async def test_an_id_in_use_is_refused_and_free_again_afterwards(engine: AsyncEngine) -> None:
+    stream = outputs(engine, [97, SLOW], max_tokens=900)
+    await anext(stream)
+    with pytest.raises(InvalidRequest, match="already in use"):
+        await complete(engine, "b")
+    await stream.aclose()
+    assert (await complete(engine, "b", max_tokens=2)).text == "bb"
+
+
+async def test_queue_bound_and_deadline(start_engine: StartEngine) -> None:
+    engine = await start_engine(max_num_seqs=1, max_num_waiting=1, queue_timeout_s=0.2)
+    running = outputs(engine, [97, SLOW], request_id="running", max_tokens=900)
+    await anext(running)
+    waiting = asyncio.create_task(complete(engine, "b", request_id="waiting"))
+    await asyncio.sleep(0)
+
+    with pytest.raises(QueueFull) as full:
+        await complete(engine, "c", request_id="refused")
+    assert full.value.retry_after_s is not None
+    with pytest.raises(QueueTimeout) as late:
+        await waiting
+    assert late.value.retry_after_s is not None
+    assert (await anext(running)).token_ids
+
+
+# -- leaving early --------------------------------------------------------------------------
+
+
+async def test_closing_the_iterator_aborts_in_the_core(engine: AsyncEngine) -> None:
+    stream = outputs(engine, [97, SLOW], max_tokens=900)
+    await anext(stream)
+    await stream.aclose()
+    await wait_until(lambda: engine.stats().scheduler.num_running == 0)
+    assert engine.stats().scheduler.kv_cache_usage == 0
+
+
+async def test_cancelling_the_consumer_aborts_in_the_core(engine: AsyncEngine) -> None:
+    consumer = asyncio.create_task(complete(engine, [97, SLOW], max_tokens=900))
+    await wait_until(lambda: engine.stats().scheduler.num_running == 1)
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+    await wait_until(lambda: engine.stats().scheduler.num_running == 0)
+
+
+async def test_shutdown_lets_short_requests_end(engine: AsyncEngine) -> None:
+    consumer = asyncio.create_task(complete(engine, [97, SLOW], max_tokens=10))
+    await wait_until(lambda: engine.stats().num_requests == 1)
+    stopping = asyncio.create_task(engine.shutdown(drain_timeout_s=10))
+    await asyncio.sleep(0)
+    assert not engine.is_ready
+    with pytest.raises(EngineUnavailable, match="shutting down"):
+        await complete(engine, "b", request_id="late")
+    assert (await consumer).finish_reason == "length"
+    await stopping
+
+
+async def test_shutdown_aborts_what_outlasts_the_drain(engine: AsyncEngine) -> None:
+    consumer = asyncio.create_task(complete(engine, [97, SLOW], max_tokens=900))
+    await wait_until(lambda: engine.stats().scheduler.num_running == 1)
+    pid = core_pid()
+    await engine.shutdown(drain_timeout_s=0.05)
+    assert (await consumer).finish_reason == "abort"
+    assert not psutil.pid_exists(pid)
+
+
+async def test_the_socket_is_private_and_leaves_with_the_engine(
+    start_engine: StartEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = await start_engine()
+    (folder,) = os.listdir(tmp_path)
+    assert os.stat(tmp_path / folder).st_mode & 0o777 == 0o700
+    await engine.shutdown()
+    assert os.listdir(tmp_path) == []
+
+
+# -- failures of the core -------------------------------------------------------------------
+
+
+async def test_kill_9_in_mid_stream_fails_requests_at_once_and_restarts(
+    engine: AsyncEngine,
+) -> None:
+    stream = outputs(engine, [97, SLOW], max_tokens=900)
+    await anext(stream)
+    os.kill(core_pid(), signal.SIGKILL)
+
+    async with asyncio.timeout(1.0):
+        with pytest.raises(EngineUnavailable, match="SIGKILL") as lost:
+            async for _ in stream:
+                pass
+    assert lost.value.retry_after_s is not None
+    assert not engine.is_ready
+    assert not engine.health().ok
+    assert "SIGKILL" in engine.health().reason
+    with pytest.raises(EngineUnavailable, match="SIGKILL"):
+        await complete(engine, "b", request_id="early")
+
+    await wait_until(lambda: engine.is_ready)
+    assert engine.health().ok
+    assert engine.stats().num_core_restarts == 1
+    assert (await complete(engine, "b", max_tokens=3)).text == "bbb"
+
+
+async def test_an_exception_in_a_step_is_told_to_all(engine: AsyncEngine) -> None:
+    other = asyncio.create_task(complete(engine, [97, SLOW], request_id="other", max_tokens=900))
+    await wait_until(lambda: engine.stats().num_requests == 1)
+    with pytest.raises(EngineUnavailable, match="RuntimeError: the runner was told to fail"):
+        await complete(engine, [97, RAISE])
+    with pytest.raises(EngineUnavailable):
+        await other
+
+
+async def test_policy_exit_reports_the_death(start_engine: StartEngine) -> None:
+    engine = await start_engine(supervision=SupervisionConfig(on_core_crash="exit"))
+    with pytest.raises(EngineUnavailable, match="SIGKILL"):
+        await complete(engine, [97, KILL])
+    async with asyncio.timeout(1.0):
+        assert "SIGKILL" in await engine.wait_dead()
+
+
+async def test_gives_up_after_too_many_crashes(start_engine: StartEngine) -> None:
+    engine = await start_engine(supervision=SupervisionConfig(max_restarts=1))
+    for _ in range(2):
+        await wait_until(lambda: engine.is_ready)
+        with pytest.raises(EngineUnavailable):
+            await complete(engine, [97, KILL])
+    async with asyncio.timeout(1.0):
+        await engine.wait_dead()
+    with pytest.raises(EngineUnavailable):
+        await complete(engine, "b")
+
+
+async def test_a_hanging_step_fails_health_then_is_killed(start_engine: StartEngine) -> None:
+    supervision = SupervisionConfig(stall_timeout_s=0.1, kill_timeout_s=0.8)
+    engine = await start_engine(supervision=supervision)
+    stuck = asyncio.create_task(complete(engine, [97, HANG]))
+    await wait_until(lambda: not engine.health().ok)
+    assert "no step for" in engine.health().reason
+    with pytest.raises(EngineUnavailable, match="no step for"):
+        await complete(engine, "b", request_id="late")
+    with pytest.raises(EngineUnavailable, match="made no step for"):
+        await stuck
+    await wait_until(lambda: engine.is_ready)
+    assert engine.health().ok
+
+
+async def test_idle_is_not_a_stall(start_engine: StartEngine) -> None:
+    engine = await start_engine(
+        supervision=SupervisionConfig(stall_timeout_s=0.05, kill_timeout_s=0.1)
+    )
+    await asyncio.sleep(0.3)
+    assert engine.health().ok
+    assert engine.stats().num_core_restarts == 0
+
+
+async def test_a_model_error_of_the_core_is_raised_by_start() -> None:
+    with pytest.raises(UnsupportedModel, match="no such architecture"):
+        await make_engine(model="unsupported").start()
+
+
+async def test_a_start_without_progress_ends() -> None:
+    engine = make_engine(model="never-loads", supervision=SupervisionConfig(start_timeout_s=1.5))
+    async with asyncio.timeout(10):
+        with pytest.raises(ShoalError, match=r"no progress for 1\.5 s"):
+            await engine.start()
+
+
+async def test_the_core_dies_with_its_parent(tmp_path: Path) -> None:
+    parent = tmp_path / "parent.py"
+    parent.write_text(
+        "import asyncio, os, psutil\n"
+        "from tests.engine.test_async_engine import core_pid, make_engine\n"
+        "async def main():\n"
+        "    await make_engine().start()\n"
+        "    print(core_pid(), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(__file__).parents[2]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(parent),
+        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        stdout, _ = await process.communicate()
+    pid = int(stdout.split()[-1])
+    await wait_until(lambda: not psutil.pid_exists(pid))
+
+
+def test_importing_the_engine_pulls_in_no_torch() -> None:
+    code = "import sys, shoal.engine.async_engine; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
