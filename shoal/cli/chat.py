@@ -68,18 +68,22 @@ class Conversation:
 
 def chat(
     url: Annotated[
-        str, typer.Option(envvar="SHOAL_URL", help="Address of the server.")
+        str, typer.Option(metavar="URL", envvar="SHOAL_URL", help="Address of the server.")
     ] = "http://127.0.0.1:8000",
     model: Annotated[
         str | None,
-        typer.Option(help="Model to talk to.", show_default="the first one the server lists"),
+        typer.Option(
+            metavar="NAME", help="Model to talk to.", show_default="the first one the server lists"
+        ),
     ] = None,
     system: Annotated[
-        str | None, typer.Option(help="System message: how the model should behave.")
+        str | None,
+        typer.Option(metavar="TEXT", help="System message: how the model should behave."),
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0.0,
             max=2.0,
             help="0 always takes the most likely token.",
@@ -87,11 +91,16 @@ def chat(
         ),
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer, in tokens.", show_default="no bound")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Longest answer, in tokens.", show_default="no bound"
+        ),
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="SHOAL_API_KEY", help="Key for a server that asks for one."),
+        typer.Option(
+            metavar="KEY", envvar="SHOAL_API_KEY", help="Key for a server that asks for one."
+        ),
     ] = None,
 ) -> None:
     """Chat with a running server: Shoal, or any other with the OpenAI API.

@@ -1,0 +1,35 @@
+"""What `shoal serve` says when it is ready: the address, and a command that works as it stands."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shlex
+
+
+def base_url(host: str, port: int) -> str:
+    """An address that a program on this machine can use, also where the server listens on all."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
+def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bool) -> str:
+    """Several lines of text; a model without a chat template is shown with a plain completion."""
+    body: dict[str, object] = {"model": model}
+    if has_chat_template:
+        route = "chat/completions"
+        body["messages"] = [{"role": "user", "content": "What is the capital of France?"}]
+    else:
+        route = "completions"
+        body["prompt"] = "The capital of France is"
+    lines = [f"curl {url}/v1/{route}", "-H 'Content-Type: application/json'"]
+    if needs_key:
+        lines.append('-H "Authorization: Bearer $SHOAL_API_KEY"')
+    lines.append(f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}")
+    command = " \\\n    ".join(lines)
+    return f"Serving {model} on {url}/v1\n\n  {command}\n\nCtrl-C stops the server."

@@ -1,0 +1,94 @@
+"""How pulling and loading a model is shown: bars on a terminal, lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+import typer
+
+# A stage counts bytes or tensors; no model has this many tensors, no file so few bytes.
+_MIN_BYTES = 100_000
+
+
+class ShownProgress(Protocol):
+    """A `shoal.engine.sources.progress.Progress` that is on screen until it is closed.
+
+    `update` may come from any thread, and does nothing after `close`: a core that is started
+    again later must not draw over the log.
+    """
+
+    def update(self, stage: str, done: int, total: int | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def shown_progress() -> ShownProgress:
+    """What fits where stderr goes to: a terminal, or a file or pipe."""
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+class BarProgress:
+    """A bar for each stage; all are wiped away at the end."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskID,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._is_closed = False
+
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        if self._is_closed:
+            return
+        if stage not in self._tasks:
+            self._bars.start()
+            self._tasks[stage] = self._bars.add_task(stage, total=total, amount="")
+        self._bars.update(
+            self._tasks[stage], completed=done, total=total, amount=format_amount(done, total)
+        )
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._bars.stop()
+
+
+class LineProgress:
+    """One line when a stage begins, and nothing more: made for logs."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._is_closed = False
+
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        if self._is_closed or stage in self._seen:
+            return
+        self._seen.add(stage)
+        typer.echo(f"{stage} ({format_amount(total, None)})" if total else stage, err=True)
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+def format_amount(done: int, total: int | None) -> str:
+    """`12.5 of 92.9 MB`, or `14 of 272` where tensors are counted."""
+    if max(done, total or 0) >= _MIN_BYTES:
+        amount = f"{done / 1e6:.1f}"
+        return f"{amount} MB" if total is None else f"{amount} of {total / 1e6:.1f} MB"
+    return f"{done}" if total is None else f"{done} of {total}"

