@@ -15,6 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ENGINE := $(VENV)/.engine
 DEV    := $(VENV)/.dev
 PEERS  := .venv-peers/.installed
+PEERS  := .venv-peers/.installed
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
