@@ -15,7 +15,6 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ENGINE := $(VENV)/.engine
 DEV    := $(VENV)/.dev
 PEERS  := .venv-peers/.installed
-PEERS  := .venv-peers/.installed
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
@@ -63,6 +62,7 @@ fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The peers bring other versions of what we use, so they live in an environment of their own.
 $(PEERS): benchmarks/peers/install.py
 	$(PYTHON) benchmarks/peers/install.py .venv-peers
 	touch $@

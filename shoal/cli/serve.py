@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from shoal.engine.config import CrashPolicy, Device, DType  # plain data: imports no torch
+from shoal.engine.config import (  # plain data: takes no time to import
+    CrashPolicy,
+    Device,
+    DType,
+    EngineConfig,
+    SupervisionConfig,
+)
 from shoal.errors import ConfigError
 
-from .announcement import announcement, base_url
+from .announcement import announcement
 from .progress import shown_progress
 
 if TYPE_CHECKING:
@@ -195,7 +201,7 @@ def serve(
     """Serve MODEL over the OpenAI HTTP API.
 
     What is not on this disk yet is pulled first, once.
-    Ctrl-C ends the server when running requests are done; a second ends it now.
+    Ctrl-C ends the server when running requests are done.
 
     [bold]Examples[/bold]
 
@@ -203,7 +209,8 @@ def serve(
     shoal serve hf:Qwen/Qwen2.5-0.5B-Instruct --port 8123
     shoal serve ./model.gguf --host 0.0.0.0 --api-key-file keys.txt
     """
-    from shoal.engine.config import EngineConfig, SupervisionConfig
+    import uvloop
+
     from shoal.engine.server import run
     from shoal.engine.server.settings import ServerSettings
     from shoal.log import configure_logging
@@ -235,17 +242,18 @@ def serve(
     configure_logging(log_format, level=log_level)
     with closing(shown_progress()) as progress:
 
-        def announce(engine: AsyncEngine, bound_port: int) -> None:
+        def announce(engine: AsyncEngine, url: str) -> None:
             progress.close()
-            text = announcement(
-                base_url(host, bound_port),
-                model=engine.model_name,
-                has_chat_template=engine.tokenizer.has_chat_template,
-                needs_key=bool(settings.api_keys),
+            typer.echo(
+                announcement(
+                    url,
+                    model=engine.model_name,
+                    has_chat_template=engine.tokenizer.has_chat_template,
+                    needs_key=bool(settings.api_keys),
+                )
             )
-            typer.echo(text)
 
-        run.serve(config, settings, progress=progress, on_ready=announce)
+        uvloop.run(run.serve(config, settings, progress=progress, on_ready=announce))
 
 
 def read_api_keys(path: Path | None) -> list[str]:
