@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import shlex
+
+
+def base_url(host: str, port: int) -> str:
+    """An address that a program on this machine can use, also where the server listens on all."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return f"http://{host}:{port}"
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
 
 
 def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bool) -> str:

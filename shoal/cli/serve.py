@@ -18,7 +18,7 @@ from shoal.engine.config import (  # plain data: takes no time to import
 )
 from shoal.errors import ConfigError
 
-from .announcement import announcement
+from .announcement import announcement, base_url
 from .progress import shown_progress
 
 if TYPE_CHECKING:
@@ -209,8 +209,6 @@ def serve(
     shoal serve hf:Qwen/Qwen2.5-0.5B-Instruct --port 8123
     shoal serve ./model.gguf --host 0.0.0.0 --api-key-file keys.txt
     """
-    import uvloop
-
     from shoal.engine.server import run
     from shoal.engine.server.settings import ServerSettings
     from shoal.log import configure_logging
@@ -242,18 +240,18 @@ def serve(
     configure_logging(log_format, level=log_level)
     with closing(shown_progress()) as progress:
 
-        def announce(engine: AsyncEngine, url: str) -> None:
+        def announce(engine: AsyncEngine, bound_port: int) -> None:
             progress.close()
             typer.echo(
                 announcement(
-                    url,
+                    base_url(host, bound_port),
                     model=engine.model_name,
                     has_chat_template=engine.tokenizer.has_chat_template,
                     needs_key=bool(settings.api_keys),
                 )
             )
 
-        uvloop.run(run.serve(config, settings, progress=progress, on_ready=announce))
+        run.serve(config, settings, progress=progress, on_ready=announce)
 
 
 def read_api_keys(path: Path | None) -> list[str]:

@@ -3,7 +3,23 @@ from __future__ import annotations
 import json
 import shlex
 
-from shoal.cli.announcement import announcement
+import pytest
+
+from shoal.cli.announcement import announcement, base_url
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8123"),
+        ("0.0.0.0", "http://127.0.0.1:8123"),
+        ("::", "http://[::1]:8123"),
+        ("fe80::1", "http://[fe80::1]:8123"),
+        ("models.example.com", "http://models.example.com:8123"),
+    ],
+)
+def test_the_address_can_be_used_as_it_stands(host: str, url: str) -> None:
+    assert base_url(host, 8123) == url
 
 
 def curl_of(text: str) -> list[str]:

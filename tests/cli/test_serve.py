@@ -27,7 +27,7 @@ class FakeServe:
     config: EngineConfig
     settings: ServerSettings
 
-    async def __call__(
+    def __call__(
         self, config: EngineConfig, settings: ServerSettings, *, progress: Any, on_ready: Any
     ) -> None:
         self.config, self.settings = config, settings
@@ -35,7 +35,7 @@ class FakeServe:
         engine = SimpleNamespace(
             model_name="tiny", tokenizer=SimpleNamespace(has_chat_template=True)
         )
-        on_ready(engine, "http://127.0.0.1:4321")
+        on_ready(engine, settings.port or 4321)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_keys_come_from_the_environment_too(served: FakeServe) -> None:
 
 
 def test_when_ready_it_prints_a_command_that_works(served: FakeServe) -> None:
-    done = CliRunner().invoke(app, ["serve", "m", "--api-key", "secret"])
+    done = CliRunner().invoke(app, ["serve", "m", "--port", "0", "--api-key", "secret"])
     assert "Serving tiny on http://127.0.0.1:4321/v1" in done.stdout
     assert "curl http://127.0.0.1:4321/v1/chat/completions" in done.stdout
     assert "Bearer $SHOAL_API_KEY" in done.stdout
