@@ -1,0 +1,158 @@
+"""Runs the sequences behind one answer: one request of the engine per choice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from shoal.errors import RequestError
+from shoal.openai.usage import PromptTokensDetails, Usage
+
+from ..core.sampling_params import SamplingParams
+from ..output import RequestOutput
+from .interface import Engine
+from .metrics import RequestMetrics, RequestObserver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One sequence to generate: choice `index` of the answer."""
+
+    index: int
+    request_id: str
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    prompt_text: str | None = None
+    """For `echo`; None when the client sent token ids."""
+    priority: int = 0
+    cache_salt: str | None = None
+
+
+@dataclass(slots=True)
+class TokenCounts:
+    """Counts the tokens of an answer as its outputs come."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    _started: set[int] = field(default_factory=set)
+
+    def add(self, output: RequestOutput, *, prompt: int) -> None:
+        """Count one output of a choice of prompt number `prompt`."""
+        self.completion_tokens += len(output.token_ids)
+        if prompt not in self._started:
+            # Later choices of a prompt find what the first one computed: that saved nothing more.
+            self._started.add(prompt)
+            self.cached_tokens += output.num_cached_tokens
+
+    def usage(self) -> Usage:
+        """As the API reports it."""
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.prompt_tokens + self.completion_tokens,
+            PromptTokensDetails(self.cached_tokens),
+        )
+
+
+async def run_generation(
+    engine: Engine, generation: Generation, *, metrics: RequestMetrics, arrival_time: float
+) -> AsyncGenerator[RequestOutput, None]:
+    """The outputs of one sequence, measured. Closing it aborts the sequence."""
+    observer = RequestObserver(
+        metrics,
+        num_prompt_tokens=len(generation.prompt_token_ids),
+        max_tokens=generation.params.max_tokens,
+        arrival_time=arrival_time,
+    )
+    outputs = engine.generate(
+        generation.prompt_token_ids,
+        generation.params,
+        request_id=generation.request_id,
+        priority=generation.priority,
+        cache_salt=generation.cache_salt,
+    )
+    async with aclosing(outputs):
+        try:
+            async for output in outputs:
+                observer.output(output)
+                yield output
+        except RequestError:
+            observer.failed()
+            raise
+        finally:
+            observer.end()
+
+
+async def run_generations(
+    engine: Engine, generations: Sequence[Generation], *, metrics: RequestMetrics
+) -> AsyncGenerator[tuple[int, RequestOutput], None]:
+    """The outputs of all sequences as they come, with the index of their choice.
+
+    The first error ends them all. Closing it aborts what still runs.
+    """
+    arrival_time = time.monotonic()
+    runs = [
+        run_generation(engine, generation, metrics=metrics, arrival_time=arrival_time)
+        for generation in generations
+    ]
+    if len(runs) == 1:
+        async with aclosing(runs[0]) as outputs:
+            async for output in outputs:
+                yield generations[0].index, output
+        return
+    merged = _merge([(g.index, run) for g, run in zip(generations, runs, strict=True)])
+    async with aclosing(merged):
+        async for item in merged:
+            yield item
+
+
+async def _merge(
+    runs: Sequence[tuple[int, AsyncGenerator[RequestOutput, None]]],
+) -> AsyncGenerator[tuple[int, RequestOutput], None]:
+    # One place per run: a slow client slows the pumps, and the engine joins what waits.
+    queue: asyncio.Queue[tuple[int, RequestOutput] | Exception | None] = asyncio.Queue(len(runs))
+
+    async def pump(index: int, run: AsyncGenerator[RequestOutput, None]) -> None:
+        try:
+            async with aclosing(run):
+                async for output in run:
+                    await queue.put((index, output))
+        except Exception as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    pumps = [asyncio.create_task(pump(index, run)) for index, run in runs]
+    num_running = len(pumps)
+    try:
+        while num_running:
+            item = await queue.get()
+            if item is None:
+                num_running -= 1
+            elif isinstance(item, Exception):
+                raise item
+            else:
+                yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def join_outputs(outputs: Sequence[RequestOutput]) -> RequestOutput:
+    """All deltas of one sequence as one output, in linear time."""
+    last = outputs[-1]
+    return RequestOutput(
+        text="".join([output.text for output in outputs]),
+        token_ids=[token_id for output in outputs for token_id in output.token_ids],
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        logprobs=[entry for output in outputs for entry in output.logprobs],
+        prompt_logprobs=[entry for output in outputs for entry in output.prompt_logprobs],
+        num_cached_tokens=last.num_cached_tokens,
+        queue_s=outputs[0].queue_s,
+    )

@@ -1,0 +1,124 @@
+"""The worker process: HTTP server and engine side by side, from start to drained end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+import uvloop
+
+from shoal.errors import ConfigError, EngineUnavailable
+
+from ..async_engine import AsyncEngine
+from ..config import EngineConfig
+from ..sources.progress import Progress
+from .app import create_app
+from .settings import ServerSettings
+
+_KEEP_ALIVE_S = 75.0
+"""Longer than the pools of common clients keep a connection: they close first, not we."""
+
+
+OnReady = Callable[[AsyncEngine, int], None]
+"""Hears of the engine and the bound port when the model is loaded."""
+
+
+def serve(
+    config: EngineConfig,
+    settings: ServerSettings,
+    *,
+    progress: Progress | None = None,
+    on_ready: OnReady | None = None,
+) -> None:
+    """`serve_async` on an event loop of its own; for the main thread, which gets the signals."""
+    uvloop.run(serve_async(config, settings, progress=progress, on_ready=on_ready))
+
+
+async def serve_async(
+    config: EngineConfig,
+    settings: ServerSettings,
+    *,
+    progress: Progress | None = None,
+    on_ready: OnReady | None = None,
+) -> None:
+    """Listen at once, load the model meanwhile, serve until SIGTERM or SIGINT, then drain.
+
+    Raises ConfigError (the address cannot be had), ModelError (the model cannot be served) or
+    EngineUnavailable (the engine is dead for good): the process is to exit non-zero then.
+    """
+    listener = bind(settings.host, settings.port)
+    engine = AsyncEngine(config)
+    server = _Server(
+        uvicorn.Config(
+            create_app(engine, settings),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=int(_KEEP_ALIVE_S),
+            timeout_graceful_shutdown=int(settings.drain_timeout_s),
+        )
+    )
+
+    async def run_engine() -> None:
+        await engine.start(progress=progress)
+        if on_ready is not None:
+            on_ready(engine, listener.getsockname()[1])
+        reason = await engine.wait_dead()
+        raise EngineUnavailable(f"The engine has died: {reason}.")
+
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    running = asyncio.create_task(run_engine())
+    try:
+        await asyncio.wait({serving, running}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        await serving
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+            await engine.shutdown()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own raises the signal again at its end, which would kill us before the engine
+    is stopped."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError saying what is wrong with the address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except socket.gaierror as error:
+        raise ConfigError(f"cannot listen on {host!r}: no such host ({error})") from error
+    except OSError as error:
+        reason = {
+            errno.EADDRINUSE: "another process uses that port; stop it or take another port",
+            errno.EACCES: "ports below 1024 need privileges; take a higher one",
+            errno.EADDRNOTAVAIL: "this machine does not have that address",
+        }.get(error.errno or 0, str(error))
+        raise ConfigError(f"cannot listen on {host}:{port}: {reason}") from error

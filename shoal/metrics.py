@@ -1,0 +1,112 @@
+"""Names and bucket edges of the worker's metrics, and a reader of the Prometheus text format.
+
+The names and edges are vLLM's, so one dashboard, one router and one autoscaler read both
+engines. What is ours alone begins with `shoal:`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Gauges.
+NUM_REQUESTS_RUNNING = "vllm:num_requests_running"
+NUM_REQUESTS_WAITING = "vllm:num_requests_waiting"
+KV_CACHE_USAGE_PERC = "vllm:kv_cache_usage_perc"
+"""In [0, 1], whatever the name says."""
+CACHE_CONFIG_INFO = "vllm:cache_config_info"
+
+# Counters.
+PREFIX_CACHE_QUERIES = "vllm:prefix_cache_queries_total"
+PREFIX_CACHE_HITS = "vllm:prefix_cache_hits_total"
+NUM_PREEMPTIONS = "vllm:num_preemptions_total"
+PROMPT_TOKENS = "vllm:prompt_tokens_total"
+GENERATION_TOKENS = "vllm:generation_tokens_total"
+REQUEST_SUCCESS = "vllm:request_success_total"
+SCHEDULER_DECISIONS = "shoal:scheduler_decisions_total"
+
+# Histograms.
+TIME_TO_FIRST_TOKEN = "vllm:time_to_first_token_seconds"
+INTER_TOKEN_LATENCY = "vllm:inter_token_latency_seconds"
+TIME_PER_OUTPUT_TOKEN = "vllm:request_time_per_output_token_seconds"
+E2E_REQUEST_LATENCY = "vllm:e2e_request_latency_seconds"
+REQUEST_QUEUE_TIME = "vllm:request_queue_time_seconds"
+REQUEST_PROMPT_TOKENS = "vllm:request_prompt_tokens"
+REQUEST_GENERATION_TOKENS = "vllm:request_generation_tokens"
+REQUEST_PARAMS_N = "vllm:request_params_n"
+REQUEST_PARAMS_MAX_TOKENS = "vllm:request_params_max_tokens"
+
+# Bucket edges, as vLLM 0.32 has them.
+REQUEST_LATENCY_BUCKETS = (
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0,
+    120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
+)  # fmt: skip
+TIME_TO_FIRST_TOKEN_BUCKETS = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
+)  # fmt: skip
+INTER_TOKEN_LATENCY_BUCKETS = (
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    20.0, 40.0, 80.0,
+)  # fmt: skip
+REQUEST_PARAMS_N_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0)
+
+
+def token_buckets(max_model_len: int) -> tuple[float, ...]:
+    """1, 2, 5, 10, 20, 50, ... up to the longest request the model takes."""
+    edges: list[float] = []
+    decade = 1
+    while True:
+        for step in (1, 2, 5):
+            if step * decade > max_model_len:
+                return tuple(edges)
+            edges.append(float(step * decade))
+        decade *= 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of a scrape."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+_LINE = re.compile(
+    r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?[ \t]+(?P<value>\S+)(?:[ \t]+-?\d+)?\s*$"
+)
+_LABEL = re.compile(r'\s*(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_ESCAPE = re.compile(r"\\(.)")
+_UNESCAPED = {"n": "\n", '"': '"', "\\": "\\"}
+
+
+def parse_prometheus_text(text: str) -> Iterator[Sample]:
+    """Samples of a scrape in the Prometheus text format 0.0.4; comments are skipped.
+
+    Raises ValueError with the line when one does not fit the format.
+    """
+    for line in text.splitlines():
+        if not line or line.startswith("#") or line.isspace():
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            raise ValueError(f"not a Prometheus sample: {line!r}")
+        try:
+            value = float(match["value"])
+        except ValueError:
+            raise ValueError(f"not a number in Prometheus sample: {line!r}") from None
+        yield Sample(match["name"], _parse_labels(match["labels"] or "", line), value)
+
+
+def _parse_labels(text: str, line: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _LABEL.match(text, position)
+        if match is None:
+            raise ValueError(f"bad labels in Prometheus sample: {line!r}")
+        labels[match[1]] = _ESCAPE.sub(lambda m: _UNESCAPED.get(m[1], m[0]), match[2])
+        position = match.end()
+    return labels
