@@ -40,7 +40,7 @@ serve: $(ENGINE)  ## serve a model: make serve [MODEL=...] [HOST=...] [PORT=8000
 	$(BIN)/shoal serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: $(DEV)  ## the tests that need neither a GPU nor minutes
-	$(BIN)/pytest -q -m 'not slow and not gpu and not k8s'
+	$(BIN)/pytest -q
 
 check: lint type contracts docs coverage test  ## all that CI runs
 

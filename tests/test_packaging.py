@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -70,3 +74,54 @@ def test_the_wheel_holds_exactly_the_tracked_modules(tmp_path: Path) -> None:
 def test_light_parts_do_not_load_torch(module: str) -> None:
     code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# What each folder may import from outside: the base requirements and these extras. (Not here:
+# benchmarks, some of whose files run in an environment of vLLM's.)
+EXTRAS = {
+    "shoal": (),
+    "engine": ("engine",),
+    "kernels": ("engine", "gpu"),
+    "router": ("router",),
+    "autoscaler": ("autoscaler",),
+}
+
+
+def canonical(name: str) -> str:
+    """PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extras: tuple[str, ...]) -> set[str]:
+    """Names of the distributions that an install with these extras asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = list(project["dependencies"])
+    for extra in extras:
+        requirements += project["optional-dependencies"][extra]
+    return {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
+
+
+def imported_packages(file: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in the file, its own folder's left out."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    siblings = {path.stem for path in file.parent.iterdir()}
+    return names - sys.stdlib_module_names - siblings - {"shoal"}
+
+
+@pytest.mark.parametrize("folder", EXTRAS)
+def test_every_import_is_a_declared_requirement(folder: str) -> None:
+    """What merely happens to be installed, because something else brings it, does not count."""
+    distributions = packages_distributions()
+    allowed = declared(EXTRAS[folder])
+    undeclared = {
+        f"{file.relative_to(ROOT)} imports {package}"
+        for file in (ROOT / folder).rglob("*.py")
+        for package in imported_packages(file)
+        if not allowed & {canonical(name) for name in distributions.get(package, [package])}
+    }
+    assert not undeclared
