@@ -87,7 +87,7 @@ def parse_prometheus_text(text: str) -> Iterator[Sample]:
 
     Raises ValueError with the line when one does not fit the format.
     """
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: labels may hold other line separators
         if not line or line.startswith("#") or line.isspace():
             continue
         match = _LINE.match(line)

@@ -44,14 +44,9 @@ class abort_on_disconnect:
         traceback: TracebackType | None,
     ) -> None:
         self._watcher.cancel()
-        if not self._gone:
-            return
-        if exc_type is None:
-            # Our cancel came after the body's last await: take it here, not in the caller.
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                exc_type = asyncio.CancelledError
-        only_ours = self._task.uncancel() <= self._cancelling_before
-        if only_ours and exc_type is asyncio.CancelledError:
+        if (
+            self._gone
+            and self._task.uncancel() <= self._cancelling_before
+            and exc_type is asyncio.CancelledError
+        ):
             raise ClientDisconnected from exc

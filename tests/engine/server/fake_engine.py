@@ -113,6 +113,7 @@ class FakeEngine:
         self.params.append(sampling_params)
         self.prompts.append(prompt_token_ids)
         self.running.add(request_id)
+        self.changed.set()
         reply = (REPLY.encode() * (sampling_params.max_tokens // len(REPLY) + 1))[
             : sampling_params.max_tokens
         ]

@@ -1,0 +1,69 @@
+"""One format for all loggers of the process."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from shoal.log import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_json_has_fields_context_and_logger(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        structlog.get_logger("shoal.test").info("request.preempted", num_tokens=3)
+    (line,) = capsys.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert record.pop("timestamp").endswith("Z")
+    assert record == {
+        "event": "request.preempted",
+        "level": "info",
+        "logger": "shoal.test",
+        "num_tokens": 3,
+        "request_id": "r1",
+    }
+
+
+@pytest.mark.parametrize("name", ["uvicorn.error", "some.library"])
+def test_the_standard_library_goes_the_same_way(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    configure_logging("json", level="WARNING")
+    logging.getLogger(name).info("quiet")
+    logging.getLogger(name).warning("loud %s", 1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "loud 1"
+
+
+def test_exceptions_are_part_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        structlog.get_logger("shoal.test").exception("fault")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "KeyError: 'lost'" in json.loads(line)["exception"]
+
+
+def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console", level="debug")
+    structlog.get_logger("shoal.test").debug("request.preempted", num_tokens=3)
+    assert "request.preempted" in capsys.readouterr().err
+
+
+def test_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="loudest"):
+        configure_logging("json", level="loudest")
