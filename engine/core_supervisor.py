@@ -46,7 +46,7 @@ class CoreListener(Protocol):
     def on_rejected(self, message: protocol.Rejected) -> None: ...
 
     def on_lost(self) -> None:
-        """The core is gone, and with it every request it had; `why` says how."""
+        """The core is gone, and with it every request it had; `CoreSupervisor.why` says how."""
 
 
 class CoreSupervisor:
@@ -109,6 +109,8 @@ class CoreSupervisor:
         if self._supervising is not None:
             self._supervising.cancel()
             await asyncio.gather(self._supervising, return_exceptions=True)
+        if self._first_ready is not None:
+            self._first_ready.cancel()
 
     # -- supervision ---------------------------------------------------------------------
 
@@ -120,9 +122,9 @@ class CoreSupervisor:
                 self.num_restarts += 1
                 await asyncio.sleep(delay_s)
             log.error("core.gave_up", reason=self.why)
-        except Exception as error:
-            log.exception("core.supervisor_failed")
-            self._lose(CoreState.DEAD, f"the supervisor of the engine core failed: {error!r}")
+        except Exception as error:  # a fault of ours; without this, waiters would wait for ever
+            log.exception("core.supervision_failed")
+            self._give_up(None, f"its supervision failed: {error!r}")
         self._ended.set()
 
     async def _one_life(self, load: protocol.Load, progress: Progress) -> float | None:
@@ -157,7 +159,7 @@ class CoreSupervisor:
         finally:
             self._client = None
             await client.close(grace_s=TERMINATE_GRACE_S)
-        return self._mourn(client, f"the engine core ended: {reason}")
+        return self._mourn(client.fatal, reason)
 
     def _become_ready(self, ready: protocol.Ready) -> None:
         assert self._first_ready is not None
@@ -168,23 +170,26 @@ class CoreSupervisor:
         if not self._first_ready.done():
             self._first_ready.set_result(ready)
 
-    def _mourn(self, client: CoreClient, reason: str) -> float | None:
+    def _mourn(self, fatal: protocol.Fatal | None, reason: str) -> float | None:
         """Decide what follows a core's end: the delay before a restart, or None."""
         assert self._first_ready is not None
-        if not self._first_ready.done():
-            self._first_ready.set_exception(_start_error(client.fatal, reason))
-            self._lose(CoreState.DEAD, reason)
-            return None
         served = self.state is CoreState.READY
         served_s = asyncio.get_running_loop().time() - self._ready_at if served else 0.0
         delay_s = self._backoff.next_delay_s(served_s=served_s)
-        if self._config.on_core_crash == "exit":
-            delay_s = None
-        self._lose(CoreState.DEAD if delay_s is None else CoreState.RESTARTING, reason)
+        never_ready = not self._first_ready.done()
+        if delay_s is None or never_ready or self._config.on_core_crash == "exit":
+            self._give_up(fatal, reason)
+            return None
+        self._lose(CoreState.RESTARTING, reason)
         return delay_s
 
-    def _lose(self, state: CoreState, why: str) -> None:
-        self.state, self.why = state, why
+    def _give_up(self, fatal: protocol.Fatal | None, reason: str) -> None:
+        self._lose(CoreState.DEAD, reason)
+        if self._first_ready is not None and not self._first_ready.done():
+            self._first_ready.set_exception(_start_error(fatal, reason))
+
+    def _lose(self, state: CoreState, reason: str) -> None:
+        self.state, self.why = state, f"the engine core ended: {reason}"
         self._listener.on_lost()
 
 
@@ -194,4 +199,4 @@ def _start_error(fatal: protocol.Fatal | None, reason: str) -> ShoalError:
         known = getattr(errors, fatal.error, None)
         if isinstance(known, type) and issubclass(known, ShoalError):
             return known(fatal.message)
-    return ShoalError(f"The engine could not start: {reason}")
+    return ShoalError(f"The engine core could not start: {reason}")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from shoal.engine.tokenizer.tokenizer import Tokenizer
 from shoal.errors import (
     EngineUnavailable,
     InvalidRequest,
+    ModelNotFound,
     QueueFull,
     QueueTimeout,
     ShoalError,
@@ -44,12 +45,18 @@ from tests.engine.fake_core import (
 StartEngine = Callable[..., Awaitable[AsyncEngine]]
 
 
-def make_engine(**config: Any) -> AsyncEngine:
+def load_byte_tokenizer(files: ModelFiles) -> Tokenizer:
+    if files.name == "no-tokenizer":
+        raise ModelNotFound("no tokenizer.json")
+    return cast(Tokenizer, ByteTokenizer())
+
+
+def make_engine(*, core_command: Sequence[str] = FAKE_CORE_COMMAND, **config: Any) -> AsyncEngine:
     return AsyncEngine(
         EngineConfig(**{"model": "echo", **config}),
         resolve=lambda model, *, progress: ModelFiles(model, Path("nowhere"), "gguf", model),
-        load_tokenizer=lambda files: cast(Tokenizer, ByteTokenizer()),
-        core_command=FAKE_CORE_COMMAND,
+        load_tokenizer=load_byte_tokenizer,
+        core_command=core_command,
     )
 
 
@@ -104,9 +111,14 @@ async def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) 
             await asyncio.sleep(0.005)
 
 
+def core_pids() -> list[int]:
+    children = psutil.Process().children()
+    return [child.pid for child in children if FAKE_CORE_COMMAND[1] in child.cmdline()]
+
+
 def core_pid() -> int:
-    (core,) = [p for p in psutil.Process().children() if FAKE_CORE_COMMAND[1] in p.cmdline()]
-    return core.pid
+    (pid,) = core_pids()
+    return pid
 
 
 # -- what comes out -------------------------------------------------------------------------
@@ -372,6 +384,25 @@ async def test_idle_is_not_a_stall(start_engine: StartEngine) -> None:
 async def test_a_model_error_of_the_core_is_raised_by_start() -> None:
     with pytest.raises(UnsupportedModel, match="no such architecture"):
         await make_engine(model="unsupported").start()
+
+
+async def test_a_start_that_fails_leaves_no_core_behind() -> None:
+    with pytest.raises(ModelNotFound, match="tokenizer"):
+        await make_engine(model="no-tokenizer").start()
+    assert core_pids() == []
+
+
+async def test_a_core_that_cannot_be_launched_is_an_error(tmp_path: Path) -> None:
+    async with asyncio.timeout(5):
+        with pytest.raises(ShoalError, match="No such file"):
+            await make_engine(core_command=(str(tmp_path / "missing"),)).start()
+
+
+async def test_ctrl_c_in_the_terminal_leaves_the_core_to_us(engine: AsyncEngine) -> None:
+    assert os.getsid(core_pid()) != os.getsid(0)
+    os.kill(core_pid(), signal.SIGINT)
+    assert (await complete(engine, "ab", max_tokens=2)).text == "ab"
+    assert engine.stats().num_core_restarts == 0
 
 
 async def test_a_start_without_progress_ends() -> None:
