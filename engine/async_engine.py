@@ -145,7 +145,9 @@ class AsyncEngine:
     @property
     def is_ready(self) -> bool:
         """Whether a request sent now would be taken in."""
-        return self._core.state is CoreState.READY and not self._draining
+        # The core may be READY a moment before the tokenizer is there and `start` is done.
+        started = self._watching is not None
+        return started and self._core.state is CoreState.READY and not self._draining
 
     def health(self) -> Health:
         """Not ok while no core serves, or when it makes no steps though requests wait."""

@@ -23,7 +23,6 @@ from .settings import ServerSettings
 _KEEP_ALIVE_S = 75.0
 """Longer than the pools of common clients keep a connection: they close first, not we."""
 
-
 OnReady = Callable[[AsyncEngine, int], None]
 """Hears of the engine and the bound port when the model is loaded."""
 
@@ -35,24 +34,26 @@ def serve(
     progress: Progress | None = None,
     on_ready: OnReady | None = None,
 ) -> None:
-    """`serve_async` on an event loop of its own; for the main thread, which gets the signals."""
-    uvloop.run(serve_async(config, settings, progress=progress, on_ready=on_ready))
+    """Serve a model until SIGTERM or SIGINT; for the main thread, which gets the signals.
+
+    Raises ConfigError (the address cannot be had), ModelError (the model cannot be served) or
+    EngineUnavailable (the engine is dead for good): the process is to exit non-zero then.
+    """
+    uvloop.run(serve_engine(AsyncEngine(config), settings, progress=progress, on_ready=on_ready))
 
 
-async def serve_async(
-    config: EngineConfig,
+async def serve_engine(
+    engine: AsyncEngine,
     settings: ServerSettings,
     *,
     progress: Progress | None = None,
     on_ready: OnReady | None = None,
 ) -> None:
-    """Listen at once, load the model meanwhile, serve until SIGTERM or SIGINT, then drain.
+    """Listen at once, start the engine meanwhile, serve until a signal, then drain and stop it.
 
-    Raises ConfigError (the address cannot be had), ModelError (the model cannot be served) or
-    EngineUnavailable (the engine is dead for good): the process is to exit non-zero then.
+    Raises what `serve` raises.
     """
     listener = bind(settings.host, settings.port)
-    engine = AsyncEngine(config)
     server = _Server(
         uvicorn.Config(
             create_app(engine, settings),
@@ -84,9 +85,10 @@ async def serve_async(
         server.should_exit = True
         await serving
         running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-            await engine.shutdown()
+        await asyncio.wait({running})
+        await engine.shutdown()
+    if not running.cancelled():
+        running.result()
 
 
 class _Server(uvicorn.Server):
