@@ -145,14 +145,12 @@ class AsyncEngine:
     @property
     def is_ready(self) -> bool:
         """Whether a request sent now would be taken in."""
-        # The core may be READY a moment before the tokenizer is there and `start` is done.
-        started = self._watching is not None
-        return started and self._core.state is CoreState.READY and not self._draining
+        return self._why_not_serving() is None and not self._draining
 
     def health(self) -> Health:
         """Not ok while no core serves, or when it makes no steps though requests wait."""
-        if self._core.state is not CoreState.READY:
-            return Health(False, self._core.why)
+        if (why := self._why_not_serving()) is not None:
+            return Health(False, why)
         stalled_s = self._stalled_s()
         if stalled_s > self._config.supervision.stall_timeout_s:
             return Health(
@@ -333,6 +331,13 @@ class AsyncEngine:
             f"The request was not started within {limit_s:g} s: the server is busy.",
             retry_after_s=limit_s,
         )
+
+    def _why_not_serving(self) -> str | None:
+        if self._core.state is not CoreState.READY:
+            return self._core.why
+        if self._watching is None:
+            return "the tokenizer is being loaded"  # and `start` is not done
+        return None
 
     def _stalled_s(self) -> float:
         """Seconds since the last sign of progress while requests are in flight, else 0."""
