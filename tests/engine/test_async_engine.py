@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import psutil
@@ -268,6 +269,26 @@ async def test_cancelling_the_consumer_aborts_in_the_core(engine: AsyncEngine) -
     with pytest.raises(asyncio.CancelledError):
         await consumer
     await wait_until(lambda: engine.stats().scheduler.num_running == 0)
+
+
+async def test_leavers_at_random_moments_leave_nothing_behind(engine: AsyncEngine) -> None:
+    random = Random(7)
+
+    async def come_and_go(i: int) -> None:
+        stream = outputs(engine, f"<{i}>", request_id=f"r{i}", max_tokens=60)
+        async with contextlib.aclosing(stream), asyncio.timeout(random.uniform(0, 0.2)):
+            async for _ in stream:
+                if random.random() < 0.02:
+                    break
+
+    results = await asyncio.gather(*map(come_and_go, range(200)), return_exceptions=True)
+    assert {type(result) for result in results} <= {type(None), TimeoutError}
+    assert engine.stats().num_requests == 0
+    assert (await complete(engine, "ab", max_tokens=4)).text == "abab"
+    await wait_until(lambda: engine.stats().scheduler.num_running == 0)
+    assert engine.stats().scheduler.num_waiting == 0
+    assert engine.stats().scheduler.kv_cache_usage == 0
+    assert engine.stats().num_core_restarts == 0
 
 
 async def test_shutdown_lets_short_requests_end(engine: AsyncEngine) -> None:
