@@ -101,6 +101,8 @@ def _failure(repository: str, revision: str | None, error: Exception) -> ModelEr
         RevisionNotFoundError,
     )
 
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__  # the hub did answer; the library then looked into its cache
     if isinstance(error, GatedRepoError):  # before its base class RepositoryNotFoundError
         return ModelNotFound(
             f"{repository} is gated: accept its terms on its hub page, then set HF_TOKEN"
@@ -132,7 +134,7 @@ def _byte_counter(stage: str, progress: Progress) -> type[Any]:
     The library makes one bar for files and two for bytes (received and written), from several
     threads; reporting the most seen so far keeps the report from going backwards.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     most = 0
 

