@@ -73,11 +73,14 @@ def _serve(socket: zmq.Socket[bytes], build: BuildCore) -> NoReturn:
     load = protocol.decode_to_core(socket.recv())
     if not isinstance(load, protocol.Load):
         raise TypeError(f"the first message must be Load, got {type(load).__name__}")
+    # What loading makes lives for ever: collections that look at it while it grows, or later
+    # between steps, are for nothing.
+    gc.disable()
     core, ready = build(load, _SendProgress(socket))
-    # What lives now lives for ever: later collections only look at the requests' objects.
+    _send(socket, ready)
     gc.collect()
     gc.freeze()
-    _send(socket, ready)
+    gc.enable()
     while True:
         _receive(socket, core)
         outputs = core.step()
