@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from shoal.engine.runner.input_batch import InputBatch, StepInputs
+from tests.engine.runner.plans import make_new
+from tests.engine.runner.steps import make_step
+
+
+def make_batch(*, num_groups: int = 1, max_num_seqs: int = 4) -> InputBatch:
+    """Blocks of 4 tokens, 32 tokens a request."""
+    return InputBatch(
+        max_num_seqs=max_num_seqs,
+        max_model_len=32,
+        block_size=4,
+        num_groups=num_groups,
+        device=torch.device("cpu"),
+    )
+
+
+def sampled(inputs: StepInputs, token_id: int) -> np.ndarray:
+    return np.full(int(inputs.samples.sum()), token_id)
+
+
+def test_a_decode_and_a_prefill_chunk_in_one_step() -> None:
+    batch = make_batch()
+    batch.add(
+        make_new([10, 11, 12, 13, 14], request_id="d", num_computed_tokens=4, block_ids=[[3, 5]])
+    )
+    batch.add(make_new(range(20, 30), request_id="p", num_computed_tokens=2, block_ids=[[7, 2]]))
+    inputs = batch.prepare(make_step({"d": 1, "p": 5}))
+    assert inputs.req_ids == ["d", "p"]
+    assert inputs.input_ids.tolist() == [14, 22, 23, 24, 25, 26]
+    assert inputs.positions.tolist() == [4, 2, 3, 4, 5, 6]
+    assert inputs.slot_mapping[0].tolist() == [20, 30, 31, 8, 9, 10]
+    assert inputs.block_tables[0].tolist() == [[3, 5], [7, 2]]
+    assert inputs.query_lens.tolist() == [1, 5]
+    assert inputs.seq_lens.tolist() == [5, 7]
+    assert inputs.samples.tolist() == [True, False]
+    assert inputs.last_tokens.tolist() == [0, 5]
+
+
+def test_types_are_what_the_kernels_take() -> None:
+    batch = make_batch()
+    batch.add(make_new([1, 2], request_id="a", block_ids=[[1]]))
+    inputs = batch.prepare(make_step({"a": 2}))
+    assert inputs.input_ids.dtype == inputs.positions.dtype == torch.int64
+    assert inputs.slot_mapping[0].dtype == torch.int64
+    assert inputs.block_tables[0].dtype == torch.int32
+
+
+def test_progress_and_samples_are_booked() -> None:
+    batch = make_batch()
+    batch.add(make_new([1, 2, 3], request_id="a", block_ids=[[1]]))
+    inputs = batch.prepare(make_step({"a": 2}))
+    batch.advance(inputs, sampled(inputs, 0))
+    inputs = batch.prepare(make_step({"a": 1}))
+    assert (inputs.input_ids.tolist(), inputs.samples.tolist()) == ([3], [True])
+    batch.advance(inputs, sampled(inputs, 77))
+    inputs = batch.prepare(make_step({"a": 1}))
+    assert (inputs.input_ids.tolist(), inputs.positions.tolist()) == ([77], [3])
+
+
+def test_blocks_are_appended_per_group() -> None:
+    batch = make_batch(num_groups=2)
+    batch.add(make_new([1] * 5, request_id="a", num_computed_tokens=4, block_ids=[[1, 2], [0, 3]]))
+    batch.append_blocks("a", [[4], [5]])
+    batch.append_blocks("a", [[6, 8], [7, 9]])
+    inputs = batch.prepare(make_step({"a": 1}))
+    assert [table.tolist() for table in inputs.block_tables] == [[[1, 2]], [[0, 3]]]
+    assert [slots.tolist() for slots in inputs.slot_mapping] == [[8], [12]]
+    batch.num_computed_tokens[0] = 19
+    inputs = batch.prepare(make_step({"a": 1}))
+    assert inputs.block_tables[0].tolist() == [[1, 2, 4, 6, 8]]
+    assert inputs.block_tables[1].tolist() == [[0, 3, 5, 7, 9]]
+
+
+def test_a_reused_row_remembers_nothing() -> None:
+    batch = make_batch(max_num_seqs=1)
+    batch.add(make_new(range(12), request_id="old", num_computed_tokens=11, block_ids=[[9, 9, 9]]))
+    batch.remove(["old"])
+    batch.add(make_new([5], request_id="new", block_ids=[[2]]))
+    assert len(batch) == 1
+    inputs = batch.prepare(make_step({"new": 1}))
+    assert inputs.input_ids.tolist() == [5]
+    assert inputs.block_tables[0].tolist() == [[2]]
+    batch.append_blocks("new", [[3]])
+    batch.num_computed_tokens[0] = 5
+    assert batch.prepare(make_step({"new": 1})).block_tables[0].tolist() == [[2, 3]]
+
+
+def test_the_order_is_the_schedulers() -> None:
+    batch = make_batch()
+    for i, request_id in enumerate("abc"):
+        batch.add(make_new([i], request_id=request_id, block_ids=[[i + 1]]))
+    inputs = batch.prepare(make_step({"c": 1, "a": 1}))
+    assert inputs.input_ids.tolist() == [2, 0]
+    assert inputs.block_tables[0].tolist() == [[3], [1]]
+
+
+def test_a_request_may_fill_the_whole_row() -> None:
+    batch = make_batch()
+    batch.add(
+        make_new([1] * 31, request_id="a", num_computed_tokens=30, block_ids=[list(range(1, 9))])
+    )
+    inputs = batch.prepare(make_step({"a": 1}))
+    batch.advance(inputs, sampled(inputs, 7))
+    assert batch.history.num_tokens[0] == 32
+
+
+def test_unknown_requests_are_an_error() -> None:
+    with pytest.raises(KeyError):
+        make_batch().remove(["nobody"])
