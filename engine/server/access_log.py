@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Callable, Mapping
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -39,8 +40,7 @@ class AccessLog:
             return
         started_at = time.monotonic()
         status = CLIENT_CLOSED_REQUEST
-        fields: dict[str, object] = {}
-        scope[_FIELDS] = fields
+        scope[_FIELDS] = dict
         request_id = _request_id(dict(scope["headers"]).get(b"x-request-id", b""))
 
         async def send_with_id(message: Message) -> None:
@@ -61,13 +61,13 @@ class AccessLog:
                     path=scope["path"],
                     status=status,
                     duration_s=round(time.monotonic() - started_at, 4),
-                    **fields,
+                    **scope[_FIELDS](),
                 )
 
 
-def add_log_fields(scope: Scope, **fields: object) -> None:
-    """Put facts on the request's log line: counts and names, never texts."""
-    scope[_FIELDS].update(fields)
+def add_log_fields(scope: Scope, fields: Callable[[], Mapping[str, object]]) -> None:
+    """Put facts on the request's log line, asked for when it ends: counts, never texts."""
+    scope[_FIELDS] = fields
 
 
 def _request_id(wanted: bytes) -> bytes:

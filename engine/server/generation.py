@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shoal.errors import RequestError
 from shoal.openai.usage import PromptTokensDetails, Usage
@@ -31,21 +31,22 @@ class Generation:
     cache_salt: str | None = None
 
 
-@dataclass(slots=True)
 class TokenCounts:
     """Counts the tokens of an answer as its outputs come."""
 
-    prompt_tokens: int
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    _started: set[int] = field(default_factory=set)
+    def __init__(self, generations: Sequence[Generation], *, choices_per_prompt: int) -> None:
+        prompts = generations[::choices_per_prompt]
+        self.prompt_tokens = sum(len(generation.prompt_token_ids) for generation in prompts)
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        # Later choices of a prompt find what the first one computed: only the first one counts.
+        self._not_started = {generation.index for generation in prompts}
 
-    def add(self, output: RequestOutput, *, prompt: int) -> None:
-        """Count one output of a choice of prompt number `prompt`."""
+    def add(self, index: int, output: RequestOutput) -> None:
+        """Count one output of choice `index`."""
         self.completion_tokens += len(output.token_ids)
-        if prompt not in self._started:
-            # Later choices of a prompt find what the first one computed: that saved nothing more.
-            self._started.add(prompt)
+        if index in self._not_started:
+            self._not_started.remove(index)
             self.cached_tokens += output.num_cached_tokens
 
     def usage(self) -> Usage:
@@ -57,11 +58,43 @@ class TokenCounts:
             PromptTokensDetails(self.cached_tokens),
         )
 
+    def log_fields(self) -> dict[str, int]:
+        """As the access log reports it."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cached_tokens": self.cached_tokens,
+        }
 
-async def run_generation(
-    engine: Engine, generation: Generation, *, metrics: RequestMetrics, arrival_time: float
-) -> AsyncGenerator[RequestOutput, None]:
-    """The outputs of one sequence, measured. Closing it aborts the sequence."""
+
+def run_generations(
+    engine: Engine,
+    generations: Sequence[Generation],
+    *,
+    metrics: RequestMetrics,
+    counts: TokenCounts,
+) -> AsyncGenerator[tuple[int, RequestOutput], None]:
+    """The outputs of all sequences as they come, with the index of their choice.
+
+    The first error ends them all. Closing it aborts what still runs.
+    """
+    arrival_time = time.monotonic()
+    runs = [
+        _run(engine, generation, metrics=metrics, counts=counts, arrival_time=arrival_time)
+        for generation in generations
+    ]
+    return runs[0] if len(runs) == 1 else _merge(runs)
+
+
+async def _run(
+    engine: Engine,
+    generation: Generation,
+    *,
+    metrics: RequestMetrics,
+    counts: TokenCounts,
+    arrival_time: float,
+) -> AsyncGenerator[tuple[int, RequestOutput], None]:
+    """The outputs of one sequence, measured and counted on their way."""
     observer = RequestObserver(
         metrics,
         num_prompt_tokens=len(generation.prompt_token_ids),
@@ -75,11 +108,13 @@ async def run_generation(
         priority=generation.priority,
         cache_salt=generation.cache_salt,
     )
+    index = generation.index
     async with aclosing(outputs):
         try:
             async for output in outputs:
                 observer.output(output)
-                yield output
+                counts.add(index, output)
+                yield index, output
         except RequestError:
             observer.failed()
             raise
@@ -87,46 +122,23 @@ async def run_generation(
             observer.end()
 
 
-async def run_generations(
-    engine: Engine, generations: Sequence[Generation], *, metrics: RequestMetrics
-) -> AsyncGenerator[tuple[int, RequestOutput], None]:
-    """The outputs of all sequences as they come, with the index of their choice.
-
-    The first error ends them all. Closing it aborts what still runs.
-    """
-    arrival_time = time.monotonic()
-    runs = [
-        run_generation(engine, generation, metrics=metrics, arrival_time=arrival_time)
-        for generation in generations
-    ]
-    if len(runs) == 1:
-        async with aclosing(runs[0]) as outputs:
-            async for output in outputs:
-                yield generations[0].index, output
-        return
-    merged = _merge([(g.index, run) for g, run in zip(generations, runs, strict=True)])
-    async with aclosing(merged):
-        async for item in merged:
-            yield item
-
-
 async def _merge(
-    runs: Sequence[tuple[int, AsyncGenerator[RequestOutput, None]]],
+    runs: Sequence[AsyncGenerator[tuple[int, RequestOutput], None]],
 ) -> AsyncGenerator[tuple[int, RequestOutput], None]:
     # One place per run: a slow client slows the pumps, and the engine joins what waits.
     queue: asyncio.Queue[tuple[int, RequestOutput] | Exception | None] = asyncio.Queue(len(runs))
 
-    async def pump(index: int, run: AsyncGenerator[RequestOutput, None]) -> None:
+    async def pump(run: AsyncGenerator[tuple[int, RequestOutput], None]) -> None:
         try:
             async with aclosing(run):
-                async for output in run:
-                    await queue.put((index, output))
+                async for item in run:
+                    await queue.put(item)
         except Exception as error:
             await queue.put(error)
         else:
             await queue.put(None)
 
-    pumps = [asyncio.create_task(pump(index, run)) for index, run in runs]
+    pumps = [asyncio.create_task(pump(run)) for run in runs]
     num_running = len(pumps)
     try:
         while num_running:

@@ -80,14 +80,9 @@ async def answer(
     """Run the generations and answer. Raises RequestError and ClientDisconnected."""
     metrics = context.metrics.requests
     metrics.params_n.observe(choices_per_prompt)
-    prompts = generations[::choices_per_prompt]
-    counts = TokenCounts(sum(len(generation.prompt_token_ids) for generation in prompts))
-    outputs = _counted(
-        run_generations(context.engine, generations, metrics=metrics),
-        counts,
-        choices_per_prompt=choices_per_prompt,
-        scope=request.scope,
-    )
+    counts = TokenCounts(generations, choices_per_prompt=choices_per_prompt)
+    add_log_fields(request.scope, counts.log_fields)
+    outputs = run_generations(context.engine, generations, metrics=metrics, counts=counts)
     if not body.stream:
         async with abort_on_disconnect(request.receive), aclosing(outputs):
             whole = await _collect(outputs, num_choices=len(generations))
@@ -96,27 +91,6 @@ async def answer(
     async with abort_on_disconnect(request.receive):
         first = await anext(events)
     return EventStream(first, events)
-
-
-async def _counted(
-    outputs: AsyncGenerator[tuple[int, RequestOutput], None],
-    counts: TokenCounts,
-    *,
-    choices_per_prompt: int,
-    scope: Scope,
-) -> AsyncGenerator[tuple[int, RequestOutput], None]:
-    try:
-        async with aclosing(outputs):
-            async for index, output in outputs:
-                counts.add(output, prompt=index // choices_per_prompt)
-                yield index, output
-    finally:
-        add_log_fields(
-            scope,
-            prompt_tokens=counts.prompt_tokens,
-            completion_tokens=counts.completion_tokens,
-            cached_tokens=counts.cached_tokens,
-        )
 
 
 async def _collect(

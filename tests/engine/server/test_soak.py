@@ -54,7 +54,7 @@ async def until_idle(engine: FakeEngine, num_tasks: int) -> None:
     """Returns when the engine runs nothing and no task is left; fails after a while."""
     async with asyncio.timeout(10):
         # uvicorn's own tasks end after their requests, and nobody tells when.
-        while engine.running or len(asyncio.all_tasks()) > num_tasks:
+        while engine.running or len(asyncio.all_tasks()) > num_tasks:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
