@@ -122,8 +122,13 @@ class CoreClient:
         assert status is not None
         if self._killed_because is not None:
             return f"it was killed because {self._killed_because}"
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        return how if self.fatal is None else f"{how}: {self.fatal.error}: {self.fatal.message}"
+        if status == -signal.SIGKILL:
+            return "signal SIGKILL; if nobody sent it, memory ran out"
+        if status < 0:
+            return f"signal {signal.Signals(-status).name}"
+        if self.fatal is None:
+            return f"exit status {status}"
+        return f"exit status {status}, {self.fatal.error}: {self.fatal.message}"
 
     def kill(self, because: str) -> None:
         """End a process that hangs; `run` returns soon after."""

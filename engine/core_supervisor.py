@@ -70,12 +70,12 @@ class CoreSupervisor:
         self._first_ready: asyncio.Future[protocol.Ready] | None = None
         self._ended: asyncio.Event = asyncio.Event()
         self._launched_at = self._ready_at = 0.0
-        self._delay_s = 0.0
+        self._start_s = self._delay_s = 0.0
 
     @property
     def retry_after_s(self) -> float:
         """When to try again: a restart takes about as long as the start before it."""
-        return max(1.0, self._delay_s + self._ready_at - self._launched_at)
+        return max(1.0, self._delay_s + self._start_s)
 
     async def start(
         self, load: protocol.Load, *, progress: Progress | None = None
@@ -118,7 +118,6 @@ class CoreSupervisor:
         try:
             while (delay_s := await self._one_life(load, progress)) is not None:
                 log.warning("core.restart", reason=self.why, delay_s=delay_s)
-                self._delay_s = delay_s
                 self.num_restarts += 1
                 await asyncio.sleep(delay_s)
             log.error("core.gave_up", reason=self.why)
@@ -164,9 +163,10 @@ class CoreSupervisor:
     def _become_ready(self, ready: protocol.Ready) -> None:
         assert self._first_ready is not None
         self._ready_at = asyncio.get_running_loop().time()
+        self._start_s = self._ready_at - self._launched_at
         self.ready = ready
         self.state, self.why = CoreState.READY, ""
-        log.info("core.ready", start_s=round(self._ready_at - self._launched_at, 2))
+        log.info("core.ready", start_s=round(self._start_s, 2))
         if not self._first_ready.done():
             self._first_ready.set_result(ready)
 
@@ -180,6 +180,7 @@ class CoreSupervisor:
         if delay_s is None or never_ready or self._config.on_core_crash == "exit":
             self._give_up(fatal, reason)
             return None
+        self._delay_s = delay_s
         self._lose(CoreState.RESTARTING, reason)
         return delay_s
 
