@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal.errors import ModelNotFound, UnsupportedModel
+
+T = TypeVar("T")
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_ENTRIES = 1 << 16
+_MAX_DIMS = 4
 _STRING, _ARRAY = 8, 9
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -37,15 +42,37 @@ _SCALARS = {
 _UINT32, _UINT64 = _SCALARS[4], _SCALARS[10]
 
 
+@dataclass(frozen=True, slots=True)
+class GGUFTensor:
+    """Where a tensor lies in the file, and how it is stored."""
+
+    name: str
+    shape: tuple[int, ...]
+    """As torch has it: the fastest dimension last (the file stores it first)."""
+    type_id: int
+    """ggml's number of the quantization type."""
+    offset: int
+    """Bytes from the start of the file."""
+
+
 def read_gguf_metadata(path: Path) -> dict[str, Any]:
     """The key-value section of a GGUF file; arrays become lists, tensors are not touched.
 
     Raises ModelNotFound when there is no such file and UnsupportedModel when it is not a GGUF
     file of a known version or is cut off or broken.
     """
+    return _read(path, lambda reader: reader.metadata())
+
+
+def read_gguf_tensors(path: Path) -> list[GGUFTensor]:
+    """The tensor table of a GGUF file, in file order. Raises as `read_gguf_metadata` does."""
+    return _read(path, lambda reader: reader.tensors())
+
+
+def _read(path: Path, what: Callable[[_Reader], T]) -> T:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data).read()
+            return what(_Reader(data))
     except FileNotFoundError:
         raise ModelNotFound(f"no GGUF file at {path}") from None
     except (ValueError, struct.error) as error:
@@ -60,8 +87,9 @@ class _Reader:
         self._data = data
         self._size = len(data)
         self._offset = 0
+        self._num_tensors = 0
 
-    def read(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         magic = self._data[:4]
         if magic != _MAGIC:
             raise ValueError(f"it starts with {magic!r} where {_MAGIC!r} belongs")
@@ -69,7 +97,7 @@ class _Reader:
         version = self._scalar(_UINT32)
         if version not in _VERSIONS:
             raise ValueError(f"GGUF version {version}; supported (little endian): 2, 3")
-        self._scalar(_UINT64)  # number of tensors
+        self._num_tensors = self._scalar(_UINT64)
         num_entries = self._scalar(_UINT64)
         if num_entries > _MAX_ENTRIES:
             raise ValueError(f"{num_entries} metadata entries, more than {_MAX_ENTRIES}")
@@ -78,6 +106,22 @@ class _Reader:
             key = self._strings(1)[0]
             entries[key] = self._value(self._scalar(_UINT32))
         return entries
+
+    def tensors(self) -> list[GGUFTensor]:
+        alignment = int(self.metadata().get("general.alignment", 32))
+        if self._num_tensors > _MAX_ENTRIES:
+            raise ValueError(f"{self._num_tensors} tensors, more than {_MAX_ENTRIES}")
+        found = []
+        for _ in range(self._num_tensors):
+            name = self._strings(1)[0]
+            num_dims = self._scalar(_UINT32)
+            if num_dims > _MAX_DIMS:
+                raise ValueError(f"tensor {name} has {num_dims} dimensions")
+            shape = tuple(self._scalar(_UINT64) for _ in range(num_dims))[::-1]
+            type_id, offset = self._scalar(_UINT32), self._scalar(_UINT64)
+            found.append(GGUFTensor(name, shape, type_id, offset))
+        start = -(-self._offset // alignment) * alignment
+        return [replace(tensor, offset=start + tensor.offset) for tensor in found]
 
     def _scalar(self, layout: struct.Struct) -> Any:
         (value,) = layout.unpack_from(self._data, self._offset)

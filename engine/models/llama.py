@@ -1,0 +1,155 @@
+"""The Llama family: Llama 2/3.x, SmolLM2, Mistral, Qwen2/2.5 and Qwen3 in one set of modules.
+
+The families differ in three switches of `ModelConfig`: a bias on Q, K and V (Qwen2), RMSNorm on
+each query and key head (Qwen3), and sliding windows (Mistral, some Qwen2). Parameter names are
+Hugging Face's, but for the merged projections: qkv_proj = [q; k; v], gate_up_proj = [gate; up].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shoal.kernels.attention_metadata import AttentionMetadata
+from shoal.kernels.paged_attention import paged_attention
+from shoal.kernels.reshape_and_cache import reshape_and_cache
+from shoal.kernels.rms_norm import fused_add_rms_norm, rms_norm
+from shoal.kernels.rotary import rotary_embedding
+from shoal.kernels.silu_and_mul import silu_and_mul
+
+from .config import ModelConfig
+from .rope import rotation_table
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, eps=self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_q_heads, self.num_kv_heads = config.num_q_heads, config.num_kv_heads
+        self.head_dim = config.head_dim
+        self.scale = config.head_dim**-0.5
+        num_heads = self.num_q_heads + 2 * self.num_kv_heads
+        self.qkv_proj = nn.Linear(
+            config.hidden_size, num_heads * self.head_dim, bias=config.qkv_bias
+        )
+        self.o_proj = nn.Linear(
+            self.num_q_heads * self.head_dim, config.hidden_size, bias=config.output_bias
+        )
+        if config.qk_norm:
+            self.q_norm: RMSNorm | None = RMSNorm(self.head_dim, config.rms_norm_eps)
+            self.k_norm: RMSNorm | None = RMSNorm(self.head_dim, config.rms_norm_eps)
+        else:
+            self.q_norm = self.k_norm = None
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        kv_cache: tuple[Tensor, Tensor],
+        metadata: AttentionMetadata,
+    ) -> Tensor:
+        heads = self.qkv_proj(x).view(x.shape[0], -1, self.head_dim)
+        query, key, value = heads.split(
+            (self.num_q_heads, self.num_kv_heads, self.num_kv_heads), dim=1
+        )
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = rotary_embedding(query, key, *rotation)
+        reshape_and_cache(key, value, *kv_cache, metadata.slot_mapping)
+        out = paged_attention(query, *kv_cache, metadata, scale=self.scale)
+        projected: Tensor = self.o_proj(out.view(x.shape[0], -1))
+        return projected
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.gate_up_proj = nn.Linear(hidden, 2 * inner, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=config.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.down_proj(silu_and_mul(self.gate_up_proj(x)))
+        return projected
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        self.input_layernorm = RMSNorm(config.hidden_size, self.eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, self.eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        update: Tensor,
+        residual: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        kv_cache: tuple[Tensor, Tensor],
+        metadata: AttentionMetadata,
+    ) -> Tensor:
+        """Takes the last layer's update, leaves its own; the residual stream is added to in place."""
+        x, _ = fused_add_rms_norm(update, residual, self.input_layernorm.weight, eps=self.eps)
+        update = self.self_attn(x, rotation, kv_cache, metadata)
+        weight = self.post_attention_layernorm.weight
+        x, _ = fused_add_rms_norm(update, residual, weight, eps=self.eps)
+        out: Tensor = self.mlp(x)
+        return out
+
+
+class LlamaModel(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class LlamaForCausalLM(nn.Module):
+    """Implements `CausalLM`. Weights are uninitialised until `loader.load_model` fills them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = LlamaModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self.rotation: tuple[Tensor, Tensor] | None = None
+        """cos and sin tables [max_position_embeddings, head_dim]; fp32, whatever the weights."""
+
+    def set_rotation(self, inverse_frequencies: Tensor, device: torch.device) -> None:
+        table = rotation_table(inverse_frequencies, self.config.max_position_embeddings)
+        self.rotation = (table[0].to(device), table[1].to(device))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        kv_caches: list[tuple[Tensor, Tensor]],
+        metadata: list[AttentionMetadata],
+    ) -> Tensor:
+        assert self.rotation is not None, "load_model sets it"
+        rotation = (self.rotation[0][positions], self.rotation[1][positions])
+        residual = self.model.embed_tokens(input_ids)
+        update = torch.zeros_like(residual)
+        groups = self.config.layer_group
+        for layer, kv_cache, group in zip(self.model.layers, kv_caches, groups, strict=True):
+            update = layer(update, residual, rotation, kv_cache, metadata[group])
+        hidden: Tensor = self.model.norm(residual + update)
+        return hidden
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.lm_head(hidden)
+        return logits.float()

@@ -1,0 +1,52 @@
+"""From files on disk to a model ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..sources.gguf_metadata import read_gguf_metadata, read_gguf_tensors
+from ..sources.model_files import ModelFiles
+from ..sources.progress import Progress
+from . import gguf_weights, safetensors_weights
+from .config import ModelConfig
+from .llama import LlamaForCausalLM
+from .weights import fill
+
+
+@torch.inference_mode()
+def load_model(
+    files: ModelFiles,
+    config: ModelConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> LlamaForCausalLM:
+    """Build the modules on `device` in `dtype` and fill them, one tensor in flight at a time.
+
+    Raises UnsupportedModel when the checkpoint and `config` do not match.
+    """
+    frequencies = config.rope.inverse_frequencies(config.head_dim)
+    if files.format == "gguf":
+        config = replace(config, tie_word_embeddings=gguf_weights.is_tied(files.path))
+        architecture = read_gguf_metadata(files.path)["general.architecture"]
+        tensors = gguf_weights.tensors(files.path, config, permuted=architecture == "llama")
+        total = len(read_gguf_tensors(files.path))
+        factors = gguf_weights.rope_factors(files.path)
+        if factors is not None:
+            frequencies = frequencies / factors
+    else:
+        tensors = safetensors_weights.tensors(files.path)
+        total = safetensors_weights.count(files.path)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    model = model.to(dtype).to_empty(device=device).eval()
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.set_rotation(frequencies, device)
+    for done, _name in enumerate(fill(model, tensors), start=1):
+        if progress is not None:
+            progress.update("loading weights", done, total)
+    return model

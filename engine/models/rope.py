@@ -1,0 +1,88 @@
+"""Rotary frequencies: plain, linearly scaled, and Llama 3's scaling.
+
+Kinds and their formulas: "linear" divides positions by the factor (Chen et al., 2023,
+https://arxiv.org/abs/2306.15595); "llama3" divides low frequencies, keeps high ones and blends
+between (Llama 3.1's reference code). GGUF files carry Llama 3's result as a tensor of factors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shoal.errors import UnsupportedModel
+
+KINDS = ("default", "linear", "llama3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeConfig:
+    """Parameters of the rotary embedding; fields beyond `theta` are those of its kind."""
+
+    theta: float = 10_000.0
+    kind: str = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position_embeddings: int = 8192
+
+    @classmethod
+    def from_hf(cls, config: dict[str, Any]) -> RopeConfig:
+        """From `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
+        scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        theta = scaling.get("rope_theta") or config.get("rope_theta", 10_000.0)
+        kind = scaling.get("rope_type") or scaling.get("type") or "default"
+        if partial := [p for p in (scaling.get("partial_rotary_factor"),) if p not in (None, 1.0)]:
+            raise UnsupportedModel(f"partial_rotary_factor {partial[0]} is not supported")
+        _check_kind(kind)
+        known = ("factor", "low_freq_factor", "high_freq_factor",
+                 "original_max_position_embeddings")  # fmt: skip
+        return cls(theta=theta, kind=kind, **{k: scaling[k] for k in known if k in scaling})
+
+    @classmethod
+    def from_gguf(cls, metadata: dict[str, Any], arch: str) -> RopeConfig:
+        kind = metadata.get(f"{arch}.rope.scaling.type", "none")
+        kind = "default" if kind == "none" else kind
+        _check_kind(kind)
+        return cls(
+            theta=metadata.get(f"{arch}.rope.freq_base", 10_000.0),
+            kind=kind,
+            factor=metadata.get(f"{arch}.rope.scaling.factor", 1.0),
+        )
+
+    def inverse_frequencies(self, head_dim: int) -> Tensor:
+        """[head_dim / 2] fp32: radians per position of each pair."""
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+        plain = 1.0 / (self.theta**exponents)
+        if self.kind == "linear":
+            return plain / self.factor
+        if self.kind == "llama3":
+            return self._llama3(plain)
+        return plain
+
+    def _llama3(self, plain: Tensor) -> Tensor:
+        low, high = self.low_freq_factor, self.high_freq_factor
+        context = self.original_max_position_embeddings
+        # How often a frequency turns round within the original context decides its fate.
+        turns = context * plain / (2 * math.pi)
+        smooth = ((turns - low) / (high - low)).clamp(0, 1)
+        return (1 - smooth) * plain / self.factor + smooth * plain
+
+
+def rotation_table(inverse_frequencies: Tensor, num_positions: int) -> tuple[Tensor, Tensor]:
+    """cos and sin, [num_positions, head_dim] fp32 each, as `kernels.rotary` wants them."""
+    positions = torch.arange(num_positions, dtype=torch.float32)
+    angles = positions[:, None] * inverse_frequencies[None, :].float()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnsupportedModel(
+            f"RoPE scaling {kind!r} is not supported; supported: {', '.join(KINDS)}"
+        )

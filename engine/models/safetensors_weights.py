@@ -1,0 +1,52 @@
+"""Weights from a Hugging Face folder: one safetensors file, or shards with an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from shoal.errors import ModelNotFound, UnsupportedModel
+
+from .weights import NamedTensor
+
+INDEX = "model.safetensors.index.json"
+
+
+def shards(folder: Path) -> list[Path]:
+    """The files that hold the weights. Raises ModelNotFound naming what is missing."""
+    index = folder / INDEX
+    if index.exists():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if strays := sorted(name for name in names if Path(name).name != name):
+            raise UnsupportedModel(f"{index} points outside its folder: {strays[0]!r}")
+        found = [folder / name for name in sorted(names)]
+    else:
+        found = sorted(folder.glob("*.safetensors"))
+    missing = [path.name for path in found if not path.exists()]
+    if missing or not found:
+        what = ", ".join(missing) or "*.safetensors"
+        raise ModelNotFound(f"{folder} lacks {what}")
+    return found
+
+
+def count(folder: Path) -> int:
+    """Number of tensors in all shards."""
+    total = 0
+    for path in shards(folder):
+        with safe_open(path, framework="pt") as file:
+            total += len(file.keys())
+    return total
+
+
+def tensors(folder: Path) -> Iterator[NamedTensor]:
+    """Tensor by tensor over a memory map: nothing is held that is not being copied."""
+    for path in shards(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118  (not a dict)
+                    yield name, file.get_tensor(name)
+        except SafetensorError as error:
+            raise UnsupportedModel(f"{path} is not a usable safetensors file: {error}") from error
