@@ -75,13 +75,11 @@ class AttentionMetadata:
         tables = block_tables.cpu().numpy().astype(np.int64)
         prefills, start = [], num_decodes
         for row in range(num_decodes, len(query_lens)):
-            num_queries, seq_len = query_lens[row], seq_lens[row]
+            tokens = slice(start, start + query_lens[row])
             prefills.append(
-                _prefill(
-                    tables[row], start, num_queries, seq_len, block_size, sliding_window, device
-                )
+                _prefill(tables[row], tokens, seq_lens[row], block_size, sliding_window, device)
             )
-            start += num_queries
+            start = tokens.stop
         lens = np.asarray(seq_lens[:num_decodes], dtype=np.int64)
         decodes = _decodes(tables[:num_decodes], lens, block_size, sliding_window, device)
         return cls(slot_mapping=slot_mapping, decodes=decodes, prefills=prefills)
@@ -127,14 +125,13 @@ def _decodes(
 
 def _prefill(
     table: np.ndarray,
-    start: int,
-    num_queries: int,
+    tokens: slice,
     seq_len: int,
     block_size: int,
     window: int | None,
     device: torch.device,
 ) -> PrefillChunk:
-    first_query = seq_len - num_queries
+    first_query = seq_len - (tokens.stop - tokens.start)
     first_key = 0 if window is None else max(first_query - window + 1, 0)
     first_block = first_key // block_size
     offset = first_block * block_size
@@ -148,7 +145,7 @@ def _prefill(
             hidden |= keys <= queries - window
         mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))
     return PrefillChunk(
-        tokens=slice(start, start + num_queries),
+        tokens=tokens,
         block_ids=torch.from_numpy(block_ids).to(device),
         num_keys=seq_len - offset,
         mask=mask,

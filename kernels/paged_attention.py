@@ -42,17 +42,19 @@ def _decode(
 ) -> Tensor:
     num_seqs, num_q_heads, head_dim = query.shape
     num_kv_heads = key_cache.shape[2]
-    gathered = []
-    for cache in (key_cache, value_cache):
+
+    def gather(cache: Tensor) -> Tensor:
         blocks = cache.index_select(0, bucket.block_ids)
         rows = blocks.view(num_seqs, -1, num_kv_heads, head_dim)
         # A masked score would hide a stale value, but not a NaN: 0 * NaN is NaN.
         rows[bucket.unused] = 0
-        gathered.append(rows.transpose(1, 2))
+        return rows.transpose(1, 2)
+
     # The query heads of a group share their keys: they become the query rows of one head.
     grouped = query.view(num_seqs, num_kv_heads, num_q_heads // num_kv_heads, head_dim)
     mask = bucket.mask.to(query.dtype)
-    out = scaled_dot_product_attention(grouped, *gathered, attn_mask=mask, scale=scale)
+    keys, values = gather(key_cache), gather(value_cache)
+    out = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
     return out.reshape(num_seqs, num_q_heads, head_dim)
 
 
@@ -63,14 +65,13 @@ def _prefill(
     num_kv_heads = key_cache.shape[2]
     group = num_q_heads // num_kv_heads
     grouped = query.view(num_queries, num_kv_heads, group, head_dim).permute(1, 2, 0, 3)
-    keys, values = (
-        cache.index_select(0, chunk.block_ids)
-        .view(-1, num_kv_heads, head_dim)[: chunk.num_keys]
-        .transpose(0, 1)
-        .unsqueeze(1)
-        .expand(-1, group, -1, -1)
-        for cache in (key_cache, value_cache)
-    )
+
+    def gather(cache: Tensor) -> Tensor:
+        slots = cache.index_select(0, chunk.block_ids).view(-1, num_kv_heads, head_dim)
+        rows = slots[: chunk.num_keys].transpose(0, 1)
+        return rows.unsqueeze(1).expand(-1, group, -1, -1)
+
+    keys, values = gather(key_cache), gather(value_cache)
     mask = None if chunk.mask is None else chunk.mask.to(query.dtype)
     out = scaled_dot_product_attention(
         grouped, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale

@@ -43,7 +43,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.layer_windows and len(self.layer_windows) != self.num_layers:
             raise UnsupportedModel(
-                f"the model has {self.num_layers} layers but names {len(self.layer_windows)} windows"
+                f"{len(self.layer_windows)} layers have a window setting, of {self.num_layers}"
             )
         if self.num_q_heads % self.num_kv_heads:
             raise UnsupportedModel(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -56,44 +57,50 @@ def hf_name(name: str) -> str:
     return f"model.layers.{match[1]}.{_IN_LAYER[match[2]]}.{match[3]}"
 
 
-def is_tied(path: Path) -> bool:
-    """Whether the output projection is the embedding: then the file has no tensor for it."""
-    return all(tensor.name != "output.weight" for tensor in read_gguf_tensors(path))
+class GGUFWeights:
+    """The tensors of one file; the table is read once, the values when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = {tensor.name: tensor for tensor in read_gguf_tensors(path)}
+        self._data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output projection is the embedding: then there is no tensor for it."""
+        return "output.weight" not in self._table
+
+    def rope_factors(self) -> Tensor | None:
+        """The [head_dim / 2] factors of a Llama 3 file, None in others."""
+        info = self._table.get(ROPE_FREQS)
+        return None if info is None else _read(self._data, info)
+
+    def tensors(self, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
+        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order."""
+        for info in self._table.values():
+            name, tensor = hf_name(info.name), _read(self._data, info)
+            if permuted and ".q_proj." in name:
+                tensor = _unpermute(tensor, config.num_q_heads)
+            elif permuted and ".k_proj." in name:
+                tensor = _unpermute(tensor, config.num_kv_heads)
+            yield name, tensor
 
 
-def rope_factors(path: Path) -> Tensor | None:
-    """The [head_dim / 2] factors of a Llama 3 file, None in others."""
-    for tensor in read_gguf_tensors(path):
-        if tensor.name == ROPE_FREQS:
-            return _read(np.memmap(path, dtype=np.uint8, mode="r"), tensor)
-    return None
-
-
-def tensors(path: Path, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
-    """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order."""
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    for info in read_gguf_tensors(path):
-        name, tensor = hf_name(info.name), _read(data, info)
-        if permuted and ".q_proj." in name:
-            tensor = _unpermute(tensor, config.num_q_heads)
-        elif permuted and ".k_proj." in name:
-            tensor = _unpermute(tensor, config.num_kv_heads)
-        yield name, tensor
-
-
-def _read(data: np.memmap, info: GGUFTensor) -> Tensor:
+def _read(data: np.ndarray, info: GGUFTensor) -> Tensor:
     try:
         kind = GGMLQuantizationType(info.type_id)
         block_size, type_size = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError):
         raise UnsupportedModel(f"tensor {info.name!r} has unknown type {info.type_id}") from None
-    row_bytes = info.shape[-1] // block_size * type_size
-    num_rows = int(np.prod(info.shape[:-1], dtype=np.int64))
-    raw = data[info.offset : info.offset + num_rows * row_bytes]
-    if raw.size != num_rows * row_bytes:
+    num_bytes = prod(info.shape) // block_size * type_size
+    raw = data[info.offset : info.offset + num_bytes]
+    if raw.size != num_bytes:
         raise UnsupportedModel(f"tensor {info.name!r} ends past the file: it is cut off")
     try:
-        values = dequantize(raw.reshape(num_rows, row_bytes), kind)
+        # As one long row: `dequantize` works through 16 rows at a time, and blocks do not care.
+        values = dequantize(raw.reshape(1, num_bytes), kind)
     except NotImplementedError:
         raise UnsupportedModel(
             f"tensor {info.name!r} is {kind.name}, which the gguf package cannot dequantize"

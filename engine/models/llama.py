@@ -99,7 +99,7 @@ class DecoderLayer(nn.Module):
         kv_cache: tuple[Tensor, Tensor],
         metadata: AttentionMetadata,
     ) -> Tensor:
-        """Takes the last layer's update, leaves its own; the residual stream is added to in place."""
+        """Adds the last layer's update to the residual stream, in place; returns its own update."""
         x, _ = fused_add_rms_norm(update, residual, self.input_layernorm.weight, eps=self.eps)
         update = self.self_attn(x, rotation, kv_cache, metadata)
         weight = self.post_attention_layernorm.weight

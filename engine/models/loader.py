@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from ..sources.gguf_metadata import read_gguf_metadata, read_gguf_tensors
+from ..sources.gguf_metadata import read_gguf_metadata
 from ..sources.model_files import ModelFiles
 from ..sources.progress import Progress
-from . import gguf_weights, safetensors_weights
+from . import safetensors_weights
 from .config import ModelConfig
+from .gguf_weights import GGUFWeights
 from .llama import LlamaForCausalLM
 from .weights import fill
 
@@ -30,12 +31,11 @@ def load_model(
     """
     frequencies = config.rope.inverse_frequencies(config.head_dim)
     if files.format == "gguf":
-        config = replace(config, tie_word_embeddings=gguf_weights.is_tied(files.path))
+        weights = GGUFWeights(files.path)
+        config = replace(config, tie_word_embeddings=weights.is_tied)
         architecture = read_gguf_metadata(files.path)["general.architecture"]
-        tensors = gguf_weights.tensors(files.path, config, permuted=architecture == "llama")
-        total = len(read_gguf_tensors(files.path))
-        factors = gguf_weights.rope_factors(files.path)
-        if factors is not None:
+        tensors, total = weights.tensors(config, permuted=architecture == "llama"), len(weights)
+        if (factors := weights.rope_factors()) is not None:
             frequencies = frequencies / factors
     else:
         tensors = safetensors_weights.tensors(files.path)

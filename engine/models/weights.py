@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from shoal.errors import UnsupportedModel
+
+from .llama import LlamaForCausalLM
 
 NamedTensor = tuple[str, Tensor]
 
@@ -22,7 +25,7 @@ _MERGED = {
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|^rope_freqs\.weight$")
 
 
-def fill(model: nn.Module, tensors: Iterable[NamedTensor]) -> Iterator[str]:
+def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[str]:
     """Copy every tensor into its place, yielding names as they are done.
 
     Tensors are converted to the parameter's dtype as they are copied, one at a time. Raises
@@ -41,7 +44,7 @@ def fill(model: nn.Module, tensors: Iterable[NamedTensor]) -> Iterator[str]:
         if module not in part_rows:
             targets[name] = parameter.data
             continue
-        parts = parameter.data.split(part_rows[module])
+        parts = torch.split(parameter.data, part_rows[module])
         for source, (merged, index) in _MERGED.items():
             if merged == module:
                 targets[name.replace(merged, source)] = parts[index]
