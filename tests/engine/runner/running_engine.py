@@ -1,0 +1,57 @@
+"""A scheduler and a runner on one model, stepped by hand: what tests of the pair share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from shoal.engine.core.config import CacheConfig, SchedulerConfig
+from shoal.engine.core.request import Request
+from shoal.engine.core.sampling_params import SamplingParams
+from shoal.engine.core.scheduler import Scheduler
+from shoal.engine.models.causal_lm import CausalLM
+from shoal.engine.runner.model_runner import TorchModelRunner
+
+MAX_MODEL_LEN = 64
+
+
+class RunningEngine:
+    """A scheduler and a runner on a cache of `num_blocks` blocks of 4 tokens."""
+
+    def __init__(self, model: CausalLM, *, num_blocks: int, max_num_seqs: int = 8) -> None:
+        cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
+        config = SchedulerConfig(
+            max_num_seqs=max_num_seqs, max_num_batched_tokens=16, max_model_len=MAX_MODEL_LEN
+        )
+        self.scheduler = Scheduler(config, cache)
+        self.outputs: dict[str, list[int]] = {}
+        self._runner = TorchModelRunner(
+            model, cache=cache, scheduler=config, device=torch.device("cpu"), dtype=torch.float32
+        )
+
+    def add(self, request_id: str, prompt: Sequence[int], **params: object) -> None:
+        request = Request(
+            request_id,
+            prompt,
+            sampling_params=SamplingParams(**{"temperature": 0.0, **params}),  # type: ignore[arg-type]
+            arrival_time=0.0,
+        )
+        rejection = self.scheduler.add_request(request)
+        assert rejection is None, rejection
+        self.outputs[request_id] = []
+
+    def step(self) -> None:
+        scheduled = self.scheduler.schedule(0.0)
+        computed = self._runner.execute_model(scheduled)
+        result = self.scheduler.update_from_output(scheduled, computed, 0.0)
+        self.scheduler.check_integrity()
+        for request_id, token_ids in zip(result.req_ids, result.new_token_ids, strict=True):
+            self.outputs[request_id] += token_ids
+
+    def run(self, *, max_steps: int = 2_000) -> dict[str, list[int]]:
+        for _ in range(max_steps):
+            if not self.scheduler.has_unfinished_requests():
+                return self.outputs
+            self.step()
+        raise AssertionError(f"not done after {max_steps} steps: {self.scheduler.make_stats()}")

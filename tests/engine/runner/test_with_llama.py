@@ -1,0 +1,119 @@
+"""Scheduler, runner, kernels and a tiny random Llama together, against one request at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from shoal.engine.core.config import CacheConfig
+from shoal.engine.models.config import ModelConfig
+from shoal.engine.models.llama import LlamaForCausalLM
+from shoal.engine.models.rope import RopeConfig
+from shoal.engine.runner.kv_cache import allocate_kv_caches
+from shoal.kernels.attention_metadata import AttentionMetadata
+from tests.engine.runner.running_engine import RunningEngine
+
+CPU = torch.device("cpu")
+VOCAB = 97
+
+
+def tiny_llama(*layer_windows: int | None) -> LlamaForCausalLM:
+    config = ModelConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_layers=len(layer_windows),
+        num_q_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        max_position_embeddings=128,
+        rms_norm_eps=1e-5,
+        rope=RopeConfig(),
+        tie_word_embeddings=False,
+        layer_windows=layer_windows,
+    )
+    model = LlamaForCausalLM(config).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        scale = 1.0 if parameter.ndim == 1 else 3.0 / parameter.shape[-1] ** 0.5
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    model.set_rotation(config.rope.inverse_frequencies(config.head_dim), CPU)
+    return model
+
+
+@torch.inference_mode()
+def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int) -> list[int]:
+    """The whole sequence is computed anew for every token: no cache to speak of, no batch."""
+    tokens = list(prompt)
+    for _ in range(num_tokens):
+        block_size = len(tokens)
+        cache = CacheConfig(num_blocks=2, block_size=block_size, groups=model.config.kv_groups)
+        metadata = [
+            AttentionMetadata.build(
+                query_lens=[len(tokens)],
+                seq_lens=[len(tokens)],
+                block_tables=torch.tensor([[1]], dtype=torch.int32),
+                slot_mapping=torch.arange(block_size, 2 * block_size),
+                block_size=block_size,
+                sliding_window=group.sliding_window,
+                device=CPU,
+            )
+            for group in cache.groups
+        ]
+        hidden = model(
+            torch.tensor(tokens),
+            torch.arange(len(tokens)),
+            allocate_kv_caches(model.config, cache, dtype=torch.float32, device=CPU),
+            metadata,
+        )
+        tokens.append(int(model.compute_logits(hidden[-1:]).argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize(
+    ("layer_windows", "num_blocks"),
+    [((None, None), 33), ((7, 7), 24), ((None, 7, 7, None, 13), 80)],
+    ids=["full", "window", "mixed"],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_random_workloads_in_a_small_cache(
+    layer_windows: tuple[int | None, ...], num_blocks: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    model = tiny_llama(*layer_windows)
+    engine = RunningEngine(model, num_blocks=num_blocks)
+    stem = [rng.randrange(VOCAB) for _ in range(20)]
+    expected = {}
+    for i in range(16):
+        own = [rng.randrange(VOCAB) for _ in range(rng.randint(1, 15))]
+        prompt = stem[: rng.choice([0, 8, 13, 20])] + own
+        num_tokens = rng.randint(1, 28)
+        expected[f"r{i}"] = naive_greedy(model, prompt, num_tokens)
+        engine.add(f"r{i}", prompt, max_tokens=num_tokens)
+        for _ in range(rng.randint(0, 2)):
+            engine.step()
+    assert engine.run() == expected
+    stats = engine.scheduler.make_stats()
+    assert stats.prefix_cache_hits > 0
+    assert stats.num_preemptions > 0 or None not in layer_windows  # a window never grows
+
+
+def test_seeded_sampling_is_the_same_alone_and_in_a_crowd() -> None:
+    rng = random.Random(1)
+    model = tiny_llama(None, 7)
+    params = {"max_tokens": 25, "temperature": 1.0}
+    prompts = {
+        f"r{i}": [rng.randrange(VOCAB) for _ in range(rng.randint(1, 20))] for i in range(12)
+    }
+    crowd = RunningEngine(model, num_blocks=60)
+    for i, (request_id, prompt) in enumerate(prompts.items()):
+        crowd.add(request_id, prompt, seed=i, **params)
+    outputs = crowd.run()
+    assert crowd.scheduler.make_stats().num_preemptions > 0
+    for i, (request_id, prompt) in enumerate(prompts.items()):
+        alone = RunningEngine(model, num_blocks=60)
+        alone.add("alone", prompt, seed=i, **params)
+        assert alone.run()["alone"] == outputs[request_id]
