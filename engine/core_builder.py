@@ -62,13 +62,14 @@ def warm_up(runner: ModelRunner, scheduler_config: SchedulerConfig, cache: Cache
     It goes through a scheduler of its own, which is then thrown away: no trace is left of it but
     some garbage in blocks that nobody holds.
     """
-    core = EngineCore(Scheduler(scheduler_config, cache), runner, MonotonicClock())
+    clock = MonotonicClock()
+    core = EngineCore(Scheduler(scheduler_config, cache), runner, clock)
     num_prompt_tokens = min(8, scheduler_config.max_model_len - 1)
     request = Request(
         "warm-up",
         [0] * num_prompt_tokens,
         sampling_params=SamplingParams(max_tokens=2, temperature=0.0),
-        arrival_time=0.0,
+        arrival_time=clock.now(),
     )
     rejection = core.add_request(request)
     if rejection is not None:
