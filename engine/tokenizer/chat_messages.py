@@ -42,8 +42,10 @@ def _prepare(message: dict[str, Any], index: int, content_style: ContentStyle) -
             prepared["content"] = [{"type": "text", "text": text} for text in texts]
     elif content_style is ContentStyle.PARTS:
         prepared["content"] = [{"type": "text", "text": content}]
-    if message.get("tool_calls"):
-        prepared["tool_calls"] = [_parse_arguments(call, index) for call in message["tool_calls"]]
+    if calls := message.get("tool_calls"):
+        if not isinstance(calls, list):
+            raise InvalidRequest(f"messages[{index}].tool_calls is not a list", param="messages")
+        prepared["tool_calls"] = [_parse_arguments(call, index) for call in calls]
     return prepared
 
 
@@ -60,10 +62,10 @@ def _text_of(part: Any, index: int) -> str:
     )
 
 
-def _parse_arguments(call: dict[str, Any], index: int) -> dict[str, Any]:
-    function = call.get("function")
+def _parse_arguments(call: Any, index: int) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return call
+        return call  # not the API's form: the template will say what it misses
     try:
         arguments = json.loads(function["arguments"] or "{}")
     except ValueError as error:

@@ -58,8 +58,9 @@ class PreTokenizerRules:
 
 _GPT2 = PreTokenizerRules()
 # transformers 5.19 has no entry for "smollm" and falls back to GPT-2's rules when it reads a GGUF
-# file. These are the rules of the model's own tokenizer.json, and the model knows: SmolLM2 gives
-# "Here are three fruits:\n\n1. Apple\n\n2. Banana\n\n3. Cherry\n" 44 nats cut this way, 54 the other.
+# file. These are the rules of the model's own tokenizer.json, and the model knows them: a list
+# "Here are three fruits:\n\n1. Apple\n\n2. Banana\n\n3. Cherry\n" costs SmolLM2 44 nats cut this
+# way and 54 nats cut the other.
 _SMOLLM = PreTokenizerRules(individual_digits=True)
 _LLAMA3 = PreTokenizerRules(
     pattern=rf"{_CONTRACTION}|{_NOT_WORD}\p{{L}}+|\p{{N}}{{1,3}}|{_AFTER_NUMBERS}",

@@ -13,6 +13,8 @@ from .token_bytes import TokenToBytes
 if TYPE_CHECKING:
     import tokenizers
 
+_LARGEST_ID = 2**32 - 1
+
 
 class Tokenizer:
     """Wraps a `tokenizers.Tokenizer`; built by `load_tokenizer`.
@@ -75,14 +77,21 @@ class Tokenizer:
         return data.decode(errors="replace")
 
     def token_str(self, token_id: int) -> str:
-        """The token as the vocabulary spells it; "" for an id that is only padding."""
+        """The token as the vocabulary spells it; "" for an id that no token has.
+
+        Such ids exist: embeddings are often padded, and clients may send any number.
+        """
+        if not 0 <= token_id <= _LARGEST_ID:
+            return ""
         return self._backend.id_to_token(token_id) or ""
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes a token adds to the text; it need not be valid UTF-8 alone."""
+        """The bytes a token adds to the text; they need not be valid UTF-8 alone."""
         data = self._bytes.get(token_id)
         if data is None:
-            data = self._bytes[token_id] = self._token_to_bytes(self.token_str(token_id))
+            data = self._token_to_bytes(self.token_str(token_id))
+            if data:
+                self._bytes[token_id] = data
         return data
 
     @property
@@ -92,6 +101,7 @@ class Tokenizer:
     def apply_chat_template(
         self,
         messages: list[dict[str, Any]],
+        /,
         *,
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,

@@ -101,7 +101,7 @@ def render(source: str, content: Any = "hi", **options: Any) -> str:
 def test_variables_of_the_template() -> None:
     assert render("{{ eos_token }}{{ enable_thinking }}", enable_thinking=False) == "</s>False"
     assert render("{{ add_generation_prompt }}", add_generation_prompt=False) == "False"
-    assert render("{{ messages | length }}", messages_of_another=1) == "1"
+    assert render("{{ messages | length }}", **{"messages": [], "self": 1}) == "1"
     assert len(render("{{ strftime_now('%Y-%m-%d') }}")) == 10
 
 
@@ -171,6 +171,13 @@ def test_arguments_of_tool_calls_are_parsed() -> None:
     as_text[0]["tool_calls"][0]["function"]["arguments"] = "{"  # type: ignore[index]
     with pytest.raises(InvalidRequest, match="arguments of 'f' are not JSON"):
         template.render(as_text)
+
+
+def test_tool_calls_in_another_form_are_refused_or_left_to_the_template() -> None:
+    template = ChatTemplate("{{ messages[0].tool_calls[0] }}", special_tokens={})
+    with pytest.raises(InvalidRequest, match=r"messages\[0\]\.tool_calls is not a list"):
+        template.render([{"role": "assistant", "tool_calls": "f()"}])
+    assert template.render([{"role": "assistant", "tool_calls": ["f()"]}]) == "f()"
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,13 @@ def test_every_byte_has_its_token(tokenizer: Tokenizer) -> None:
     assert {bytes([byte]) for byte in range(256)} <= every_byte
 
 
-def test_ids_past_the_vocabulary_are_empty(tokenizer: Tokenizer) -> None:
-    """Embeddings are often padded, so a model can name ids that no token has."""
-    assert tokenizer.token_str(tokenizer.vocab_size) == ""
-    assert tokenizer.token_bytes(tokenizer.vocab_size) == b""
-    assert tokenizer.decode([tokenizer.vocab_size]) == ""
+@pytest.mark.parametrize("offset", [0, 10**6, 2**32, 2**70, -(10**6)])
+def test_ids_that_no_token_has_are_empty(tokenizer: Tokenizer, offset: int) -> None:
+    """Embeddings are often padded, so a model can name them, and a client can send anything."""
+    token_id = tokenizer.vocab_size + offset
+    assert tokenizer.token_str(token_id) == ""
+    assert tokenizer.token_bytes(token_id) == b""
+    assert tokenizer.decode([token_id]) == ""
 
 
 @pytest.mark.parametrize(
