@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def download_wheel(
             "run `python -m ensurepip` or `uv pip install pip` in this environment"
         )
     wheels, scratch = folder / "wheel", folder / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed pip left half done
     for directory in (wheels, scratch):
         directory.mkdir(parents=True, exist_ok=True)
     log_path = folder / "pip.log"

@@ -101,7 +101,7 @@ def render(source: str, content: Any = "hi", **options: Any) -> str:
 def test_variables_of_the_template() -> None:
     assert render("{{ eos_token }}{{ enable_thinking }}", enable_thinking=False) == "</s>False"
     assert render("{{ add_generation_prompt }}", add_generation_prompt=False) == "False"
-    assert render("{{ messages | length }}", **{"messages": [], "self": 1}) == "1"
+    assert render("{{ messages | length }}", messages=[], self=1) == "1"
     assert len(render("{{ strftime_now('%Y-%m-%d') }}")) == 10
 
 
