@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -48,14 +49,19 @@ def test_the_standard_library_goes_the_same_way(
     assert json.loads(line)["event"] == "loud 1"
 
 
-def test_exceptions_are_part_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("json")
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_exceptions_have_tracebacks_without_values(
+    capsys: pytest.CaptureFixture[str], log_format: Literal["console", "json"]
+) -> None:
+    configure_logging(log_format)
+    prompt = "".join(["my ", "secret"])
     try:
         raise KeyError("lost")
     except KeyError:
-        structlog.get_logger("shoal.test").exception("fault")
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "KeyError: 'lost'" in json.loads(line)["exception"]
+        structlog.get_logger("shoal.test").exception("fault", num_chars=len(prompt))
+    text = capsys.readouterr().err
+    assert "KeyError: 'lost'" in text
+    assert "my secret" not in text
 
 
 def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:

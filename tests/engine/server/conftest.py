@@ -9,12 +9,21 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 
 from shoal.engine.server.app import create_app
 from shoal.engine.server.run import bind
 from shoal.engine.server.settings import ServerSettings
 from tests.engine.server.fake_engine import FakeEngine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_tracebacks() -> None:
+    """structlog's own are so slow that a fault under load looks like a hang."""
+    plain = structlog.dev.plain_traceback
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture
