@@ -80,12 +80,6 @@ class InputBatch:
         self._row_of: dict[str, int] = {}
         self._free_rows = list(reversed(range(max_num_seqs)))
 
-    def __len__(self) -> int:
-        return len(self._row_of)
-
-    def row_of(self, request_id: str) -> int:
-        return self._row_of[request_id]
-
     def remove(self, request_ids: Iterable[str]) -> None:
         """Forget requests; each must have a row."""
         for request_id in request_ids:

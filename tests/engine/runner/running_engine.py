@@ -19,15 +19,17 @@ MAX_MODEL_LEN = 64
 class RunningEngine:
     """A scheduler and a runner on a cache of `num_blocks` blocks of 4 tokens."""
 
-    def __init__(self, model: CausalLM, *, num_blocks: int, max_num_seqs: int = 8) -> None:
+    def __init__(
+        self, model: CausalLM, *, num_blocks: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
         config = SchedulerConfig(
-            max_num_seqs=max_num_seqs, max_num_batched_tokens=16, max_model_len=MAX_MODEL_LEN
+            max_num_seqs=8, max_num_batched_tokens=16, max_model_len=MAX_MODEL_LEN
         )
         self.scheduler = Scheduler(config, cache)
         self.outputs: dict[str, list[int]] = {}
         self._runner = TorchModelRunner(
-            model, cache=cache, scheduler=config, device=torch.device("cpu"), dtype=torch.float32
+            model, cache=cache, scheduler=config, device=torch.device("cpu"), dtype=dtype
         )
 
     def add(self, request_id: str, prompt: Sequence[int], **params: object) -> None:
