@@ -99,7 +99,7 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class ModelRunnerOutput:
-    """What one step sampled: `sampled_token_ids[i]` is of `req_ids[i]`, empty if it has tokens left."""
+    """What one step sampled: `sampled_token_ids[i]` for `req_ids[i]`, [] while tokens are left."""
 
     req_ids: list[str]
     sampled_token_ids: list[list[int]]

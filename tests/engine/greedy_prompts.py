@@ -19,7 +19,7 @@ PROMPTS = [
     "Q: What is 12 times 12?\nA:",
     "Roses are red,",
     "The quick brown fox",
-    "{\"name\": \"Ada\", \"born\":",
+    '{"name": "Ada", "born":',
     "<html>\n<head>\n",
     "# Introduction\n\nThis document",
     "My favourite book is",
