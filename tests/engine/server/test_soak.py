@@ -77,7 +77,8 @@ async def test_real_scheduler_in_its_process_without_a_model() -> None:
 @pytest.mark.slow
 async def test_real_model(smollm2: ModelFiles) -> None:
     engine = AsyncEngine(
-        EngineConfig(model=smollm2.source), resolve=lambda model, *, progress: smollm2
+        EngineConfig(model=smollm2.source, num_threads=1),
+        resolve=lambda model, *, progress: smollm2,
     )
     worker = Worker(engine)
     try:
