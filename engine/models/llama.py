@@ -114,7 +114,7 @@ class LlamaModel(nn.Module):
         # nn.Embedding would draw random weights, and to do that on the meta device torch imports
         # its compiler: 3 s of start-up time.
         weight = torch.empty(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding.from_pretrained(weight)
+        self.embed_tokens = nn.Embedding.from_pretrained(weight)  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 

@@ -44,7 +44,7 @@ def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[st
         if module not in part_rows:
             targets[name] = parameter.data
             continue
-        parts = torch.split(parameter.data, part_rows[module])
+        parts = torch.split(parameter.data, list(part_rows[module]))
         for source, (merged, index) in _MERGED.items():
             if merged == module:
                 targets[name.replace(merged, source)] = parts[index]
