@@ -90,6 +90,16 @@ def test_a_reused_row_remembers_nothing() -> None:
     assert batch.prepare(make_step({"new": 1})).block_tables[0].tolist() == [[2, 3]]
 
 
+def test_a_short_table_is_padded_with_the_null_block() -> None:
+    batch = make_batch(max_num_seqs=2)
+    batch.add(make_new(range(12), request_id="old", num_computed_tokens=11, block_ids=[[9, 9, 9]]))
+    batch.remove(["old"])
+    batch.add(make_new([5], request_id="short", block_ids=[[2]]))
+    batch.add(make_new(range(9), request_id="long", num_computed_tokens=8, block_ids=[[3, 4, 5]]))
+    inputs = batch.prepare(make_step({"short": 1, "long": 1}))
+    assert inputs.block_tables[0].tolist() == [[2, 0, 0], [3, 4, 5]]
+
+
 def test_the_order_is_the_schedulers() -> None:
     batch = make_batch()
     for i, request_id in enumerate("abc"):

@@ -207,13 +207,16 @@ class BrokenModel(FakeModel):
         return logits
 
 
-def test_broken_logits_are_logged_once_and_harm_nobody_else() -> None:
+def test_broken_logits_are_logged_once_per_request_and_harm_nobody_else() -> None:
     runner = make_runner(BrokenModel())
     new = [greedy("a"), greedy("b", [1, 2], block_ids=[[30]])]
     with capture_logs() as logs:
         output = runner.execute_model(make_step({"a": 10, "b": 2}, new=new))
         output = runner.execute_model(make_step({"a": 1, "b": 1}))
+        again = greedy("b", [1, 2], block_ids=[[30]])
+        runner.execute_model(make_step({"a": 1, "b": 2}, new=[again], finished=["b"]))
     assert tokens_of(output)["a"] == expected_tokens(PROMPT, 2)[1:]
     assert [(entry["event"], entry["request_id"]) for entry in logs] == [
-        ("runner.broken_logits", "b")
+        ("runner.broken_logits", "b"),
+        ("runner.broken_logits", "b"),
     ]

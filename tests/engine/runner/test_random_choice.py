@@ -48,6 +48,13 @@ def test_draws_at_one_position_follow_the_weights_over_seeds() -> None:
     assert abs(chi_square(torch.bincount(pairs, minlength=16), joint)) < 5.0
 
 
+def test_the_choice_of_a_block_says_nothing_about_the_choice_inside_it() -> None:
+    probs = torch.zeros(4, BLOCK)
+    probs[:, :4] = 1 / 16
+    counts = torch.bincount(draw(probs.flatten(), 6_000), minlength=4 * BLOCK)
+    assert abs(chi_square(counts, probs.flatten())) < 5.0
+
+
 def test_successive_positions_are_independent() -> None:
     probs = torch.tensor([0.4, 0.3, 0.2, 0.1])
     drawn = draw(probs, 6_000, seed=7)

@@ -170,3 +170,10 @@ def test_a_token_that_is_not_a_number_is_never_chosen() -> None:
     logits[0, first] = math.nan
     out = run(logits, make_new(temperature=0.0))
     assert (out.token_ids.tolist(), out.broken_rows) == ([second], [0])
+
+
+def test_a_forbidden_token_stays_forbidden_in_a_broken_row() -> None:
+    logits = torch.full((1, VOCAB), math.nan)
+    logits[0, 7], logits[0, 9] = 5.0, 1.0
+    out = run(logits, make_new(temperature=0.0, min_tokens=1, stop_token_ids=[7]))
+    assert out.token_ids.tolist() == [9]
