@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 
 import msgspec
 from fastapi import APIRouter
@@ -17,7 +18,7 @@ from shoal.openai.decode import decode_body
 from .chat_format import ChatFormat
 from .context import ServerContext
 from .generation import Generation
-from .prompts import read_chat
+from .prompts import encode_chat
 from .sampling import (
     choice_params,
     resolve_max_tokens,
@@ -36,21 +37,25 @@ def chat_routes(context: ServerContext) -> APIRouter:
     @router.post("/v1/chat/completions", openapi_extra=json_body(ChatCompletionRequest))
     async def create_chat_completion(request: Request) -> Response:
         """Answer a conversation."""
-        body = decode_body(decoder, await request.body())
+        raw = await request.body()
+        body = decode_body(decoder, raw)
         context.require_model(body.model)
         _refuse_unsupported(body)
         tokenizer = context.engine.tokenizer
         num_choices = resolve_num_choices(
             body.n, num_prompts=1, max_choices=context.settings.max_choices
         )
-        prompt = await read_chat(
-            body.messages,
-            tokenizer=tokenizer,
-            threads=context.text_threads,
-            add_generation_prompt=body.add_generation_prompt,
-            continue_final_message=body.continue_final_message,
-            add_special_tokens=body.add_special_tokens,
-            template_kwargs=body.chat_template_kwargs,
+        prompt = await context.text_threads.run(
+            partial(
+                encode_chat,
+                body.messages,
+                tokenizer,
+                add_generation_prompt=body.add_generation_prompt,
+                continue_final_message=body.continue_final_message,
+                add_special_tokens=body.add_special_tokens,
+                template_kwargs=body.chat_template_kwargs,
+            ),
+            num_bytes=len(raw),
         )
         param = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
         params = to_sampling_params(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 
 import msgspec
 from fastapi import APIRouter
@@ -17,7 +18,7 @@ from shoal.openai.decode import decode_body
 from .completion_format import CompletionFormat
 from .context import ServerContext
 from .generation import Generation
-from .prompts import read_prompts
+from .prompts import encode_prompts, split_prompt
 from .sampling import (
     choice_params,
     resolve_max_tokens,
@@ -39,18 +40,23 @@ def completion_routes(context: ServerContext) -> APIRouter:
     @router.post("/v1/completions", openapi_extra=json_body(CompletionRequest))
     async def create_completion(request: Request) -> Response:
         """Continue a prompt."""
-        body = decode_body(decoder, await request.body())
+        raw = await request.body()
+        body = decode_body(decoder, raw)
         context.require_model(body.model)
         _refuse_unsupported(body)
         tokenizer = context.engine.tokenizer
-        prompts = await read_prompts(
-            body.prompt,
-            tokenizer=tokenizer,
-            threads=context.text_threads,
-            add_special_tokens=body.add_special_tokens is not False,
-        )
+        parts = split_prompt(body.prompt)
         num_choices = resolve_num_choices(
-            body.n, num_prompts=len(prompts), max_choices=context.settings.max_choices
+            body.n, num_prompts=len(parts), max_choices=context.settings.max_choices
+        )
+        prompts = await context.text_threads.run(
+            partial(
+                encode_prompts,
+                parts,
+                tokenizer,
+                add_special_tokens=body.add_special_tokens is not False,
+            ),
+            num_bytes=len(raw),
         )
         answer_id = f"cmpl-{uuid.uuid4().hex}"
         generations: list[Generation] = []
@@ -102,8 +108,6 @@ def completion_routes(context: ServerContext) -> APIRouter:
 
 
 def _refuse_unsupported(body: CompletionRequest) -> None:
-    if body.prompt is None:
-        raise InvalidRequest("prompt is missing: send a text or token ids.", param="prompt")
     if body.suffix:
         raise InvalidRequest(
             "suffix is not supported: this server only continues a prompt.",

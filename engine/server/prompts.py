@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from shoal.errors import InvalidRequest
 from shoal.openai.chat import ChatMessage
 
 from ..tokenizer.tokenizer import Tokenizer
-from .text_threads import TextThreads
 
 _RESERVED_KWARGS = frozenset({"messages", "tools", "add_generation_prompt"})
 
@@ -25,47 +23,39 @@ class Prompt:
     text: str | None = None
 
 
-async def read_prompts(
-    prompt: str | list[str | int | list[int]] | None,
-    *,
-    tokenizer: Tokenizer,
-    threads: TextThreads,
-    add_special_tokens: bool,
-) -> list[Prompt]:
+def split_prompt(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
     """The prompts of a completion: a text, texts, ids, or lists of ids. Raises InvalidRequest."""
     items: list[Any] = prompt if isinstance(prompt, list) else [prompt]
     if not items:
         raise InvalidRequest("prompt is empty: send a text or token ids.", param="prompt")
     kinds = {type(item) for item in items}
     if kinds == {int}:
-        return [Prompt(items)]
-    if kinds == {list}:
-        return [Prompt(ids) for ids in items]
-    if kinds == {str}:
-        return [
-            Prompt(await encode_text(text, tokenizer, threads, add_special_tokens), text)
-            for text in items
-        ]
-    raise InvalidRequest(
-        "prompt must be a text, a list of texts, a list of token ids, or a list of such lists.",
-        param="prompt",
-        code="invalid_type",
-    )
+        return [items]
+    if len(kinds) > 1:
+        raise InvalidRequest(
+            "prompt must be a text, a list of texts, a list of token ids, or a list of such lists.",
+            param="prompt",
+            code="invalid_type",
+        )
+    return items
 
 
-async def encode_text(
-    text: str, tokenizer: Tokenizer, threads: TextThreads, add_special_tokens: bool
-) -> list[int]:
-    """Token ids of a text. Raises InvalidRequest for text that is no valid Unicode."""
-    work = partial(tokenizer.encode, text, add_special_tokens=add_special_tokens)
-    return await threads.run(work, num_chars=len(text))
+def encode_prompts(
+    prompts: list[str | list[int]], tokenizer: Tokenizer, *, add_special_tokens: bool
+) -> list[Prompt]:
+    """Texts as token ids; ids stay as they are. Raises InvalidRequest for no valid Unicode."""
+    return [
+        Prompt(tokenizer.encode(prompt, add_special_tokens=add_special_tokens), prompt)
+        if isinstance(prompt, str)
+        else Prompt(prompt)
+        for prompt in prompts
+    ]
 
 
-async def read_chat(
+def encode_chat(
     messages: list[ChatMessage],
-    *,
     tokenizer: Tokenizer,
-    threads: TextThreads,
+    *,
     add_generation_prompt: bool | None,
     continue_final_message: bool | None,
     add_special_tokens: bool | None,
@@ -89,28 +79,19 @@ async def read_chat(
     if add_generation_prompt is None:
         add_generation_prompt = not continue_final_message
 
-    def render() -> Prompt:
-        text = tokenizer.apply_chat_template(
-            [_to_dict(message) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-            **(template_kwargs or {}),
-        )
-        if continue_final_message:
-            text = _cut_after_final_message(text, messages[-1])
-        return Prompt(tokenizer.encode(text, add_special_tokens=bool(add_special_tokens)), text)
-
-    return await threads.run(render, num_chars=sum(map(_num_chars, messages)))
+    text = tokenizer.apply_chat_template(
+        [_to_dict(message) for message in messages],
+        add_generation_prompt=add_generation_prompt,
+        **(template_kwargs or {}),
+    )
+    if continue_final_message:
+        text = _cut_after_final_message(text, messages[-1])
+    return Prompt(tokenizer.encode(text, add_special_tokens=bool(add_special_tokens)), text)
 
 
 def _to_dict(message: ChatMessage) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(message)
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _num_chars(message: ChatMessage) -> int:
-    if isinstance(message.content, str):
-        return len(message.content)
-    return sum(len(part.text or "") for part in message.content or ())
 
 
 def _cut_after_final_message(text: str, message: ChatMessage) -> str:

@@ -16,6 +16,9 @@ _COPIED = (
     "include_stop_str_in_output", "skip_special_tokens",
 )  # fmt: skip
 
+MAX_STOP_STRINGS = 64
+"""Each is looked for after every token, on the event loop that all streams share."""
+
 _STRUCTURED_OUTPUT = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
 )  # fmt: skip
@@ -34,6 +37,10 @@ def to_sampling_params(
     if body.top_k == -1:
         fields["top_k"] = 0  # both mean all tokens: -1 in vLLM's words, 0 in ours
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if len(stop) > MAX_STOP_STRINGS:
+        raise InvalidRequest(
+            f"stop has {len(stop)} strings; the limit is {MAX_STOP_STRINGS}.", param="stop"
+        )
     try:
         return SamplingParams(
             **fields,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-INLINE_CHARS = 4096
+INLINE_BYTES = 4096
 """Below it the work (about 1 ms) is cheaper than the hop to a thread and back."""
 
 
@@ -19,8 +19,8 @@ class TextThreads:
     def __init__(self, *, num_threads: int = 2) -> None:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="text")
 
-    async def run(self, work: Callable[[], T], *, num_chars: int) -> T:
-        """`work()`, here or on a thread by the size of the text."""
-        if num_chars <= INLINE_CHARS:
+    async def run(self, work: Callable[[], T], *, num_bytes: int) -> T:
+        """`work()`, here or on a thread by the size of the request body it is about."""
+        if num_bytes <= INLINE_BYTES:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,8 +18,10 @@ from shoal.openai.tokenization import (
     TokenizeResponse,
 )
 
+from ..tokenizer.tokenizer import Tokenizer
 from .context import ServerContext, json_response
-from .prompts import encode_text, read_chat
+from .interface import Engine
+from .prompts import encode_chat
 from .schema import json_body
 
 
@@ -30,25 +34,19 @@ def tokenize_routes(context: ServerContext) -> APIRouter:
     @router.post("/tokenize", openapi_extra=json_body(TokenizeRequest))
     async def tokenize(request: Request) -> Response:
         """Token ids of a text or a conversation."""
-        body = decode_body(tokenize_decoder, await request.body())
+        raw = await request.body()
+        body = decode_body(tokenize_decoder, raw)
         context.require_model(body.model)
-        ids = await _token_ids(body, context)
-        tokenizer = context.engine.tokenizer
-        return json_response(
-            TokenizeResponse(
-                count=len(ids),
-                max_model_len=context.engine.max_model_len,
-                tokens=ids,
-                token_strs=[tokenizer.token_str(i) for i in ids]
-                if body.return_token_strs
-                else None,
-            )
+        answer = await context.text_threads.run(
+            partial(_tokenize, body, context.engine), num_bytes=len(raw)
         )
+        return json_response(answer)
 
     @router.post("/detokenize", openapi_extra=json_body(DetokenizeRequest))
     async def detokenize(request: Request) -> Response:
         """The text of token ids."""
-        body = decode_body(detokenize_decoder, await request.body())
+        raw = await request.body()
+        body = decode_body(detokenize_decoder, raw)
         context.require_model(body.model)
         tokenizer = context.engine.tokenizer
         highest = max(body.tokens, default=0)
@@ -58,29 +56,34 @@ def tokenize_routes(context: ServerContext) -> APIRouter:
                 param="tokens",
             )
         text = await context.text_threads.run(
-            lambda: tokenizer.decode(body.tokens, skip_special_tokens=False),
-            num_chars=len(body.tokens),
+            partial(tokenizer.decode, body.tokens, skip_special_tokens=False),
+            num_bytes=len(raw),
         )
         return json_response(DetokenizeResponse(text))
 
     return router
 
 
-async def _token_ids(body: TokenizeRequest, context: ServerContext) -> list[int]:
-    tokenizer = context.engine.tokenizer
+def _tokenize(body: TokenizeRequest, engine: Engine) -> TokenizeResponse:
+    tokenizer = engine.tokenizer
+    ids = _token_ids(body, tokenizer)
+    strs = [tokenizer.token_str(token_id) for token_id in ids] if body.return_token_strs else None
+    return TokenizeResponse(
+        count=len(ids), max_model_len=engine.max_model_len, tokens=ids, token_strs=strs
+    )
+
+
+def _token_ids(body: TokenizeRequest, tokenizer: Tokenizer) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Send either prompt or messages.", param="prompt")
     if body.prompt is not None:
-        return await encode_text(
-            body.prompt, tokenizer, context.text_threads, body.add_special_tokens is not False
-        )
-    prompt = await read_chat(
+        add_special_tokens = body.add_special_tokens is not False
+        return tokenizer.encode(body.prompt, add_special_tokens=add_special_tokens)
+    return encode_chat(
         body.messages or [],
-        tokenizer=tokenizer,
-        threads=context.text_threads,
+        tokenizer,
         add_generation_prompt=body.add_generation_prompt,
         continue_final_message=body.continue_final_message,
         add_special_tokens=body.add_special_tokens,
         template_kwargs=body.chat_template_kwargs,
-    )
-    return prompt.token_ids
+    ).token_ids

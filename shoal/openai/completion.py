@@ -13,7 +13,7 @@ from .usage import Usage
 class CompletionRequest(GenerationFields, kw_only=True):
     """Body of a completion. Mixed lists (texts with ids) are refused by the server."""
 
-    prompt: str | list[str | TokenId | list[TokenId]] | None = None
+    prompt: str | list[str | TokenId | list[TokenId]]
     """A text, texts, one list of token ids, or lists of token ids."""
     logprobs: Int | None = None
     echo: bool | None = None

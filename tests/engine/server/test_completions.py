@@ -220,6 +220,7 @@ async def test_prompt_logprobs_in_the_shape_of_vllm(client: httpx.AsyncClient) -
         ({"logprobs": 99}, "logprobs"),
         ({"stop": [1]}, "stop[0]"),
         ({"stop": [""]}, "stop"),
+        ({"stop": ["a"] * 65}, "stop"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 500}}, "logit_bias"),
         ({"seed": 2**70}, "seed"),

@@ -83,11 +83,11 @@ def test_no_mangled_bytes_are_a_500(path: str, noise: bytes, position: int) -> N
     assert engine.running == set()
 
 
-APP_SETTINGS = ServerSettings()
-
-
 async def send(path: str, body: bytes) -> tuple[httpx.Response, FakeEngine]:
-    engine = FakeEngine()
-    transport = httpx.ASGITransport(create_app(engine, APP_SETTINGS))
+    transport = httpx.ASGITransport(APP)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        return await client.post(path, content=body), engine
+        return await client.post(path, content=body), ENGINE
+
+
+ENGINE = FakeEngine()
+APP = create_app(ENGINE, ServerSettings())
