@@ -182,7 +182,6 @@ class AsyncEngine:
         request_id: str,
         priority: int = 0,
         cache_salt: str | None = None,
-        prompt_text: str | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Run one request; the outputs are deltas, the last one has a finish reason.
 

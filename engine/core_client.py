@@ -22,6 +22,11 @@ from . import protocol
 CORE_COMMAND = (sys.executable, "-m", "shoal.engine.core_process")
 """The program of the engine core; it is given the endpoint and our pid."""
 
+CORE_ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
+"""Defaults for the core's environment. Torch's threads wait for each other some thousand times a
+second. OpenMP's default is to spin for milliseconds, against whoever has the missing thread's CPU:
+on a machine with other work a step took 3 to 5 times as long. This is some 0.1 ms, then sleep."""
+
 FAILED = 1
 """Exit status of a core that met an exception, and says which."""
 
@@ -66,6 +71,7 @@ class CoreClient:
                 endpoint,
                 str(os.getpid()),
                 stdin=DEVNULL,
+                env={**CORE_ENVIRONMENT, **os.environ},
                 # Not in the terminal's foreground group: Ctrl-C is ours, so that we can drain.
                 start_new_session=True,
             )
