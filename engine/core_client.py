@@ -1,6 +1,7 @@
 """One life of an engine-core process, seen from asyncio: started, talked to, seen to end.
 
-The socket lies in a new folder that only this user can enter, made and removed here.
+The socket lies in a new folder that only this user can enter. The folder goes when the core has
+connected: nobody else is to, and so not even a `kill -9` of both processes leaves it behind.
 """
 
 from __future__ import annotations
@@ -113,8 +114,10 @@ class CoreClient:
             message = protocol.decode_from_core(await self._socket.recv())
             if isinstance(message, protocol.Fatal):
                 self.fatal = message
-            else:
-                on_message(message)
+                continue
+            if isinstance(message, protocol.Hello):
+                shutil.rmtree(self._folder)
+            on_message(message)
 
     async def _hear_last_words(self) -> None:
         """Look for a Fatal; steps are not delivered any more, their requests fail anyway."""
@@ -143,7 +146,7 @@ class CoreClient:
             self._process.kill()
 
     async def close(self, *, grace_s: float = 0.0) -> None:
-        """End the process, with force after `grace_s`, and remove the socket."""
+        """End the process, with force after `grace_s`, and close the socket."""
         try:
             if self._process.returncode is None:
                 self._process.terminate()
