@@ -17,10 +17,9 @@ from shoal.openai.decode import decode_body
 
 from .chat_format import ChatFormat
 from .context import ServerContext
-from .generation import Generation
+from .generation import choices_of
 from .prompts import encode_chat
 from .sampling import (
-    choice_params,
     resolve_max_tokens,
     resolve_num_choices,
     to_sampling_params,
@@ -71,17 +70,14 @@ def chat_routes(context: ServerContext) -> APIRouter:
             prompt_logprobs=body.prompt_logprobs,
         )
         answer_id = f"chatcmpl-{uuid.uuid4().hex}"
-        generations = [
-            Generation(
-                index=choice,
-                request_id=f"{answer_id}-{choice}",
-                prompt_token_ids=prompt.token_ids,
-                params=choice_params(params, choice),
-                priority=body.priority or 0,
-                cache_salt=body.cache_salt,
-            )
-            for choice in range(num_choices)
-        ]
+        generations = choices_of(
+            prompt,
+            params,
+            body=body,
+            answer_id=answer_id,
+            first_index=0,
+            num_choices=num_choices,
+        )
         answer_format = ChatFormat(
             answer_id=answer_id,
             created=int(time.time()),

@@ -12,6 +12,7 @@ from ..output import RequestOutput
 from ..tokenizer.tokenizer import Tokenizer
 from .generation import Generation
 from .logprobs import CompletionLogprobsColumns, prompt_logprobs
+from .prompts import Prompt
 
 
 class CompletionFormat:
@@ -68,7 +69,7 @@ class CompletionFormat:
         echoed = self._to_echo.pop(index, None)
         choice = CompletionChoice(
             index=index,
-            text=output.text if echoed is None else self._prompt_text(echoed) + output.text,
+            text=output.text if echoed is None else self._text_of(echoed.prompt) + output.text,
             logprobs=self._logprobs(index, output, echoed),
             finish_reason=output.finish_reason,
             stop_reason=output.stop_reason,
@@ -86,12 +87,12 @@ class CompletionFormat:
         # prompt_logprobs of the engine are for echo, unless they are reported by themselves.
         of_prompt = [] if self._report_prompt_logprobs else output.prompt_logprobs
         entries = [*of_prompt, *output.logprobs]
-        first = None if echoed is None else echoed.prompt_token_ids[0]
+        first = None if echoed is None else echoed.prompt.token_ids[0]
         if not entries and first is None:
             return None
         return columns.columns(entries, first_token_id=first)
 
-    def _prompt_text(self, generation: Generation) -> str:
-        if generation.prompt_text is not None:
-            return generation.prompt_text
-        return self._tokenizer.decode(generation.prompt_token_ids, skip_special_tokens=False)
+    def _text_of(self, prompt: Prompt) -> str:
+        if prompt.text is not None:
+            return prompt.text
+        return self._tokenizer.decode(prompt.token_ids, skip_special_tokens=False)

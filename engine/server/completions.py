@@ -17,10 +17,9 @@ from shoal.openai.decode import decode_body
 
 from .completion_format import CompletionFormat
 from .context import ServerContext
-from .generation import Generation
+from .generation import Generation, choices_of
 from .prompts import encode_prompts, split_prompt
 from .sampling import (
-    choice_params,
     resolve_max_tokens,
     resolve_num_choices,
     to_sampling_params,
@@ -73,19 +72,14 @@ def completion_routes(context: ServerContext) -> APIRouter:
                 logprobs=body.logprobs,
                 prompt_logprobs=body.logprobs if body.echo else body.prompt_logprobs,
             )
-            for choice in range(num_choices):
-                index = len(generations)
-                generations.append(
-                    Generation(
-                        index=index,
-                        request_id=f"{answer_id}-{index}",
-                        prompt_token_ids=prompt.token_ids,
-                        prompt_text=prompt.text,
-                        params=choice_params(params, choice),
-                        priority=body.priority or 0,
-                        cache_salt=body.cache_salt,
-                    )
-                )
+            generations += choices_of(
+                prompt,
+                params,
+                body=body,
+                answer_id=answer_id,
+                first_index=len(generations),
+                num_choices=num_choices,
+            )
         answer_format = CompletionFormat(
             answer_id=answer_id,
             created=int(time.time()),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from shoal.errors import RequestError
+from shoal.openai.fields import GenerationFields
 from shoal.openai.usage import PromptTokensDetails, Usage
 
 from ..core.sampling_params import SamplingParams
 from ..output import RequestOutput
 from .interface import Engine
 from .metrics import RequestMetrics, RequestObserver
+from .prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +26,35 @@ class Generation:
 
     index: int
     request_id: str
-    prompt_token_ids: list[int]
+    prompt: Prompt
     params: SamplingParams
-    prompt_text: str | None = None
-    """For `echo`; None when the client sent token ids."""
-    priority: int = 0
-    cache_salt: str | None = None
+    priority: int
+    cache_salt: str | None
+
+
+def choices_of(
+    prompt: Prompt,
+    params: SamplingParams,
+    *,
+    body: GenerationFields,
+    answer_id: str,
+    first_index: int,
+    num_choices: int,
+) -> list[Generation]:
+    """The choices of one prompt. With a seed each has its own, or all would be equal."""
+    return [
+        Generation(
+            index=first_index + choice,
+            request_id=f"{answer_id}-{first_index + choice}",
+            prompt=prompt,
+            params=dataclasses.replace(params, seed=params.seed + choice)
+            if choice and params.seed is not None
+            else params,
+            priority=body.priority or 0,
+            cache_salt=body.cache_salt,
+        )
+        for choice in range(num_choices)
+    ]
 
 
 class TokenCounts:
@@ -36,7 +62,7 @@ class TokenCounts:
 
     def __init__(self, generations: Sequence[Generation], *, choices_per_prompt: int) -> None:
         prompts = generations[::choices_per_prompt]
-        self.prompt_tokens = sum(len(generation.prompt_token_ids) for generation in prompts)
+        self.prompt_tokens = sum(len(generation.prompt.token_ids) for generation in prompts)
         self.completion_tokens = 0
         self.cached_tokens = 0
         # Later choices of a prompt find what the first one computed: only the first one counts.
@@ -97,12 +123,12 @@ async def _run(
     """The outputs of one sequence, measured and counted on their way."""
     observer = RequestObserver(
         metrics,
-        num_prompt_tokens=len(generation.prompt_token_ids),
+        num_prompt_tokens=len(generation.prompt.token_ids),
         max_tokens=generation.params.max_tokens,
         arrival_time=arrival_time,
     )
     outputs = engine.generate(
-        generation.prompt_token_ids,
+        generation.prompt.token_ids,
         generation.params,
         request_id=generation.request_id,
         priority=generation.priority,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from shoal.errors import InvalidRequest
 from shoal.openai.fields import GenerationFields
 
@@ -54,13 +52,6 @@ def to_sampling_params(
         message = str(error)
         # SamplingParams begins its messages with the name of the field.
         raise InvalidRequest(f"{message}.", param=message.split(" ", 1)[0]) from error
-
-
-def choice_params(params: SamplingParams, choice: int) -> SamplingParams:
-    """The rules of one of `n` choices: with a seed each has its own, or all would be equal."""
-    if choice == 0 or params.seed is None:
-        return params
-    return dataclasses.replace(params, seed=params.seed + choice)
 
 
 def resolve_num_choices(n: int | None, *, num_prompts: int, max_choices: int) -> int:
