@@ -106,7 +106,7 @@ class ModelRunnerOutput:
     logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
     """One entry per sampled token, only of requests that asked."""
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
-    """Of prompt tokens computed in this step, for the tokens *after* them; in prompt order."""
+    """Of the whole prompt but its first token, once, in the step that completes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def count(folder: Path) -> int:
     """Number of tensors in all shards."""
     total = 0
     for path in shards(folder):
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             total += len(file.keys())
     return total
 
@@ -44,9 +44,13 @@ def count(folder: Path) -> int:
 def tensors(folder: Path) -> Iterator[NamedTensor]:
     """Tensor by tensor over a memory map: nothing is held that is not being copied."""
     for path in shards(folder):
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  (not a dict)
-                    yield name, file.get_tensor(name)
-        except SafetensorError as error:
-            raise UnsupportedModel(f"{path} is not a usable safetensors file: {error}") from error
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118  (not a dict)
+                yield name, file.get_tensor(name)
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise UnsupportedModel(f"{path} is not a usable safetensors file: {error}") from error
