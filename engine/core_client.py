@@ -23,10 +23,11 @@ from . import protocol
 CORE_COMMAND = (sys.executable, "-m", "shoal.engine.core_process")
 """The program of the engine core; it is given the endpoint and our pid."""
 
-CORE_ENVIRONMENT = {"GOMP_SPINCOUNT": "10000"}
+CORE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 """Defaults for the core's environment. Torch's threads wait for each other some thousand times a
-second. OpenMP's default is to spin for milliseconds, against whoever has the missing thread's CPU:
-on a machine with other work a step took 3 to 5 times as long. This is some 0.1 ms, then sleep."""
+second. OpenMP's default is to spin, against whoever has the missing thread's CPU: with a busy
+neighbour on two cores a small matmul took 16 ms instead of 0.8 (docs/performance.md), and on an
+idle machine sleeping costs next to nothing."""
 
 FAILED = 1
 """Exit status of a core that met an exception, and says which."""

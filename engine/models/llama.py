@@ -18,7 +18,8 @@ from shoal.kernels.rotary import rotary_embedding
 from shoal.kernels.silu_and_mul import silu_and_mul
 
 from .config import ModelConfig
-from .rope import rotation_table
+from .linear import Linear
+from .rope import rotation_of
 
 
 class RMSNorm(nn.Module):
@@ -38,10 +39,8 @@ class Attention(nn.Module):
         self.head_dim = config.head_dim
         self.scale = config.head_dim**-0.5
         num_heads = self.num_q_heads + 2 * self.num_kv_heads
-        self.qkv_proj = nn.Linear(
-            config.hidden_size, num_heads * self.head_dim, bias=config.qkv_bias
-        )
-        self.o_proj = nn.Linear(
+        self.qkv_proj = Linear(config.hidden_size, num_heads * self.head_dim, bias=config.qkv_bias)
+        self.o_proj = Linear(
             self.num_q_heads * self.head_dim, config.hidden_size, bias=config.output_bias
         )
         if config.qk_norm:
@@ -74,8 +73,8 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = nn.Linear(hidden, 2 * inner, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=config.mlp_bias)
+        self.gate_up_proj = Linear(hidden, 2 * inner, bias=config.mlp_bias)
+        self.down_proj = Linear(inner, hidden, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         projected: Tensor = self.down_proj(silu_and_mul(self.gate_up_proj(x)))
@@ -126,15 +125,11 @@ class LlamaForCausalLM(nn.Module):
         super().__init__()
         self.config = config
         self.model = LlamaModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self.rotation: tuple[Tensor, Tensor] | None = None
-        """cos and sin tables [max_position_embeddings, head_dim]; fp32, whatever the weights."""
-
-    def set_rotation(self, inverse_frequencies: Tensor, device: torch.device) -> None:
-        table = rotation_table(inverse_frequencies, self.config.max_position_embeddings)
-        self.rotation = (table[0].to(device), table[1].to(device))
+        self.inverse_frequencies: Tensor | None = None
+        """[head_dim / 2] fp32, whatever the weights are in."""
 
     def forward(
         self,
@@ -143,8 +138,8 @@ class LlamaForCausalLM(nn.Module):
         kv_caches: list[tuple[Tensor, Tensor]],
         metadata: list[AttentionMetadata],
     ) -> Tensor:
-        assert self.rotation is not None, "load_model sets it"
-        rotation = (self.rotation[0][positions], self.rotation[1][positions])
+        assert self.inverse_frequencies is not None, "load_model sets it"
+        rotation = rotation_of(positions, self.inverse_frequencies)
         residual = self.model.embed_tokens(input_ids)
         update = torch.zeros_like(residual)
         groups = self.config.layer_group

@@ -13,6 +13,7 @@ from ..sources.progress import Progress
 from . import safetensors_weights
 from .config import ModelConfig
 from .gguf_weights import GGUFWeights
+from .linear import pack_linears
 from .llama import LlamaForCausalLM
 from .weights import fill
 
@@ -46,10 +47,11 @@ def load_model(
     _allocate(model, dtype=dtype, device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model.set_rotation(frequencies, device)
+    model.inverse_frequencies = frequencies.to(device)
     for done, _name in enumerate(fill(model, tensors), start=1):
         if progress is not None:
             progress.update("loading weights", done, total)
+    pack_linears(model)
     return model
 
 

@@ -27,7 +27,7 @@ def logits_in_chunks(
     assert sum(chunks) == len(token_ids)
     num_blocks = -(-len(token_ids) // BLOCK_SIZE)
     shape = kv_cache_shape(num_blocks + 1, BLOCK_SIZE, config.num_kv_heads, config.head_dim)
-    poison = torch.full(shape, torch.nan, dtype=model.lm_head.weight.dtype)
+    poison = torch.full(shape, torch.nan, dtype=model.model.embed_tokens.weight.dtype)
     caches = [(poison.clone(), poison.clone()) for _ in config.layer_group]
     rng = torch.Generator().manual_seed(len(token_ids))
     tables = [torch.randperm(num_blocks, generator=rng)[None] + 1 for _ in config.kv_groups]
@@ -41,8 +41,7 @@ def logits_in_chunks(
                 query_lens=[chunk],
                 seq_lens=[start],
                 block_tables=table.int(),
-                slot_mapping=table[0, positions // BLOCK_SIZE] * BLOCK_SIZE
-                + positions % BLOCK_SIZE,
+                slot_mapping=table[0, positions // BLOCK_SIZE] * BLOCK_SIZE + offsets,
                 block_size=BLOCK_SIZE,
                 sliding_window=group.sliding_window,
                 device=CPU,

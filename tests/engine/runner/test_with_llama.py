@@ -40,7 +40,7 @@ def tiny_llama(*layer_windows: int | None) -> LlamaForCausalLM:
     for parameter in model.parameters():
         scale = 1.0 if parameter.ndim == 1 else 3.0 / parameter.shape[-1] ** 0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    model.set_rotation(config.rope.inverse_frequencies(config.head_dim), CPU)
+    model.inverse_frequencies = config.rope.inverse_frequencies(config.head_dim)
     return model
 
 
