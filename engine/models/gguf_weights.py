@@ -7,7 +7,9 @@ for its own layout of RoPE; here the rows are put back.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 
@@ -25,6 +27,9 @@ from .weights import NamedTensor
 
 ROPE_FREQS = "rope_freqs.weight"
 """Llama 3's scaling as factors by which the plain inverse frequencies are divided."""
+
+READ_AHEAD = 3
+"""Dequantized tensors in memory beside the one that is being copied."""
 
 _TOP = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -78,14 +83,27 @@ class GGUFWeights:
         return None if info is None else _read(self._data, info)
 
     def tensors(self, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
-        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order."""
-        for info in self._table.values():
+        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order.
+
+        Two threads work ahead by a few tensors, for dequantizing is most of the time of a start.
+        """
+
+        def load(info: GGUFTensor) -> NamedTensor:
             name, tensor = hf_name(info.name), _read(self._data, info)
             if permuted and ".q_proj." in name:
                 tensor = _unpermute(tensor, config.num_q_heads)
             elif permuted and ".k_proj." in name:
                 tensor = _unpermute(tensor, config.num_kv_heads)
-            yield name, tensor
+            return name, tensor
+
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            ahead: deque[Future[NamedTensor]] = deque()
+            for info in self._table.values():
+                ahead.append(pool.submit(load, info))
+                if len(ahead) > READ_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
 
 def _read(data: np.ndarray, info: GGUFTensor) -> Tensor:

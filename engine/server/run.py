@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import signal
+import importlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import uvicorn
 import uvloop
 
 from shoal.errors import ConfigError, EngineUnavailable
@@ -17,11 +15,7 @@ from shoal.errors import ConfigError, EngineUnavailable
 from ..async_engine import AsyncEngine
 from ..config import EngineConfig
 from ..sources.progress import Progress
-from .app import create_app
 from .settings import ServerSettings
-
-_KEEP_ALIVE_S = 75.0
-"""Longer than the pools of common clients keep a connection: they close first, not we."""
 
 OnReady = Callable[[AsyncEngine, int], None]
 """Hears of the engine and the bound port when the model is loaded."""
@@ -54,21 +48,6 @@ async def serve_engine(
     Raises what `serve` raises.
     """
     listener = bind(settings.host, settings.port)
-    server = _Server(
-        uvicorn.Config(
-            create_app(engine, settings),
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=int(_KEEP_ALIVE_S),
-            timeout_graceful_shutdown=int(settings.drain_timeout_s),
-        )
-    )
 
     async def run_engine() -> None:
         await engine.start(progress=progress)
@@ -77,35 +56,24 @@ async def serve_engine(
         reason = await engine.wait_dead()
         raise EngineUnavailable(f"The engine has died: {reason}.")
 
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    async def run_server() -> None:
+        # fastapi and uvicorn take half a second to import: the engine core starts meanwhile.
+        http_server = await asyncio.to_thread(importlib.import_module, f"{__package__}.http_server")
+        await http_server.run(engine, settings, listener, stop)
+
+    stop = asyncio.Event()
     running = asyncio.create_task(run_engine())
+    serving = asyncio.create_task(run_server())
     try:
         await asyncio.wait({serving, running}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        server.should_exit = True
+        stop.set()
         await serving
         running.cancel()
         await asyncio.wait({running})
         await engine.shutdown()
     if not running.cancelled():
         running.result()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's own raises the signal again at its end, which would kill us before the engine
-    is stopped."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
 
 
 def bind(host: str, port: int) -> socket.socket:
