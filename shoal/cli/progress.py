@@ -1,4 +1,4 @@
-"""How pulling and loading a model is shown: bars on a terminal, lines anywhere else."""
+"""How pulling and loading a model is shown: a bar on a terminal, lines anywhere else."""
 
 from __future__ import annotations
 
@@ -29,20 +29,16 @@ def shown_progress() -> ShownProgress:
 
 
 class BarProgress:
-    """A bar for each stage; all are wiped away at the end."""
+    """One bar for the stage that is under way, wiped away at the end.
+
+    While it is open `sys.stderr` is replaced, so that what is written there appears above it.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TaskID,
-            TextColumn,
-            TimeElapsedColumn,
-        )
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        self._bars = Progress(
+        self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -51,22 +47,24 @@ class BarProgress:
             console=Console(stderr=True),
             transient=True,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._stage = "starting"
+        self._task = self._bar.add_task(self._stage, total=None, amount="")
         self._is_closed = False
+        self._bar.start()
 
     def update(self, stage: str, done: int, total: int | None) -> None:
         if self._is_closed:
             return
-        if stage not in self._tasks:
-            self._bars.start()
-            self._tasks[stage] = self._bars.add_task(stage, total=total, amount="")
-        self._bars.update(
-            self._tasks[stage], completed=done, total=total, amount=format_amount(done, total)
-        )
+        if stage != self._stage:
+            self._bar.remove_task(self._task)
+            self._stage = stage
+            self._task = self._bar.add_task(stage, total=total, amount="")
+        amount = format_amount(done, total) if done or total else ""
+        self._bar.update(self._task, completed=done, total=total, amount=amount)
 
     def close(self) -> None:
         self._is_closed = True
-        self._bars.stop()
+        self._bar.stop()
 
 
 class LineProgress:

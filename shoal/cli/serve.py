@@ -237,11 +237,12 @@ def serve(
             max_body_bytes=max_body_mib * BYTES_PER_MIB,
             drain_timeout_s=drain_timeout_s,
         )
-    configure_logging(log_format, level=log_level)
     with closing(shown_progress()) as progress:
+        configure_logging(log_format, level=log_level)  # what is logged now goes above the bar
 
         def announce(engine: AsyncEngine, bound_port: int) -> None:
             progress.close()
+            configure_logging(log_format, level=log_level)  # and now to stderr itself
             typer.echo(
                 announcement(
                     base_url(host, bound_port),

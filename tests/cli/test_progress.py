@@ -29,7 +29,7 @@ def test_a_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "loading weights (272)\nasking the hub\n"
 
 
-def test_bars_are_wiped_and_stay_away(
+def test_the_bar_is_wiped_and_stays_away(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
