@@ -39,7 +39,8 @@ class RunningServer:
 
 
 def shoal(model: str) -> ServerCommand:
-    argv = [sys.executable, "-m", "shoal.cli", "serve", model, "--port", "{port}"]
+    program = str(Path(sys.executable).with_name("shoal"))
+    argv = [program, "serve", model, "--port", "{port}"]
     return ServerCommand("shoal", [*argv, "--served-model-name", "smollm2"], "smollm2", "/ready")
 
 
