@@ -27,7 +27,7 @@ from shoal.errors import (
 
 from . import protocol
 from .config import EngineConfig
-from .core.output import Rejection, RejectionKind
+from .core.output import Reason, Rejection, RejectionKind
 from .core.request import FinishReason
 from .core.sampling_params import SamplingParams
 from .core.stats import SchedulerStats
@@ -270,10 +270,24 @@ class AsyncEngine:
 
     # -- what the core says (CoreListener) -----------------------------------------------
 
+    def _log_setback(self, reason: Reason) -> None:
+        """The scheduler knows requests by our numbers; people know them by their ids."""
+        names = {number: self._in_flight[number].request_id for number in
+                 (reason.request_id, reason.by) if number in self._in_flight}  # fmt: skip
+        log.info(
+            "request.setback",
+            kind=str(reason.kind),
+            request_id=names.get(reason.request_id),
+            by=names.get(reason.by or ""),
+            detail=reason.detail,
+        )
+
     def on_step(self, message: protocol.StepOutputs) -> None:
         self._last_step = message
         self._progressed_at = self._clock.now()
         outputs, in_flight = message.outputs, self._in_flight
+        for setback in outputs.setbacks:
+            self._log_setback(setback)
         for number, started in outputs.started.items():
             if number in in_flight:
                 in_flight[number].processor.start(started)

@@ -20,6 +20,10 @@ class ReasonKind(enum.StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
 
 
+SETBACKS = frozenset({ReasonKind.PREEMPTED, ReasonKind.PRIORITY, ReasonKind.QUEUE_TIMEOUT})
+"""What a request loses something by; the other kinds make it wait, step after step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One decision with its why; `by` is the request that caused it, `detail` its numbers."""
@@ -128,3 +132,5 @@ class EngineCoreOutputs:
     started: dict[str, Started] = field(default_factory=dict)
     logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
+    setbacks: list[Reason] = field(default_factory=list)
+    """Who lost its blocks or its place in this step, by whom: for the log."""

@@ -19,6 +19,7 @@ from math import ceil
 from .config import CacheConfig, SchedulerConfig
 from .kv_cache_manager import ComputedBlocks, KVCacheManager
 from .output import (
+    SETBACKS,
     EngineCoreOutputs,
     ModelRunnerOutput,
     ReasonKind,
@@ -154,6 +155,7 @@ class Scheduler:
             started=started,
             logprobs=runner_output.logprobs,
             prompt_logprobs=runner_output.prompt_logprobs,
+            setbacks=[r for r in scheduler_output.reasons if r.kind in SETBACKS],
         )
 
     # -- looking in ----------------------------------------------------------------------

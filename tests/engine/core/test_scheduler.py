@@ -210,13 +210,15 @@ def test_when_blocks_run_out_the_least_sunk_work_gives_way_and_says_for_whom() -
     scheduler, runner = make_scheduler(num_blocks=13), FakeRunner()  # 48 slots
     add(scheduler, 30, request_id="much", max_tokens=15)
     add(scheduler, 12, request_id="little", max_tokens=8)
-    kinds = []
+    kinds, told = [], []
     while scheduler.has_unfinished_requests():
         out = scheduler.schedule(0.0)
         kinds += [(r.kind, r.request_id, r.by) for r in out.reasons]
-        scheduler.update_from_output(out, runner.execute_model(out), 0.0)
+        result = scheduler.update_from_output(out, runner.execute_model(out), 0.0)
+        told += [(r.kind, r.request_id, r.by) for r in result.setbacks]
         scheduler.check_integrity()
     assert (ReasonKind.PREEMPTED, "little", "much") in kinds
+    assert told == [(ReasonKind.PREEMPTED, "little", "much")]  # the front end may log it
     assert scheduler.make_stats().num_preemptions == 1
     assert scheduler.make_stats().reasons["preempted"] == 1
 
