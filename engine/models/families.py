@@ -60,24 +60,25 @@ GGUF_ARCHITECTURES = {"llama": LLAMA, "mistral": MISTRAL, "qwen2": QWEN2, "qwen3
 
 def family_of_hf(config: dict[str, Any]) -> Family:
     """The family of a config.json. Raises UnsupportedModel with the list of what there is."""
-    names = config.get("architectures") or ["(none named)"]
-    if names[0] not in HF_ARCHITECTURES:
-        raise _unsupported("architecture", names[0], HF_ARCHITECTURES)
+    names = config.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else "(none named)"
+    if name not in HF_ARCHITECTURES:
+        raise _unsupported("architecture", name, HF_ARCHITECTURES)
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise UnsupportedModel(f"activation {activation!r} is not supported; supported: silu")
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "unknown")
+    if quantization := config.get("quantization_config"):
+        method = quantization.get("quant_method", "unknown")
         raise UnsupportedModel(
             f"safetensors quantized with {method!r} are not supported; supported: unquantized"
             f" safetensors, and GGUF files"
         )
-    return HF_ARCHITECTURES[names[0]]
+    return HF_ARCHITECTURES[name]
 
 
 def family_of_gguf(metadata: dict[str, Any]) -> Family:
     """The family of a GGUF file. Raises UnsupportedModel with the list of what there is."""
-    name = metadata.get("general.architecture", "(none named)")
+    name = str(metadata.get("general.architecture", "(none named)"))
     if name not in GGUF_ARCHITECTURES:
         raise _unsupported("GGUF architecture", name, GGUF_ARCHITECTURES)
     if num_experts := metadata.get(f"{name}.expert_count"):

@@ -80,7 +80,7 @@ class GGUFWeights:
     def rope_factors(self) -> Tensor | None:
         """The [head_dim / 2] factors of a Llama 3 file, None in others."""
         info = self._table.get(ROPE_FREQS)
-        return None if info is None else _read(self._data, info)
+        return None if info is None else read_tensor(self._data, info)
 
     def tensors(self, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
         """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order.
@@ -89,7 +89,7 @@ class GGUFWeights:
         """
 
         def load(info: GGUFTensor) -> NamedTensor:
-            name, tensor = hf_name(info.name), _read(self._data, info)
+            name, tensor = hf_name(info.name), read_tensor(self._data, info)
             if permuted and ".q_proj." in name:
                 tensor = _unpermute(tensor, config.num_q_heads)
             elif permuted and ".k_proj." in name:
@@ -106,12 +106,18 @@ class GGUFWeights:
                 yield ahead.popleft().result()
 
 
-def _read(data: np.ndarray, info: GGUFTensor) -> Tensor:
+def read_tensor(data: np.ndarray, info: GGUFTensor) -> Tensor:
+    """Dequantize one tensor of a mapped file to fp32. Raises UnsupportedModel naming it."""
     try:
         kind = GGMLQuantizationType(info.type_id)
         block_size, type_size = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError):
         raise UnsupportedModel(f"tensor {info.name!r} has unknown type {info.type_id}") from None
+    if 0 in info.shape or not info.shape or info.shape[-1] % block_size:
+        raise UnsupportedModel(
+            f"tensor {info.name!r} has shape {list(info.shape)}, whose rows are not whole"
+            f" {kind.name} blocks of {block_size}"
+        )
     num_bytes = prod(info.shape) // block_size * type_size
     raw = data[info.offset : info.offset + num_bytes]
     if raw.size != num_bytes:

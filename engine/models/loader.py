@@ -7,12 +7,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from shoal.errors import UnsupportedModel
+
 from ..sources.gguf_metadata import read_gguf_metadata
 from ..sources.model_files import ModelFiles
 from ..sources.progress import Progress
 from . import safetensors_weights
 from .config import ModelConfig
-from .gguf_weights import GGUFWeights
+from .gguf_weights import ROPE_FREQS, GGUFWeights
 from .linear import pack_linears
 from .llama import LlamaForCausalLM
 from .weights import fill
@@ -38,6 +40,11 @@ def load_model(
         architecture = read_gguf_metadata(files.path)["general.architecture"]
         tensors, total = weights.tensors(config, permuted=architecture == "llama"), len(weights)
         if (factors := weights.rope_factors()) is not None:
+            if factors.shape != frequencies.shape:
+                raise UnsupportedModel(
+                    f"{ROPE_FREQS} has shape {list(factors.shape)}, expected"
+                    f" {list(frequencies.shape)}: half of each head's dimensions"
+                )
             frequencies = frequencies / factors
     else:
         tensors = safetensors_weights.tensors(files.path)

@@ -16,7 +16,12 @@ from torch import Tensor
 
 from shoal.errors import UnsupportedModel
 
-KINDS = ("default", "linear", "llama3")
+_FIELDS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+"""What each kind reads beyond `theta`; without it the model would run, and answer nonsense."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +35,26 @@ class RopeConfig:
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
 
+    def __post_init__(self) -> None:
+        for name in ("theta", *_FIELDS[self.kind]):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise UnsupportedModel(f"RoPE {name} is {value!r}, expected a positive number")
+
     @classmethod
     def from_hf(cls, config: dict[str, Any]) -> RopeConfig:
         """From `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
         scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(scaling, dict):
+            raise UnsupportedModel(f"the RoPE parameters are {scaling!r}, expected an object")
         theta = scaling.get("rope_theta") or config.get("rope_theta", 10_000.0)
         kind = scaling.get("rope_type") or scaling.get("type") or "default"
         if partial := [p for p in (scaling.get("partial_rotary_factor"),) if p not in (None, 1.0)]:
             raise UnsupportedModel(f"partial_rotary_factor {partial[0]} is not supported")
         _check_kind(kind)
-        known = ("factor", "low_freq_factor", "high_freq_factor",
-                 "original_max_position_embeddings")  # fmt: skip
-        return cls(theta=theta, kind=kind, **{k: scaling[k] for k in known if k in scaling})
+        if missing := [name for name in _FIELDS[kind] if name not in scaling]:
+            raise UnsupportedModel(f"RoPE scaling {kind!r} lacks {', '.join(missing)}")
+        return cls(theta=theta, kind=kind, **{name: scaling[name] for name in _FIELDS[kind]})
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], arch: str) -> RopeConfig:
@@ -85,7 +98,7 @@ def rotation_of(positions: Tensor, inverse_frequencies: Tensor) -> tuple[Tensor,
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
+    if kind not in _FIELDS:
         raise UnsupportedModel(
-            f"RoPE scaling {kind!r} is not supported; supported: {', '.join(KINDS)}"
+            f"RoPE scaling {kind!r} is not supported; supported: {', '.join(_FIELDS)}"
         )

@@ -13,6 +13,7 @@ from shoal.errors import ModelNotFound, UnsupportedModel
 from .weights import NamedTensor
 
 INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"
 
 
 def shards(folder: Path) -> list[Path]:
@@ -23,6 +24,8 @@ def shards(folder: Path) -> list[Path]:
         if strays := sorted(name for name in names if Path(name).name != name):
             raise UnsupportedModel(f"{index} points outside its folder: {strays[0]!r}")
         found = [folder / name for name in sorted(names)]
+    elif (folder / WHOLE).exists():
+        found = [folder / WHOLE]  # others beside it are adapters, or the same weights once more
     else:
         found = sorted(folder.glob("*.safetensors"))
     missing = [path.name for path in found if not path.exists()]

@@ -108,7 +108,9 @@ class _Reader:
         return entries
 
     def tensors(self) -> list[GGUFTensor]:
-        alignment = int(self.metadata().get("general.alignment", 32))
+        alignment = self.metadata().get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise ValueError(f"general.alignment is {alignment!r}, not a positive integer")
         if self._num_tensors > _MAX_ENTRIES:
             raise ValueError(f"{self._num_tensors} tensors, more than {_MAX_ENTRIES}")
         found = []

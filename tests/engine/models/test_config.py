@@ -68,6 +68,19 @@ def test_windows_of_qwen2_start_at_max_window_layers() -> None:
         ({"rope_scaling": {"rope_type": "yarn"}}, "'yarn' is not supported; supported: default,"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantized with 'awq'"),
+        ({"rope_scaling": "linear"}, "RoPE parameters are 'linear', expected an object"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "RoPE scaling 'linear' lacks factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "RoPE factor is 0"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "lacks low_freq_factor, high"),
+        ({"rope_theta": "10000"}, "RoPE theta is '10000'"),
+        ({"rms_norm_eps": "tiny"}, "epsilon of RMSNorm is 'tiny'"),
+        ({"head_dim": 7}, "head_dim 7 is odd"),
+        ({"num_attention_heads": 0}, "'num_attention_heads' is 0, expected a positive integer"),
+        ({"num_key_value_heads": -2}, "'num_key_value_heads' is -2"),
+        ({"hidden_size": "64"}, "'hidden_size' is '64'"),
+        ({"vocab_size": [100]}, "'vocab_size' is [100]"),
+        ({"num_hidden_layers": 2.5}, "'num_hidden_layers' is 2.5"),
+        ({"max_position_embeddings": None}, "'max_position_embeddings' is missing"),
         ({"num_key_value_heads": 3}, "4 query heads do not divide among 3"),
         ({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "sliding_window": 4,
           "layer_types": ["mamba", "full_attention"]}, "unknown layer types"),
@@ -81,10 +94,16 @@ def test_what_is_not_supported_is_named(fields: dict[str, Any], message: str) ->
     assert message in str(caught.value)
 
 
+def test_null_fields_take_their_defaults() -> None:
+    nulls = {"num_key_value_heads": None, "head_dim": None, "quantization_config": None}
+    config = config_from_hf(HF | nulls)
+    assert (config.num_kv_heads, config.head_dim) == (4, 16)
+
+
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(UnsupportedModel, match="no field 'vocab_size'"):
+    with pytest.raises(UnsupportedModel, match=r"config\.json's 'vocab_size' is missing"):
         config_from_hf({key: value for key, value in HF.items() if key != "vocab_size"})
-    with pytest.raises(UnsupportedModel, match=r"no metadata llama\.block_count"):
+    with pytest.raises(UnsupportedModel, match=r"metadata llama\.block_count is missing"):
         config_from_gguf({k: v for k, v in GGUF.items() if k != "llama.block_count"})
 
 
@@ -94,12 +113,27 @@ def test_a_missing_field_is_named() -> None:
         ({"general.architecture": "mamba"}, "'mamba' is not supported; supported: llama"),
         ({"llama.expert_count": 8}, "8 experts"),
         ({"llama.rope.scaling.type": "yarn"}, "'yarn' is not supported"),
+        ({"llama.rope.dimension_count": 8}, "RoPE over 8 of 16 dimensions"),
+        ({"llama.attention.head_count": [4, 4]}, "llama.attention.head_count is [4, 4]"),
+        ({"llama.attention.head_count_kv": 0}, "llama.attention.head_count_kv is 0"),
+        ({"llama.attention.layer_norm_rms_epsilon": "x"}, "epsilon of RMSNorm is 'x'"),
+        ({"general.architecture": ["llama"]}, "is not supported; supported: llama"),
     ],
 )
 def test_gguf_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UnsupportedModel) as caught:
         config_from_gguf(GGUF | fields)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"", "is not JSON"), (b"{", "is not JSON"), (b"\xff", "is not JSON"), (b"[]", "a list")],
+)
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(data)
+    with pytest.raises(UnsupportedModel, match=message):
+        load(tmp_path)
 
 
 def load(folder: Path) -> Any:
@@ -136,6 +170,20 @@ def test_an_index_that_points_outside_its_folder_is_refused(tmp_path: Path) -> N
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
     with pytest.raises(UnsupportedModel, match="outside its folder"):
+        load(tmp_path)
+
+
+def test_files_beside_the_whole_model_are_not_read(tmp_path: Path) -> None:
+    save_reference("llama 2", tmp_path)
+    (tmp_path / "consolidated.safetensors").write_bytes(b"the same weights by other names")
+    load(tmp_path)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    save_reference("llama 2", tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 4}))
+    with pytest.raises(UnsupportedModel, match=r"lacks model\.layers\.3\..* and 4 more"):
         load(tmp_path)
 
 

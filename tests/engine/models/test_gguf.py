@@ -13,8 +13,9 @@ from gguf.quants import dequantize, quantize
 from torch import Tensor
 
 from shoal.engine.models.config import load_config
-from shoal.engine.models.gguf_weights import ROPE_FREQS, hf_name
+from shoal.engine.models.gguf_weights import ROPE_FREQS, hf_name, read_tensor
 from shoal.engine.models.loader import load_model
+from shoal.engine.sources.gguf_metadata import GGUFTensor
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.errors import UnsupportedModel
 from tests.engine.models.drive import CPU, logits_in_chunks
@@ -159,6 +160,37 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2_000])
     with pytest.raises(UnsupportedModel, match="cut off"):
         load(path)
+
+
+def test_factors_of_another_length_are_refused(tmp_path: Path) -> None:
+    reference = save_reference("llama 2", tmp_path)
+    extra = {ROPE_FREQS: np.ones(3, np.float32)}
+    path = tmp_path / "m.gguf"
+    write_gguf(path, reference, "llama", GGMLQuantizationType.F32, extra=extra)
+    with pytest.raises(
+        UnsupportedModel, match=r"rope_freqs\.weight has shape \[3\], expected \[4\]"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "type_id", "message"),
+    [
+        ((4, 33), GGMLQuantizationType.Q8_0, "not whole Q8_0 blocks of 32"),
+        ((0,), GGMLQuantizationType.F32, "not whole F32 blocks"),
+        ((), GGMLQuantizationType.Q4_0, "not whole Q4_0 blocks"),
+        ((2**40, 2**20), GGMLQuantizationType.F32, "ends past the file: it is cut off"),
+        ((4,), 9_999, "has unknown type 9999"),
+        ((4,), GGMLQuantizationType.I32, "I32, which the gguf package cannot dequantize"),
+    ],
+)
+def test_tensors_that_cannot_be_read_are_named(
+    shape: tuple[int, ...], type_id: int, message: str
+) -> None:
+    with pytest.raises(UnsupportedModel) as caught:
+        read_tensor(np.zeros(1_000, np.uint8), GGUFTensor("blk.0.x", shape, type_id, offset=0))
+    assert "'blk.0.x'" in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_names_that_have_no_counterpart_are_refused() -> None:

@@ -9,7 +9,7 @@ from gguf import GGUFReader, GGUFWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shoal.engine.sources.gguf_metadata import read_gguf_metadata
+from shoal.engine.sources.gguf_metadata import GGUFTensor, read_gguf_metadata, read_gguf_tensors
 from shoal.errors import ModelNotFound, UnsupportedModel
 
 
@@ -117,6 +117,47 @@ def test_absurd_files_are_refused(tmp_path: Path, data: bytes, complaint: str) -
     path.write_bytes(data)
     with pytest.raises(UnsupportedModel, match=complaint):
         read_gguf_metadata(path)
+
+
+def _aligned(kind: int, value: bytes) -> bytes:
+    return _header() + _key(b"general.alignment") + struct.pack("<I", kind) + value
+
+
+def _one_tensor(num_tensors: int, dims: tuple[int, ...]) -> bytes:
+    table = _key(b"t") + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, 8, 64)
+    return b"GGUF" + struct.pack("<IQQ", 3, num_tensors, 0) + table
+
+
+def test_the_tensor_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.gguf"
+    data = _one_tensor(1, (32, 5))
+    path.write_bytes(data)
+    start = -(-len(data) // 32) * 32
+    assert read_gguf_tensors(path) == [GGUFTensor("t", (5, 32), 8, start + 64)]
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        with pytest.raises(UnsupportedModel, match="not a usable GGUF file"):
+            read_gguf_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (_aligned(4, struct.pack("<I", 0)), "general.alignment is 0"),
+        (_aligned(5, struct.pack("<i", -8)), "general.alignment is -8"),
+        (_aligned(6, struct.pack("<f", float("inf"))), "general.alignment is inf"),
+        (_aligned(8, _key(b"x")), "general.alignment is 'x'"),
+        (_aligned(9, struct.pack("<IQI", 4, 1, 32)), r"general.alignment is \[32\]"),
+        (_one_tensor(2**40, (1,)), "tensors, more than"),
+        (_one_tensor(2, (1,)), "requires a buffer of"),
+        (_one_tensor(1, (1, 1, 1, 1, 1)), "tensor t has 5 dimensions"),
+    ],
+)
+def test_absurd_tensor_tables_are_refused(tmp_path: Path, data: bytes, complaint: str) -> None:
+    path = tmp_path / "absurd.gguf"
+    path.write_bytes(data)
+    with pytest.raises(UnsupportedModel, match=complaint):
+        read_gguf_tensors(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
