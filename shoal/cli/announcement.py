@@ -27,6 +27,7 @@ def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bo
     else:
         route = "completions"
         body["prompt"] = "The capital of France is"
+    body["temperature"] = 0  # a first answer that small models get right
     lines = [f"curl {url}/v1/{route}", "-H 'Content-Type: application/json'"]
     if needs_key:
         lines.append('-H "Authorization: Bearer $SHOAL_API_KEY"')
