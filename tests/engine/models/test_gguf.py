@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.quants import dequantize, quantize
 from torch import Tensor
 
@@ -115,6 +115,19 @@ def _with_whole_blocks(folder: Path) -> Any:
 
     torch.manual_seed(1)
     return LlamaForCausalLM(LlamaConfig(**{**TINY, "intermediate_size": 64})).eval()
+
+
+@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"])
+def test_types_that_only_llama_cpp_writes(kind: str) -> None:
+    """Row by row through the gguf package is the same as our one long row."""
+    quantization = GGMLQuantizationType[kind]
+    block_size, type_size = GGML_QUANT_SIZES[quantization]
+    rows, blocks, start = 19, 3, 64
+    # Bytes below 0x3C make every fp16 scale a finite number.
+    data = np.random.default_rng(0).integers(0, 0x3C, start + rows * blocks * type_size, np.uint8)
+    info = GGUFTensor("t", (rows, blocks * block_size), quantization, start)
+    expected = dequantize(data[start:].reshape(rows, -1), quantization)
+    torch.testing.assert_close(read_tensor(data, info), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize(("family", "arch"), [("qwen2", "qwen2"), ("qwen3", "qwen3")])
