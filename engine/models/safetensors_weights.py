@@ -20,7 +20,10 @@ def shards(folder: Path) -> list[Path]:
     """The files that hold the weights. Raises ModelNotFound naming what is missing."""
     index = folder / INDEX
     if index.exists():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnsupportedModel(f"{index} has no map of tensors to files: {error!r}") from error
         if strays := sorted(name for name in names if Path(name).name != name):
             raise UnsupportedModel(f"{index} points outside its folder: {strays[0]!r}")
         found = [folder / name for name in sorted(names)]

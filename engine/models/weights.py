@@ -58,6 +58,8 @@ def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[st
             raise UnsupportedModel(
                 f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(target.shape)}"
             )
+        if not tensor.is_floating_point():  # quantized, and the scales are not ours to guess
+            raise UnsupportedModel(f"tensor {name!r} holds {tensor.dtype}, expected a float type")
         target.copy_(tensor)
         yield name
     if targets:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from shoal.engine.models.config import config_from_gguf, config_from_hf, load_config
 from shoal.engine.models.loader import load_model
@@ -184,6 +185,23 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 4}))
     with pytest.raises(UnsupportedModel, match=r"lacks model\.layers\.3\..* and 4 more"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"weight_map": []}'])
+def test_a_broken_shard_index_is_refused(tmp_path: Path, text: str) -> None:
+    save_reference("llama 2", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(UnsupportedModel, match="has no map of tensors to files"):
+        load(tmp_path)
+
+
+def test_weights_of_integers_are_refused(tmp_path: Path) -> None:
+    save_reference("llama 2", tmp_path)
+    path, name = tmp_path / "model.safetensors", "model.norm.weight"
+    weights = load_file(path)
+    save_file(weights | {name: weights[name].to(torch.int8)}, path)
+    with pytest.raises(UnsupportedModel, match=r"'model\.norm\.weight' holds torch\.int8"):
         load(tmp_path)
 
 
