@@ -271,8 +271,8 @@ class Scheduler:
         Without it a full batch of unimportant work would hold up important work (priority
         inversion). Nobody is preempted in vain: the blocks they hold must be enough.
         """
-        reserve = self._reserved_blocks()
         while True:
+            reserve = self._reserved_blocks()
             lacking = self._kv.num_lacking_blocks(request, computed, reserve=reserve)
             if lacking > 0:
                 obstacle = ReasonKind.NO_BLOCKS
@@ -286,7 +286,6 @@ class Scheduler:
             victim = choose_victim(yielding, min_priority=request.priority + 1)
             assert victim is not None
             self._preempt(step, victim, by=request, kind=ReasonKind.PRIORITY)
-            reserve = self._reserved_blocks()
 
     def _grow(self, step: Step, request: Request, num_tokens: int) -> bool:
         """Get slots for a running request, at the cost of victims; False if it was one itself."""
