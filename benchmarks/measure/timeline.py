@@ -1,0 +1,114 @@
+"""The run as columns over time: what the plots of a report show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shoal.benchmarks.result import Timeline
+
+from .record import RequestRecord
+
+MAX_BUCKETS = 240
+BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+
+
+def bucket_width(duration_s: float) -> float:
+    """The smallest round width that keeps a plot at 240 points or fewer."""
+    for width in BUCKETS_S:
+        if duration_s / width <= MAX_BUCKETS:
+            return float(width)
+    return duration_s / MAX_BUCKETS
+
+
+def timeline(records: Sequence[RequestRecord], duration_s: float) -> Timeline:
+    """Bucket the records of one run of `duration_s`."""
+    width = bucket_width(duration_s)
+    count = max(1, math.ceil(duration_s / width))
+    edges = np.arange(count + 1) * width
+
+    intended = np.array([record.intended_s for record in records])
+    ttft = np.array([math.nan if (t := r.ttft_s) is None else t for r in records])
+    answered = ~np.isnan(ttft)
+    failed = np.array([record.error is not None for record in records], dtype=bool)
+    gap_ends, gaps = _gaps(records)
+    tokens = _tokens_per_bucket(records, gap_ends, edges)
+    return Timeline(
+        bucket_s=width,
+        t_s=edges[:-1].tolist(),
+        ttft_p50_s=_quantile_per_bucket(intended[answered], ttft[answered], edges, 0.5),
+        ttft_p99_s=_quantile_per_bucket(intended[answered], ttft[answered], edges, 0.99),
+        itl_p50_s=_quantile_per_bucket(gap_ends, gaps, edges, 0.5),
+        output_tokens_per_s=(tokens / width).tolist(),
+        requests_per_s=(_histogram(intended, edges) / width).tolist(),
+        errors=_histogram(intended[failed], edges).astype(int).tolist(),
+        in_flight=_in_flight(records, edges, duration_s).tolist(),
+    )
+
+
+def _histogram(times: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    if times.size == 0:
+        return np.zeros(len(edges) - 1)
+    clipped = np.clip(times, edges[0], edges[-1])  # the last moment belongs to the last bucket
+    return np.histogram(clipped, edges)[0].astype(float)
+
+
+def _quantile_per_bucket(
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    quantile: float,
+) -> list[float | None]:
+    columns: list[float | None] = [None] * (len(edges) - 1)
+    order = np.argsort(times, kind="stable")
+    times, values = times[order], values[order]
+    bounds = np.searchsorted(times, edges)
+    bounds[-1] = len(times)
+    for bucket, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        if high > low:
+            columns[bucket] = float(np.quantile(values[low:high], quantile))
+    return columns
+
+
+def _gaps(records: Sequence[RequestRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Every inter-token gap with the time it ended."""
+    ends, gaps = [np.empty(0)], [np.empty(0)]
+    for record in records:
+        if record.first_s is not None and record.gaps:
+            own = record.itl_s.astype(np.float64)
+            ends.append(record.first_s + np.cumsum(own))
+            gaps.append(own)
+    return np.concatenate(ends), np.concatenate(gaps)
+
+
+def _tokens_per_bucket(
+    records: Sequence[RequestRecord], gap_ends: NDArray[np.float64], edges: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Output tokens by arrival: a chunk each, scaled where chunks hold more than one token."""
+    firsts = np.array([record.first_s for record in records if record.first_s is not None])
+    chunks = _histogram(firsts, edges) + _histogram(gap_ends, edges)
+    num_chunks = chunks.sum()
+    num_tokens = sum(record.num_output_tokens for record in records if record.first_s is not None)
+    return chunks * (num_tokens / num_chunks) if num_chunks else chunks
+
+
+def _in_flight(
+    records: Sequence[RequestRecord], edges: NDArray[np.float64], duration_s: float
+) -> NDArray[np.float64]:
+    """Mean number of open requests per bucket: the time they spend in it over its width."""
+    sent = np.array([r.sent_s for r in records if r.sent_s is not None])
+    ends = np.array([duration_s if r.end_s is None else r.end_s
+                     for r in records if r.sent_s is not None])  # fmt: skip
+
+    def seconds_before(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum over requests of the time between their event and each edge, where it is past."""
+        ordered = np.sort(times)
+        past = np.searchsorted(ordered, edges)
+        totals = np.concatenate([[0.0], np.cumsum(ordered)])
+        return past * edges - totals[past]
+
+    open_seconds = seconds_before(sent) - seconds_before(ends)
+    return np.diff(open_seconds) / np.diff(edges)
