@@ -1,8 +1,8 @@
 """What a load test leaves behind: the JSON schema of a run and of a comparison.
 
-Times are seconds, rates are per second of wall time, sizes are bytes. Every latency counts from the
-moment the request was *meant* to be sent. A reader must ignore fields it does not know; a change that
-breaks readers raises the number in the schema's name.
+Times are seconds, rates are per second of wall time, sizes are bytes. Every latency counts from
+the moment the request was *meant* to be sent. A reader must ignore fields it does not know; a
+change that breaks readers raises the number in the schema's name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Goodput(msgspec.Struct, kw_only=True):
     """Requests that met every objective."""
 
     slo: dict[str, float]
-    """Objective by measure (`ttft`, `tpot`, `itl`, `e2e`), seconds. `itl` is a request's p99 gap."""
+    """Objective in seconds by measure: `ttft`, `tpot`, `itl` (a request's p99 gap), `e2e`."""
     attainment: float
     """Share of all requests, failed ones included, that met every objective, in [0, 1]."""
     requests_per_s: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from shoal.benchmarks.result import Timeline
 
 from .record import RequestRecord
 
+Floats = NDArray[np.float64]
 MAX_BUCKETS = 240
 BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -28,7 +30,7 @@ def timeline(records: Sequence[RequestRecord], duration_s: float) -> Timeline:
     """Bucket the records of one run of `duration_s`."""
     width = bucket_width(duration_s)
     count = max(1, math.ceil(duration_s / width))
-    edges = np.arange(count + 1) * width
+    edges: Floats = np.arange(count + 1, dtype=np.float64) * width
 
     intended = np.array([record.intended_s for record in records])
     ttft = np.array([math.nan if (t := r.ttft_s) is None else t for r in records])
@@ -49,7 +51,7 @@ def timeline(records: Sequence[RequestRecord], duration_s: float) -> Timeline:
     )
 
 
-def _histogram(times: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _histogram(times: Floats, edges: Floats) -> Floats:
     if times.size == 0:
         return np.zeros(len(edges) - 1)
     clipped = np.clip(times, edges[0], edges[-1])  # the last moment belongs to the last bucket
@@ -57,9 +59,9 @@ def _histogram(times: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArra
 
 
 def _quantile_per_bucket(
-    times: NDArray[np.float64],
-    values: NDArray[np.float64],
-    edges: NDArray[np.float64],
+    times: Floats,
+    values: Floats,
+    edges: Floats,
     quantile: float,
 ) -> list[float | None]:
     columns: list[float | None] = [None] * (len(edges) - 1)
@@ -67,13 +69,13 @@ def _quantile_per_bucket(
     times, values = times[order], values[order]
     bounds = np.searchsorted(times, edges)
     bounds[-1] = len(times)
-    for bucket, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for bucket, (low, high) in enumerate(pairwise(bounds)):
         if high > low:
             columns[bucket] = float(np.quantile(values[low:high], quantile))
     return columns
 
 
-def _gaps(records: Sequence[RequestRecord]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaps(records: Sequence[RequestRecord]) -> tuple[Floats, Floats]:
     """Every inter-token gap with the time it ended."""
     ends, gaps = [np.empty(0)], [np.empty(0)]
     for record in records:
@@ -84,9 +86,7 @@ def _gaps(records: Sequence[RequestRecord]) -> tuple[NDArray[np.float64], NDArra
     return np.concatenate(ends), np.concatenate(gaps)
 
 
-def _tokens_per_bucket(
-    records: Sequence[RequestRecord], gap_ends: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _tokens_per_bucket(records: Sequence[RequestRecord], gap_ends: Floats, edges: Floats) -> Floats:
     """Output tokens by arrival: a chunk each, scaled where chunks hold more than one token."""
     firsts = np.array([record.first_s for record in records if record.first_s is not None])
     chunks = _histogram(firsts, edges) + _histogram(gap_ends, edges)
@@ -95,15 +95,13 @@ def _tokens_per_bucket(
     return chunks * (num_tokens / num_chunks) if num_chunks else chunks
 
 
-def _in_flight(
-    records: Sequence[RequestRecord], edges: NDArray[np.float64], duration_s: float
-) -> NDArray[np.float64]:
+def _in_flight(records: Sequence[RequestRecord], edges: Floats, duration_s: float) -> Floats:
     """Mean number of open requests per bucket: the time they spend in it over its width."""
     sent = np.array([r.sent_s for r in records if r.sent_s is not None])
     ends = np.array([duration_s if r.end_s is None else r.end_s
                      for r in records if r.sent_s is not None])  # fmt: skip
 
-    def seconds_before(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    def seconds_before(times: Floats) -> Floats:
         """Sum over requests of the time between their event and each edge, where it is past."""
         ordered = np.sort(times)
         past = np.searchsorted(ordered, edges)
@@ -111,4 +109,5 @@ def _in_flight(
         return past * edges - totals[past]
 
     open_seconds = seconds_before(sent) - seconds_before(ends)
-    return np.diff(open_seconds) / np.diff(edges)
+    means: Floats = np.diff(open_seconds) / np.diff(edges)
+    return means
