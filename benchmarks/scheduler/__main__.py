@@ -1,6 +1,6 @@
 """Time a scheduling step of Shoal and of vLLM in turns, and print the ratio.
 
-    python -m shoal.benchmarks.scheduler [--vllm-python .venv-peers/bin/python] [--rounds 12]
+    python -m shoal.benchmarks.scheduler [--vllm-python .peers/vllm/bin/python] [--rounds 12]
 
 Both sides live in processes of their own and take turns, a round each, so that a machine whose
 speed drifts slows both alike; medians are over all steps of all rounds, the ratio is the median
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from shoal.benchmarks.environment import environment
+from shoal.benchmarks.peers.folder import PeersFolder
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / "peers"
@@ -67,7 +68,7 @@ def p99(values: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vllm-python", default=".venv-peers/bin/python")
+    parser.add_argument("--vllm-python", default=str(PeersFolder().vllm_python))
     parser.add_argument("--rounds", type=int, default=12)
     args = parser.parse_args()
     if not Path(args.vllm_python).exists():
