@@ -148,4 +148,3 @@ def _single_token_words(tokenize: _Tokenize, overhead: int) -> tuple[list[str], 
     for first in range(0, len(CANDIDATE_WORDS), MAX_TOKENIZE_WORDS):
         look(CANDIDATE_WORDS[first : first + MAX_TOKENIZE_WORDS])
     return list(found), list(found.values())
-

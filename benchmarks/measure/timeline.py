@@ -89,10 +89,12 @@ def _gaps(records: Sequence[RequestRecord]) -> tuple[Floats, Floats]:
 def _tokens_per_bucket(records: Sequence[RequestRecord], gap_ends: Floats, edges: Floats) -> Floats:
     """Output tokens by arrival: a chunk each, scaled where chunks hold more than one token."""
     firsts = np.array([record.first_s for record in records if record.first_s is not None])
-    chunks = _histogram(firsts, edges) + _histogram(gap_ends, edges)
+    chunks: Floats = _histogram(firsts, edges) + _histogram(gap_ends, edges)
     num_chunks = chunks.sum()
     num_tokens = sum(record.num_output_tokens for record in records if record.first_s is not None)
-    return chunks * (num_tokens / num_chunks) if num_chunks else chunks
+    if num_chunks:
+        chunks *= num_tokens / num_chunks
+    return chunks
 
 
 def _in_flight(records: Sequence[RequestRecord], edges: Floats, duration_s: float) -> Floats:

@@ -1,8 +1,8 @@
 """What is sent: the types every workload is made of. Pure values, no I/O, no clock.
 
-A workload is a numbered sequence of *sessions*; a session is one conversation of one or more *turns*,
-sent one after the other. A plain request is a session of one turn. `session(index)` depends on the spec,
-the seed and the index alone, so processes that share a run need not talk to each other.
+A workload is a numbered sequence of *sessions*; a session is one conversation of one or more
+*turns*, sent one after the other. A plain request is a session of one turn. `session(index)`
+depends on the spec, the seed and the index alone: processes that share a run need not talk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Turn:
     max_tokens: int | None
     """Length of the answer; None leaves it to the server."""
     pause_s: float = 0.0
-    """Seconds between the end of the previous answer and this turn: a person thinks, a tool runs."""
+    """Seconds from the end of the previous answer to this turn: a person thinks, a tool runs."""
     role: str = "user"
     """Chat role of `prompt`."""
 

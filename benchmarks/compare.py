@@ -1,0 +1,97 @@
+"""Two servers in turns: pairs of neighbouring runs, and the ratio of each pair.
+
+A shared machine changes its speed by the minute. Runs made side by side see nearly the same
+machine, so the ratio within a pair keeps what differs between the servers and loses what differs
+between the minutes. The order alternates (A B, B A, ...) so that neither is always the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from shoal.benchmarks.client.fleet import Progress
+from shoal.benchmarks.environment import environment
+from shoal.benchmarks.measure.statistics import ratio
+from shoal.benchmarks.measure.summary import headline, summarize
+from shoal.benchmarks.result import CompareResult, Ratio
+from shoal.benchmarks.settings import LoadTest
+
+from .run import Measured, measure, prepare, result_of, warm_up
+
+OnPair = Callable[[int, str, Progress], None]
+
+
+def turns(num_pairs: int) -> Iterator[tuple[int, str]]:
+    """(pair, side) in the order of the runs: A B, B A, A B, ..."""
+    for pair in range(num_pairs):
+        for side in "ab" if pair % 2 == 0 else "ba":
+            yield pair, side
+
+
+async def run_compare(
+    a: LoadTest, b: LoadTest, *, num_pairs: int, on_progress: OnPair | None = None
+) -> CompareResult:
+    """Measure `num_pairs` pairs. Both sides of a pair get the same arrivals and prompts.
+
+    A cancelled comparison returns the pairs that are complete; CancelledError is raised when
+    there is none.
+    """
+    tests = {"a": a, "b": b}
+    pools = {}
+    for side, test in tests.items():
+        pools[side] = await asyncio.to_thread(prepare, test)
+        await warm_up(test, pools[side])
+    runs: dict[str, list[Measured]] = {"a": [], "b": []}
+    interrupted = False
+    for pair, side in turns(num_pairs):
+
+        def report(_repeat: int, progress: Progress, pair: int = pair, side: str = side) -> None:
+            if on_progress is not None:
+                on_progress(pair, side, progress)
+
+        measured = await measure(tests[side], pools[side], repeat=pair, on_progress=report)
+        if measured.interrupted:
+            interrupted = True
+            break
+        runs[side].append(measured)
+    complete = min(len(runs["a"]), len(runs["b"]))
+    if complete == 0:
+        raise asyncio.CancelledError
+    sides = {
+        side: result_of(
+            msgspec.structs.replace(test, name=test.name or f"{side.upper()} {test.form.model}"),
+            runs[side][:complete],
+        )
+        for side, test in tests.items()
+    }
+    ratios = _ratios(a, b, runs, complete)
+    warnings = [] if complete > 1 else ["one pair says nothing about chance: use --pairs 5"]
+    return CompareResult(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
+        config={"num_pairs": complete, "a": a.described(), "b": b.described()},
+        interrupted=interrupted,
+        a=sides["a"],
+        b=sides["b"],
+        ratios=ratios,
+        warnings=warnings,
+    )
+
+
+def _ratios(
+    a: LoadTest, b: LoadTest, runs: dict[str, list[Measured]], complete: int
+) -> dict[str, Ratio]:
+    """A over B of every headline figure that both sides of a pair have."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for of_a, of_b in zip(runs["a"][:complete], runs["b"][:complete], strict=True):
+        figures_a = headline(summarize(of_a.records, of_a.duration_s, a.slo))
+        figures_b = headline(summarize(of_b.records, of_b.duration_s, b.slo))
+        for name in figures_a.keys() & figures_b.keys():
+            pairs.setdefault(name, []).append((figures_a[name], figures_b[name]))
+    order = headline(summarize([], 1.0, a.slo)).keys()  # rates come first, then the latencies
+    names = [*(n for n in order if n in pairs), *sorted(n for n in pairs if n not in order)]
+    return {name: found for name in names if (found := ratio(pairs[name])) is not None}

@@ -1,0 +1,85 @@
+"""What a reader must know before believing a result: pure, one rule a function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from shoal.benchmarks.measure.record import RequestRecord
+from shoal.benchmarks.measure.summary import Figures
+from shoal.benchmarks.result import ClientLoad
+from shoal.benchmarks.settings import LoadTest
+
+BUSY_CORES = 0.8
+"""A process above this share of a core stamps tokens late."""
+LATE_S = 0.01
+
+
+def warnings_about(
+    test: LoadTest, records: Sequence[RequestRecord], figures: Figures, client: ClientLoad
+) -> list[str]:
+    """Sentences for the reader, empty when all is well."""
+    good = [record for record in records if record.error is None]
+    return [
+        *_busy_client(client),
+        *_late_client(figures),
+        *_other_lengths(test, good),
+        *_other_prompts(good),
+        *_few(figures),
+    ]
+
+
+def _busy_client(client: ClientLoad) -> Iterator[str]:
+    busiest = max(client.cpu_cores, default=0.0)
+    if busiest > BUSY_CORES:
+        yield (
+            f"the load generator used {busiest:.0%} of a core in a process: latencies are partly"
+            f" its own; give it more with --processes {2 * client.processes}"
+        )
+
+
+def _late_client(figures: Figures) -> Iterator[str]:
+    late_s = figures.send_delay_s.p99
+    if late_s is not None and late_s > LATE_S:
+        yield (
+            f"1 % of the requests left {late_s * 1e3:.0f} ms late or later: the client is the limit"
+            " (the delay is part of every latency)"
+        )
+
+
+def _other_lengths(test: LoadTest, good: Sequence[RequestRecord]) -> Iterator[str]:
+    counted = [r for r in good if r.output_tokens is not None and r.planned_output_tokens]
+    short = sum(r.output_tokens != r.planned_output_tokens for r in counted)
+    if short and test.form.ignore_eos:
+        yield (
+            f"{short} of {len(counted)} answers have another length than asked for:"
+            " compare tokens per second with care"
+        )
+    uncounted = sum(record.output_tokens is None for record in good)
+    if uncounted:
+        yield (
+            f"{uncounted} answers came without a token count (usage): their chunks were counted"
+            " instead"
+        )
+
+
+def _other_prompts(good: Sequence[RequestRecord]) -> Iterator[str]:
+    """First turns only: the length of a conversation includes answers nobody planned."""
+    planned = [
+        (record.planned_prompt_tokens, record.prompt_tokens)
+        for record in good
+        if record.turn == 0 and record.planned_prompt_tokens and record.prompt_tokens
+    ]
+    if not planned:
+        return
+    expected = sum(plan for plan, _ in planned)
+    counted = sum(count for _, count in planned)
+    if abs(counted - expected) > 0.02 * expected:
+        yield (
+            f"prompts hold {counted / expected:.2f} times the planned tokens by the server's count"
+            " (a chat template adds some; a tokenizer that could not be asked counts otherwise)"
+        )
+
+
+def _few(figures: Figures) -> Iterator[str]:
+    if 0 < figures.num_succeeded < 100:
+        yield f"p99 of {figures.num_succeeded} requests is close to their maximum"
