@@ -20,7 +20,7 @@ from shoal.benchmarks.measure.summary import headline, summarize
 from shoal.benchmarks.result import CompareResult, Ratio
 from shoal.benchmarks.settings import LoadTest
 
-from .run import Measured, measure, prepare, result_of, warm_up
+from .run import Measured, measure, prepare, result_of
 
 OnPair = Callable[[int, str, Progress], None]
 
@@ -42,9 +42,8 @@ async def run_compare(
     """
     tests = {"a": a, "b": b}
     pools = {}
-    for side, test in tests.items():
-        pools[side] = await asyncio.to_thread(prepare, test)
-        await warm_up(test, pools[side])
+    for side, test in list(tests.items()):
+        tests[side], pools[side] = await prepare(test)
     runs: dict[str, list[Measured]] = {"a": [], "b": []}
     interrupted = False
     for pair, side in turns(num_pairs):
@@ -73,7 +72,7 @@ async def run_compare(
     return CompareResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
-        config={"num_pairs": complete, "a": a.described(), "b": b.described()},
+        config={"num_pairs": complete, **{side: test.described() for side, test in tests.items()}},
         interrupted=interrupted,
         a=sides["a"],
         b=sides["b"],

@@ -52,8 +52,7 @@ async def run_load(test: LoadTest, on_progress: OnProgress | None = None) -> Run
     moment, with `interrupted` set. Raises ServerUnusable when the server cannot be measured at
     all, ConfigError for settings that make no sense, ClientFailed when the load generator breaks.
     """
-    pool = await asyncio.to_thread(prepare, test)
-    await warm_up(test, pool)
+    test, pool = await prepare(test)
     repeats: list[Measured] = []
     for number in range(test.repeats):
         measured = await measure(test, pool, repeat=number, on_progress=on_progress)
@@ -63,11 +62,21 @@ async def run_load(test: LoadTest, on_progress: OnProgress | None = None) -> Run
     return result_of(test, repeats)
 
 
-def prepare(test: LoadTest) -> TokenPool:
-    """Check server and model, and learn how the server counts tokens (blocking)."""
-    with Preflight(test.url, test.headers) as preflight:
-        preflight.choose_model(test.form.model)
-        return preflight.token_pool(test.form.model)
+async def prepare(test: LoadTest) -> tuple[LoadTest, TokenPool]:
+    """Check the server, fill in its model when none is named, learn how it counts, warm it up.
+
+    Raises ServerUnusable when any of it fails.
+    """
+
+    def ask() -> tuple[LoadTest, TokenPool]:
+        with Preflight(test.url, test.headers) as preflight:
+            model = preflight.choose_model(test.form.model or None)
+            form = msgspec.structs.replace(test.form, model=model)
+            return msgspec.structs.replace(test, form=form), preflight.token_pool(model)
+
+    ready, pool = await asyncio.to_thread(ask)
+    await warm_up(ready, pool)
+    return ready, pool
 
 
 async def warm_up(test: LoadTest, pool: TokenPool) -> None:

@@ -7,7 +7,6 @@ is never doubted again, so the search ends after a bounded number of steps.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.workload.arrivals import ArrivalSpec
 from shoal.errors import ConfigError
 
-from .run import measure, prepare, result_of, warm_up
+from .run import measure, prepare, result_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +87,7 @@ async def run_sweep(
     """
     if test.slo is None:
         raise ConfigError("a sweep needs objectives: --slo ttft:200ms,tpot:50ms")
-    pool = await asyncio.to_thread(prepare, test)
-    await warm_up(test, pool)
+    test, pool = await prepare(test)
     tried: list[tuple[float, bool]] = []
     steps: list[SweepStep] = []
     results: dict[float, RunResult] = {}

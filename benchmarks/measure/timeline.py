@@ -108,7 +108,8 @@ def _in_flight(records: Sequence[RequestRecord], edges: Floats, duration_s: floa
         ordered = np.sort(times)
         past = np.searchsorted(ordered, edges)
         totals = np.concatenate([[0.0], np.cumsum(ordered)])
-        return past * edges - totals[past]
+        seconds: Floats = past * edges - totals[past]
+        return seconds
 
     open_seconds = seconds_before(sent) - seconds_before(ends)
     means: Floats = np.diff(open_seconds) / np.diff(edges)
