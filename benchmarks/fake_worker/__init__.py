@@ -1,0 +1,1 @@
+"""An OpenAI-compatible worker without a model: for testing what stands in front of workers."""
