@@ -1,4 +1,4 @@
-"""How long a model would have taken: first tokens from uncached prompts, the others from the batch."""
+"""How long a model would have taken: prompts by their uncached tokens, gaps by the batch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The worker's inside: who runs, who waits, which token is due when. Pure; time is an argument.
 
-Blocks and prefix cache are the engine's own `KVCacheManager`, so a fake worker hits, evicts and runs out
-of blocks as a real one does. Invariant: `running` hold blocks, `waiting` hold none.
+Blocks and prefix cache are the engine's own `KVCacheManager`, so a fake worker hits, evicts and
+runs out of blocks as a real one does. Invariant: `running` hold blocks, `waiting` hold none.
 """
 
 from __future__ import annotations

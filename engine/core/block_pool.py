@@ -12,6 +12,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from itertools import islice
 
+from .kv_cache_events import AllBlocksCleared, BlockRemoved, KVCacheEvent
+
 NULL_BLOCK = 0
 """Stands in block tables for tokens that are not there; never allocated, never freed."""
 
@@ -28,6 +30,8 @@ class BlockPool:
         self._key: list[BlockKey | None] = [None] * num_blocks
         self._block_of: dict[BlockKey, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
+        self.events: list[KVCacheEvent] | None = None
+        """What changed, oldest first, for whoever set a list here and empties it."""
 
     @property
     def num_free(self) -> int:
@@ -57,6 +61,8 @@ class BlockPool:
             if (key := keys[block_id]) is not None:
                 del self._block_of[key]
                 keys[block_id] = None
+                if self.events is not None:
+                    self.events.append(BlockRemoved(group=key[0], block_hash=key[1]))
         return taken
 
     def find(self, key: BlockKey) -> int | None:
@@ -87,17 +93,21 @@ class BlockPool:
                 if self._key[block_id] is None:
                     self._free.move_to_end(block_id, last=False)
 
-    def publish(self, block_id: int, key: BlockKey) -> None:
-        """Make a full block findable. The first holder of a content stays the one found:
-        block tables are append-only, so a duplicate is never swapped out of a request."""
-        if self._block_of.setdefault(key, block_id) == block_id:
-            self._key[block_id] = key
+    def publish(self, block_id: int, key: BlockKey) -> bool:
+        """Make a full block findable; whether it is the one found. The first holder of a content
+        stays it: block tables are append-only, so a duplicate is never swapped out of a request."""
+        if self._block_of.setdefault(key, block_id) != block_id:
+            return False
+        self._key[block_id] = key
+        return True
 
     def forget_cached(self) -> None:
         """Make no content findable any more, e.g. after the weights changed."""
         for block_id in self._block_of.values():
             self._key[block_id] = None
         self._block_of.clear()
+        if self.events is not None:
+            self.events.append(AllBlocksCleared())
 
     def check_integrity(self, held: Counter[int]) -> None:
         """Raise AssertionError unless the books balance; `held` counts table entries by block."""

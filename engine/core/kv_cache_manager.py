@@ -9,12 +9,14 @@ very step being scheduled; the runner writes all KV of a step before it reads an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from .block_hash import hash_block, root_hash
 from .block_pool import NULL_BLOCK, BlockPool
 from .config import CacheConfig
+from .kv_cache_events import BlocksStored
 from .request import Request
 
 
@@ -156,10 +158,29 @@ class KVCacheManager:
         self._hash_blocks(request, num_blocks)
         publish, hashes = self.pool.publish, request.block_hashes
         for group, table in enumerate(request.block_ids):
-            for index in range(first, num_blocks):
-                if table[index] != NULL_BLOCK:
-                    publish(table[index], (group, hashes[index]))
+            stored = [
+                index
+                for index in range(first, num_blocks)
+                if table[index] != NULL_BLOCK and publish(table[index], (group, hashes[index]))
+            ]
+            if stored and self.pool.events is not None:
+                self.pool.events += self._stored_events(request, group, stored)
         request.num_published_blocks = num_blocks
+
+    def _stored_events(
+        self, request: Request, group: int, indices: list[int]
+    ) -> Iterator[BlocksStored]:
+        """One event for each run of neighbouring blocks."""
+        hashes, size = request.block_hashes, self.block_size
+        for _, run in groupby(enumerate(indices), lambda place: place[1] - place[0]):
+            blocks = [index for _, index in run]
+            first, last = blocks[0], blocks[-1]
+            yield BlocksStored(
+                block_hashes=hashes[first : last + 1],
+                parent_block_hash=hashes[first - 1] if first else None,
+                token_ids=request.token_ids[first * size : (last + 1) * size],
+                group=group,
+            )
 
     def free(self, request: Request) -> None:
         """Release every block; full computed ones stay findable until they are evicted."""
