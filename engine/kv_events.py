@@ -1,9 +1,10 @@
 """KV cache events on the wire: vLLM's messages over ZeroMQ, so one router reads every engine.
 
 PUB socket, three frames: topic, sequence number (8 bytes, big endian), payload. The payload is the
-msgpack array `[timestamp, events, data_parallel_rank]`, each event a map with a `type`. A ROUTER socket
-replays: the request is a sequence number, the answers are (empty, topic, number, payload) from there on,
-and one with the number -1 ends them. (Schema of vLLM 0.32, `vllm/distributed/kv_events.py`.)
+msgpack array `[timestamp, events, data_parallel_rank]`, each event a map with a `type`. A ROUTER
+socket replays: the request is a sequence number, the answers are (empty, topic, number, payload)
+from there on, and one with the number -1 ends them. (Schema of vLLM 0.32,
+`vllm/distributed/kv_events.py`.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 import zmq
@@ -104,7 +104,9 @@ class KVEventPublisher:
     """Publishes batches and answers replays. Never blocks: a slow subscriber loses messages, sees
     the gap in the numbers, and asks for a replay."""
 
-    def __init__(self, endpoint: str, replay_endpoint: str | None = None, *, topic: str = "") -> None:
+    def __init__(
+        self, endpoint: str, replay_endpoint: str | None = None, *, topic: str = ""
+    ) -> None:
         """Bind. Raises zmq.ZMQError when an address is taken or wrong."""
         self._topic = topic.encode()
         self._context = zmq.Context()
@@ -156,11 +158,9 @@ class KVEventPublisher:
 
     def _replay_to(self, socket: zmq.Socket[bytes], client: bytes, first: int) -> None:
         end = (-1).to_bytes(8, "big", signed=True)
-        kept: list[tuple[bytes, Any]] = [
-            (number.to_bytes(8, "big"), payload)
-            for number, payload in self._buffer
-            if number >= first
-        ]
         with contextlib.suppress(zmq.Again):
-            for number, payload in (*kept, (end, b"")):
-                socket.send_multipart((client, b"", self._topic, number, payload), zmq.NOBLOCK)
+            for number, payload in self._buffer:
+                if number >= first:
+                    frames = (client, b"", self._topic, number.to_bytes(8, "big"), payload)
+                    socket.send_multipart(frames, zmq.NOBLOCK)
+            socket.send_multipart((client, b"", b"", end, b""), zmq.NOBLOCK)

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from shoal.engine.core.request import Request
+
 from . import tokens
 
 _WORDS = tuple(json.dumps(piece).encode() for piece in tokens.ANSWER_PIECES)
@@ -23,15 +25,15 @@ class AnswerFormat:
     request_id: str
     model: str
     is_chat: bool
-    num_prompt_tokens: int
-    num_cached_tokens: int
+    request: Request
 
     def usage(self, num_output_tokens: int) -> dict[str, Any]:
+        request = self.request
         return {
-            "prompt_tokens": self.num_prompt_tokens,
+            "prompt_tokens": request.num_prompt_tokens,
             "completion_tokens": num_output_tokens,
-            "total_tokens": self.num_prompt_tokens + num_output_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.num_cached_tokens},
+            "total_tokens": request.num_prompt_tokens + num_output_tokens,
+            "prompt_tokens_details": {"cached_tokens": request.num_cached_tokens},
         }
 
     def whole(self, token_ids: Sequence[int], finish_reason: str) -> bytes:

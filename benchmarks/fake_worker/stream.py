@@ -31,32 +31,34 @@ class Answer:
         self,
         pacer: Pacer,
         sequence: Sequence,
-        form: AnswerFormat,
-        metrics: RequestMetrics,
         *,
+        request_id: str,
+        model: str,
+        is_chat: bool,
+        metrics: RequestMetrics,
         stream: bool,
         with_usage: bool,
         fault: Fault | None,
     ) -> None:
         self._pacer = pacer
         self._sequence = sequence
-        self._form = form
+        self._request_id = request_id
+        self._form = AnswerFormat(request_id, model, is_chat, sequence.request)
         self._metrics = metrics
         self._stream = stream
         self._with_usage = with_usage
         self._fault = fault
-        self._limit = fault.after_tokens if fault is not None else sequence.num_wanted
-        self._finish_reason = "length"
-        if fault is not None and fault.kind is FaultKind.WRONG_LENGTH:
-            self._finish_reason = "stop"
+        self._limit = sequence.num_wanted if fault is None else fault.after_tokens
+        ends_early = fault is not None and fault.kind is FaultKind.WRONG_LENGTH
+        self._finish_reason = "stop" if ends_early else "length"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(b"x-request-id", self._form.request_id.encode())]
+        headers = [(b"x-request-id", self._request_id.encode())]
         work = self._send_stream if self._stream else self._send_whole
-        await until_disconnect(work(scope, receive, send, headers), receive)
+        await until_disconnect(work(scope, send, headers), receive)
 
     async def _send_stream(
-        self, scope: Scope, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+        self, scope: Scope, send: Send, headers: list[tuple[bytes, bytes]]
     ) -> None:
         await send(
             {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS + headers}
@@ -75,14 +77,13 @@ class Answer:
                         await send(_body(token_events(frame, batch)))
                     if num_sent >= self._limit:
                         break
-            if not await self._misbehave(scope):
-                return
+            await self._misbehave(scope)
             observer.finish(self._finish_reason)
         closing = self._form.closing(self._finish_reason, num_sent, with_usage=self._with_usage)
         await send(_body(closing, more=False))
 
     async def _send_whole(
-        self, scope: Scope, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+        self, scope: Scope, send: Send, headers: list[tuple[bytes, bytes]]
     ) -> None:
         answer: list[int] = []
         with observe(self._metrics, self._sequence) as observer:
@@ -92,8 +93,7 @@ class Answer:
                     observer.tokens(len(batch))
                     if len(answer) >= self._limit:
                         break
-            if not await self._misbehave(scope):
-                return
+            await self._misbehave(scope)
             observer.finish(self._finish_reason)
         body = self._form.whole(answer, self._finish_reason)
         await send(
@@ -101,15 +101,13 @@ class Answer:
         )
         await send(_body(body, more=False))
 
-    async def _misbehave(self, scope: Scope) -> bool:
-        """Whether the answer may end as it should."""
+    async def _misbehave(self, scope: Scope) -> None:
+        """Do what the fault says instead of ending the answer."""
         kind = None if self._fault is None else self._fault.kind
         if kind is FaultKind.CUT:
             cut_connection(scope)
-            return False
-        if kind is FaultKind.STALL:
-            await asyncio.Event().wait()  # until the client leaves
-        return True
+        if kind in (FaultKind.CUT, FaultKind.STALL):
+            await asyncio.Event().wait()  # until the client is gone
 
 
 def _body(content: bytes, *, more: bool = True) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,18 +21,32 @@ from prometheus_client.registry import Collector
 
 from shoal import metrics as names
 
-from ..output import RequestOutput
-from .interface import Engine
+from ..output import EngineStats, RequestOutput
 
 _LABELS = ["model_name", "engine"]
 _ENGINE_INDEX = "0"
 """vLLM numbers its data-parallel engines; we have one a server."""
 
 
+class Measured(Protocol):
+    """What metrics read of an engine; anything but `is_ready` only once that is true."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    def stats(self) -> EngineStats: ...
+
+
 class ServerMetrics:
     """The registry of one server; `text()` is the page at /metrics."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Measured) -> None:
         self._engine = engine
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -58,7 +73,7 @@ class ServerMetrics:
 class EngineCollector(Collector):
     """Reads the engine's numbers when Prometheus asks, so that a step pays nothing."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Measured) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
