@@ -1,0 +1,1 @@
+"""Recorded arrivals and lengths, one file a format."""
