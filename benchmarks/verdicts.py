@@ -24,7 +24,6 @@ def warnings_about(
         *_late_client(figures),
         *_other_lengths(test, good),
         *_other_prompts(good),
-        *_few(figures),
     ]
 
 
@@ -78,8 +77,3 @@ def _other_prompts(good: Sequence[RequestRecord]) -> Iterator[str]:
             f"prompts hold {counted / expected:.2f} times the planned tokens by the server's count"
             " (a chat template adds some; a tokenizer that could not be asked counts otherwise)"
         )
-
-
-def _few(figures: Figures) -> Iterator[str]:
-    if 0 < figures.num_succeeded < 100:
-        yield f"p99 of {figures.num_succeeded} requests is close to their maximum"

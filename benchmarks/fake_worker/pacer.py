@@ -9,7 +9,6 @@ from contextlib import aclosing
 
 from .engine import FakeEngine, Sequence
 
-
 OnStep = Callable[[], None]
 
 

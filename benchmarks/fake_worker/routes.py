@@ -26,7 +26,6 @@ from shoal.openai.tokenization import (
 )
 
 from . import tokens
-from .chunks import AnswerFormat
 from .faults import Fault, FaultKind, Faults
 from .stream import Answer, cut_connection, until_disconnect
 from .worker import FakeWorker

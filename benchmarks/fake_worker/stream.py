@@ -121,7 +121,7 @@ def cut_connection(scope: Scope) -> None:
         transport.abort()
 
 
-async def until_disconnect(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+async def until_disconnect(work: Coroutine[Any, Any, object], receive: Receive) -> None:
     """Run `work`; when the client goes first, cancel it and wait for its end."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_disconnect(receive))

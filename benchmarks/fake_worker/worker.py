@@ -74,8 +74,8 @@ class FakeWorker:
         num_tokens = len(prompt) + max_tokens
         if num_tokens > self.max_model_len or not self.engine.fits(num_tokens):
             raise InvalidRequest(
-                f"The prompt has {len(prompt)} tokens and the answer may have {max_tokens}; together"
-                f" they must be at most {self.max_model_len}, and fit into the KV cache.",
+                f"The prompt has {len(prompt)} tokens and the answer may have {max_tokens}:"
+                f" together at most {self.max_model_len}, and they must fit into the KV cache.",
                 param="max_tokens",
                 code="context_length_exceeded",
             )
