@@ -114,7 +114,7 @@ def parse_shape(text: str, *, rate: float, duration_s: float) -> RateShape:
             times = (0.0, *(t for _, t in steps))
             rates = (rate, *(r for r, _ in steps))
             rising = all(a < b for a, b in pairwise(times))
-            if rising and all(0 <= r < math.inf for r in rates):
+            if rising and times[-1] < math.inf and all(0 <= r < math.inf for r in rates):
                 return Steps(rates, times)
     except ValueError as error:
         if isinstance(error, ConfigError):
