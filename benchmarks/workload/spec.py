@@ -89,8 +89,8 @@ WORKLOADS: dict[str, Kind] = {
     ),
     "trace": Kind(
         "arrivals and lengths of a recorded trace (--trace FILE)",
-        {"path": None, "format": "auto", "time_scale": 1.0, "input_len": "512",
-         "output_len": "128"},
+        {"path": None, "format": "auto", "time_scale": 1.0, "input_len": None,
+         "output_len": None},
         TraceReplay.of,
     ),
     "jsonl": Kind(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shoal.errors import ConfigError
 
+from .lengths import parse_lengths
 from .plan import Prompt, Session, Turn
 from .tokens import PromptWriter
 from .traces.detect import read_trace
@@ -40,7 +41,15 @@ class TraceReplay:
             raise ConfigError(
                 f"a time scale of {time_scale:g}: it must be above 0, and 2 replays twice as fast"
             )
-        rows = read_trace(Path(spec.path), spec.format or "auto")
+        rows = read_trace(
+            Path(spec.path),
+            spec.format or "auto",
+            fallback=(
+                parse_lengths(spec.input_len) if spec.input_len else None,
+                parse_lengths(spec.output_len) if spec.output_len else None,
+            ),
+            seed=spec.seed,
+        )
         return cls(rows, spec.seed, time_scale, writer)
 
     @property

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from shoal.errors import ConfigError
 
-from . import azure, burstgpt, mooncake, table
+from ..lengths import Lengths
+from . import azure, burstgpt, mooncake, servegen, table
 from .records import columns_of
-from .row import TraceRows
+from .row import RecordedRows, TraceRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Format:
 
     columns: tuple[tuple[str, ...], ...]
     """What a file of this kind has: one of each group of names."""
-    read: Callable[[Path], TraceRows]
+    read: Callable[[Path], RecordedRows] | None
+    """None: the requests are generated from what the file says, and `read_trace` sees to it."""
 
     def fits(self, columns: Collection[str]) -> bool:
         return all(any(name in columns for name in group) for group in self.columns)
@@ -33,18 +35,38 @@ def _each(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 FORMATS: dict[str, Format] = {
     "azure": Format(_each(azure.COLUMNS), azure.read_azure),
     "mooncake": Format(_each(mooncake.COLUMNS), mooncake.read_mooncake),
+    "servegen": Format(_each(servegen.COLUMNS), None),
     "burstgpt": Format(_each(burstgpt.COLUMNS), burstgpt.read_burstgpt),
     "table": Format((table.START_S, table.INPUT, table.OUTPUT), table.read_table),
 }
 
 
-def read_trace(path: Path, name: str) -> TraceRows:
-    """The requests in a file. Raises ConfigError for an unknown format, and for a bad file."""
+def read_trace(
+    path: Path, name: str, *, fallback: tuple[Lengths | None, Lengths | None], seed: int
+) -> TraceRows:
+    """The requests in a file, or those it is a model of.
+
+    `name` is one of FORMATS, `auto`, or `servegen:SERVICE`. `fallback` are lengths of prompts and
+    answers for clients of ServeGen that the source has none for, and belong to nothing else.
+    Raises ConfigError for an unknown format, and for a bad file.
+    """
+    name, _, service = name.partition(":")
     if name == "auto":
         name = detect(path)
-    if name not in FORMATS:
-        raise ConfigError(f"no trace format {name!r}; there are: auto, {', '.join(FORMATS)}")
-    return FORMATS[name].read(path)
+    if name not in FORMATS or (service and name != "servegen"):
+        known = ", ".join(FORMATS)
+        raise ConfigError(
+            f"no trace format {name!r}; there are: auto, {known}; and servegen:SERVICE chooses"
+            " one service of several"
+        )
+    read = FORMATS[name].read
+    if read is None:
+        return servegen.read_servegen(path, service=service or None, fallback=fallback, seed=seed)
+    if fallback != (None, None):
+        raise ConfigError(
+            f"{path} gives the length of every request: input-len and output-len have no use"
+        )
+    return read(path)
 
 
 def detect(path: Path) -> str:
