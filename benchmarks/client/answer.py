@@ -53,7 +53,8 @@ class Answer:
 
     def __init__(self, *, keep_text: bool = False) -> None:
         self.sent_s: float | None = None
-        """When the request was handed to the kernel, by perf_counter, as are the other times."""
+        """When sending began, by perf_counter, as are the other times. Connecting comes after it: a
+        slow accept is the server's delay, not the client's."""
         self.status: int | None = None
         self.first_s: float | None = None
         self.last_s = 0.0

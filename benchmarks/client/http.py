@@ -142,6 +142,7 @@ class HTTPClient:
             f"POST {self._prefix}{path} HTTP/1.1\r\n{self._head}X-Request-Id: {request_id}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
+        answer.sent_s = time.perf_counter()
         connection = self._take_idle()
         if connection is not None:
             await self._exchange(connection, request, answer)
@@ -155,7 +156,6 @@ class HTTPClient:
 
     async def _exchange(self, connection: Connection, request: bytes, answer: Answer) -> None:
         done = connection.send(request, answer)
-        answer.sent_s = time.perf_counter()
         try:
             await done
         finally:  # a cancelled request leaves an answer under way: its connection is of no more use

@@ -18,7 +18,7 @@ class RequestRecord(msgspec.Struct, array_like=True, kw_only=True):
     intended_s: float
     """When it should have been sent: every latency counts from here (no coordinated omission)."""
     sent_s: float | None = None
-    """When its last byte was handed to the kernel."""
+    """When sending began; a new connection is made after it."""
     first_s: float | None = None
     last_s: float | None = None
     """Arrival of the last token."""
