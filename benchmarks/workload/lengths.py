@@ -177,7 +177,7 @@ def parse_pauses(text: str) -> Pauses:
     try:
         if kind == "lognormal":
             return _lognormal(arguments, low=0)
-        if kind == "exponential" and float(arguments) > 0:
+        if kind == "exponential" and 0 < float(arguments) < math.inf:
             return Exponential(float(arguments))
         if not arguments and 0 <= float(text) < math.inf:
             return Pause(float(text))
@@ -198,6 +198,8 @@ def read_column(path: Path, column: str) -> list[int]:
         rows = (json.loads(line) for line in lines if line.strip()) if is_json else (
             csv.DictReader(lines))  # fmt: skip
         for number, row in enumerate(rows, 1):
+            if not isinstance(row, dict):
+                raise ConfigError(f"{path}, row {number} is not a JSON object")
             if column not in row:
                 names = ", ".join(str(name) for name in row)
                 raise ConfigError(f"{path} has no column {column!r}; it has: {names}")

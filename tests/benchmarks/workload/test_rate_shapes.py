@@ -3,6 +3,7 @@ rate as it is described."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -56,7 +57,7 @@ def test_later_counts_come_later(text: str, rate: float, counts: list[float]) ->
     times = [shape.when(count) for count in sorted(counts)]
     tolerance = 1e-6 * max([1.0, *(t for t in times if t < math.inf)])
     assert times[0] >= 0
-    assert all(b >= a - tolerance for a, b in zip(times, times[1:], strict=False))
+    assert all(b >= a - tolerance for a, b in itertools.pairwise(times))
 
 
 def test_a_ramp_to_zero_ends_with_half_the_arrivals_of_a_flat_rate() -> None:
