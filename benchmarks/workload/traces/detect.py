@@ -50,16 +50,16 @@ def read_trace(
     answers for clients of ServeGen that the source has none for, and belong to nothing else.
     Raises ConfigError for an unknown format, and for a bad file.
     """
-    name, _, service = name.partition(":")
+    kind, colon, service = name.partition(":")
     if name == "auto":
-        name = detect(path)
-    if name not in FORMATS or (service and name != "servegen"):
+        kind = detect(path)
+    if kind not in FORMATS or (colon and (kind != "servegen" or not service)):
         known = ", ".join(FORMATS)
         raise ConfigError(
             f"no trace format {name!r}; there are: auto, {known}; and servegen:SERVICE chooses"
             " one service of several"
         )
-    read = FORMATS[name].read
+    read = FORMATS[kind].read
     if read is None:
         return servegen.read_servegen(path, service=service or None, fallback=fallback, seed=seed)
     if fallback != (None, None):

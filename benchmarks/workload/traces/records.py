@@ -113,4 +113,5 @@ def _csv(lines: TextIO, source: str) -> Iterator[Record]:
                 )
             yield Record(source, reader.line_num, row)
     except csv.Error as error:
-        raise ConfigError(f"{source}, line {reader.line_num}: {error}") from None
+        # The reader inside has seen the line that broke; DictReader counts those it gave out.
+        raise ConfigError(f"{source}, line {reader.reader.line_num}: {error}") from None

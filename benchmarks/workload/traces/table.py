@@ -27,11 +27,6 @@ def read_table(path: Path) -> RecordedRows:
     return recorded(_rows(path), source=str(path))
 
 
-def is_table(columns: Collection[str]) -> bool:
-    """Whether there is a column for the time and for both lengths."""
-    return all(any(name in columns for name in names) for names in (START_S, INPUT, OUTPUT))
-
-
 def _rows(path: Path) -> Iterator[tuple[int, TraceRow]]:
     columns = columns_of(path)
     start, num_input, num_output = (
