@@ -74,10 +74,11 @@ def _session(line: str, where: str, default_max_tokens: int) -> Session:
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise ConfigError(f"{where}: max_tokens is {max_tokens!r}, not a whole number above 0")
     opening: tuple[Any, ...] = ()
-    role = "user"
     if "prompt" in row:
         prompt = row["prompt"]
-        is_ids = isinstance(prompt, list) and all(type(token) is int for token in prompt)
+        is_ids = isinstance(prompt, list) and all(
+            type(token) is int and token >= 0 for token in prompt
+        )
         if not prompt or not (isinstance(prompt, str) or is_ids):
             raise ConfigError(f"{where}: the prompt is neither text nor a list of token ids")
     else:
@@ -85,12 +86,13 @@ def _session(line: str, where: str, default_max_tokens: int) -> Session:
         if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
             raise ConfigError(f"{where}: messages must be objects with a role and a text content")
         *before, last = messages
-        opening, role, prompt = tuple(before), last["role"], last["content"]
+        if last["role"] != "user":
+            raise ConfigError(f"{where}: the last message is of {last['role']!r}, not of a user")
+        opening, prompt = tuple(before), last["content"]
     turn = Turn(
         prompt=prompt,
         num_prompt_tokens=len(prompt) if isinstance(prompt, list) else None,
         max_tokens=max_tokens,
-        role=role,
     )
     return Session(turns=(turn,), opening=opening, num_opening_tokens=None)
 

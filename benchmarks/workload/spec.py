@@ -51,6 +51,8 @@ class Kind:
     build: Callable[[WorkloadSpec, PromptWriter], Workload]
     is_conversation: bool = False
     """Several turns, or roles: it wants the chat endpoint."""
+    writes_token_ids: bool = False
+    """Its prompts can be token ids instead of text."""
 
 
 WORKLOADS: dict[str, Kind] = {
@@ -58,6 +60,7 @@ WORKLOADS: dict[str, Kind] = {
         "random prompts; with a prefix, groups of requests share their beginning",
         {"input_len": "128", "output_len": "128", "prefix_len": None, "num_prefixes": 1},
         Synthetic.of,
+        writes_token_ids=True,
     ),
     "system-prompts": Kind(
         "a question each behind one of a few long system prompts, some more popular than others",
@@ -70,6 +73,7 @@ WORKLOADS: dict[str, Kind] = {
         {"input_len": "64", "output_len": "32", "prefix_len": "128", "num_examples": 8,
          "num_prefixes": 4},
         FewShot.of,
+        writes_token_ids=True,
     ),
     "chat": Kind(
         "conversations of several turns with time to think; the history is sent again each turn",
@@ -92,6 +96,7 @@ WORKLOADS: dict[str, Kind] = {
         {"path": None, "format": "auto", "time_scale": 1.0, "input_len": None,
          "output_len": None},
         TraceReplay.of,
+        writes_token_ids=True,
     ),
     "jsonl": Kind(
         "the prompts of a JSONL file (--prompts FILE): `prompt` or `messages`, and `max_tokens`",
@@ -120,6 +125,9 @@ def completed(spec: WorkloadSpec) -> WorkloadSpec:
                 f"the workload {spec.kind} has no use for {field.replace('_', '-')};"
                 f" it takes {used}"
             )
+    if spec.as_token_ids and not kind.writes_token_ids:
+        able = ", ".join(name for name, other in WORKLOADS.items() if other.writes_token_ids)
+        raise ConfigError(f"the workload {spec.kind} writes no token ids; these do: {able}")
     missing = {name: value for name, value in kind.defaults.items() if getattr(spec, name) is None}
     return msgspec.structs.replace(spec, **missing)
 
