@@ -44,8 +44,10 @@ def start_times(spec: ArrivalSpec, *, duration_s: float, seed: int) -> Iterator[
     Constant arrivals begin at 0. The others begin after their first gap.
     """
     shape = parse_shape(spec.shape, rate=spec.rate, duration_s=duration_s)
+    start_s = 0.0
     for count in _unit_rate(spec, random.Random(f"arrivals:{seed}")):
-        start_s = shape.when(count)
+        # The inverse of a sine is exact to 1e-9 only, and two arrivals may be closer than that.
+        start_s = max(start_s, shape.when(count))
         if not start_s < duration_s:
             return
         yield start_s

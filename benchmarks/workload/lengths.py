@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -12,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from shoal.errors import ConfigError
+
+from .traces.records import read_records
 
 FORMS = (
     "a number (128), uniform:64-256, lognormal:mean=512,sigma=1.0[,min=1][,max=4096]"
@@ -187,30 +187,16 @@ def parse_pauses(text: str) -> Pauses:
 
 
 def read_column(path: Path, column: str) -> list[int]:
-    """Whole numbers of at least 1 from a column of a CSV or JSONL file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    is_json = path.suffix in (".jsonl", ".json")
+    """Whole numbers of at least 1 from a column of a CSV or JSONL file.
+
+    Raises ConfigError naming the line for whatever does not fit.
+    """
     values = []
-    try:
-        rows = (json.loads(line) for line in lines if line.strip()) if is_json else (
-            csv.DictReader(lines))  # fmt: skip
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row, dict):
-                raise ConfigError(f"{path}, row {number} is not a JSON object")
-            if column not in row:
-                names = ", ".join(str(name) for name in row)
-                raise ConfigError(f"{path} has no column {column!r}; it has: {names}")
-            value = float(row[column])
-            if not 1 <= value < math.inf:
-                raise ConfigError(f"{path}, row {number}: {column} is {row[column]!r}, below 1")
-            values.append(round(value))
-    except (ValueError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path}, row {len(values) + 1}, column {column}: {error}") from None
+    for record in read_records(path):
+        value = record.count(column)
+        if value < 1:
+            raise record.wrong(column, "is below 1")
+        values.append(value)
     if not values:
         raise ConfigError(f"{path} has no rows")
     return values

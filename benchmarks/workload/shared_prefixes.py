@@ -97,7 +97,7 @@ class FewShot:
         num_own = self.input_len.sample(rng)
         turn = Turn(
             prompt=self.writer.prompt(rng, num_own, prefix=self.writer.prefix(task, num_shared)),
-            num_prompt_tokens=num_shared + num_own,
+            num_prompt_tokens=num_shared + self.writer.counted(num_own),
             max_tokens=self.output_len.sample(rng),
         )
         return Session(turns=(turn,))

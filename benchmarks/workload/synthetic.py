@@ -50,7 +50,7 @@ class Synthetic:
             prefix = self.writer.prefix(group, num_shared)
         turn = Turn(
             prompt=self.writer.prompt(rng, num_own, prefix=prefix),
-            num_prompt_tokens=num_shared + num_own,
+            num_prompt_tokens=num_shared + self.writer.counted(num_own),
             max_tokens=self.output_len.sample(rng),
         )
         return Session(turns=(turn,))

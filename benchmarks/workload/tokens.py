@@ -39,6 +39,11 @@ class PromptWriter:
         self._as_token_ids = as_token_ids
         self.overhead = 0 if as_token_ids else pool.overhead
 
+    def counted(self, num_tokens: int) -> int:
+        """What the server counts when a prompt of `num_tokens` is asked for: no prompt is shorter
+        than what the server adds and one token of our own."""
+        return max(num_tokens, self.overhead + 1)
+
     def text(self, rng: random.Random, num_tokens: int) -> str:
         """A part of a prompt: exactly `num_tokens` tokens, what the server adds not counted."""
         return "".join(rng.choices(self._pieces, k=max(0, num_tokens)))
@@ -46,11 +51,9 @@ class PromptWriter:
     def prompt(
         self, rng: random.Random, num_tokens: int, *, prefix: Prompt | None = None
     ) -> Prompt:
-        """A whole prompt that the server counts as `num_tokens` (and the prefix's, if any).
-
-        What the server adds is taken off, down to one token of our own.
-        """
-        own = max(1, num_tokens - self.overhead)
+        """A whole prompt that the server counts as `counted(num_tokens)` (and the prefix's, if
+        any): what the server adds is taken off."""
+        own = self.counted(num_tokens) - self.overhead
         if self._as_token_ids:
             ids = rng.choices(self._token_ids, k=own)
             return [*prefix, *ids] if isinstance(prefix, list) else ids

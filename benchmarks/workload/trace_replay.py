@@ -58,8 +58,7 @@ class TraceReplay:
 
     def session(self, index: int) -> Session:
         row = self.rows.row(index)
-        # A server that adds tokens to every prompt counts those and at least one of ours.
-        num_tokens = max(row.num_input_tokens, self.writer.overhead + 1)
+        num_tokens = self.writer.counted(row.num_input_tokens)
         if row.block_ids:
             prompt = self._of_blocks(row.block_ids, num_tokens)
         else:

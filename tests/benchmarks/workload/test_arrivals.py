@@ -135,3 +135,10 @@ def test_a_run_without_an_end_goes_on() -> None:
 def test_a_spec_that_makes_no_sense_is_refused(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ArrivalSpec(**spec)
+
+
+def test_times_do_not_go_back_where_arrivals_are_closer_than_the_inverse_is_exact() -> None:
+    spec = ArrivalSpec(rate=1e8, shape="sine:1,7")
+    times = list(itertools.islice(start_times(spec, duration_s=1.0, seed=0), 4000))
+    assert len(times) == 4000
+    assert times == sorted(times)

@@ -32,7 +32,7 @@ def test_the_plan_states_what_the_server_counts(
 ) -> None:
     workload = make(
         overhead,
-        input_len="uniform:2-60",
+        input_len="uniform:1-9",
         output_len="uniform:1-9",
         prefix_len=prefix_len,
         as_token_ids=as_token_ids,
