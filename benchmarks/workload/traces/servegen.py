@@ -7,8 +7,10 @@ file beside it, of the same name with `lengths` for `rates`. The figures come fr
 
 The arrivals of a client are a renewal process whose gaps have mean one and the shape that was
 fitted for the window, sent through the inverse of the client's cumulative rate (as in
-`rate_shapes`). So the published rate is kept exactly; `scale`, which says the same mean once more
-and for bursty windows contradicts it, is not used. After the last window the first comes again.
+`rate_shapes`). So the mean over many requests is the published rate; `scale`, which says the same
+mean once more and for bursty windows contradicts it, is not used. A client is joined at a moment of
+no importance to it: if all began with a gap of their own, their bursts would fall together on the
+first seconds of a replay. After the last window the first comes again.
 """
 
 from __future__ import annotations
@@ -50,6 +52,19 @@ class Window:
             return rng.gammavariate(self.shape, 1 / self.shape)
         return rng.weibullvariate(1 / math.gamma(1 + 1 / self.shape), self.shape)
 
+    def rest_of_gap(self, rng: Random) -> float:
+        """What is left of the gap that a random moment falls into.
+
+        A long gap is met more often than a short one, in proportion to its length; any share of
+        it may be over (Cox, *Renewal Theory*, 1962).
+        """
+        if self.distribution == "Gamma":
+            whole = rng.gammavariate(self.shape + 1, 1 / self.shape)
+        else:
+            power = 1 / self.shape
+            whole = rng.gammavariate(1 + power, 1.0) ** power / math.gamma(1 + power)
+        return rng.random() * whole
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -61,7 +76,9 @@ class Client:
 
     def arrivals(self, rng: Random, *, first_s: float, period_s: float) -> Iterator[float]:
         """Seconds from the start of the trace, rising, endless."""
-        gap = self.windows[0].gap(rng)
+        num_in_round = WINDOW_S * math.fsum(window.rate for window in self.windows)
+        # Of a gap of many rounds, nobody wants to wait for more than the last.
+        gap = self.windows[0].rest_of_gap(rng) % num_in_round
         for round_s in itertools.count(-first_s, period_s):
             for window in self.windows:
                 begin_s = now_s = window.start_s + round_s

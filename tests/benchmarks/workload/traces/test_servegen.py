@@ -85,6 +85,23 @@ def test_gaps_are_spread_as_fitted_and_the_scale_changes_nothing(
     assert statistics.stdev(gaps) / statistics.mean(gaps) == pytest.approx(cv, rel=0.1)
 
 
+@pytest.mark.parametrize(("distribution", "shape"), [("Gamma", 0.1), ("Weibull", 0.4)])
+def test_a_replay_does_not_begin_with_the_bursts_of_all_clients(
+    tmp_path: Path, distribution: str, shape: float
+) -> None:
+    """With cv^2 = 10, clients that all begin with a whole gap send 4.5 requests too many each."""
+    path = write(tmp_path, f"s,1,0,10,3.2,{distribution},{shape},1")
+    counts = [len(until(read(path, seed=seed), 2.0)) for seed in range(600)]
+    # A count has a standard deviation of some 14, the mean of 600 counts one of 0.6.
+    assert statistics.mean(counts) == pytest.approx(20, abs=2.2)
+
+
+@pytest.mark.parametrize("distribution", ["Gamma", "Weibull"])
+def test_the_burstiest_client_comes_in_the_first_round(tmp_path: Path, distribution: str) -> None:
+    path = write(tmp_path, f"s,1,0,0.1,10,{distribution},0.01,1")
+    assert all(0 <= read(path, seed=seed).row(0).start_s < 600 for seed in range(50))
+
+
 def test_clients_are_merged_in_time(tmp_path: Path) -> None:
     path = write(
         tmp_path,
