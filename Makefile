@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers docs clean
+.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers bench-agreement docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -70,6 +70,10 @@ bench-scheduler: $(DEV)  ## cost of one scheduling step beside vLLM's; last line
 bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS='--repeats 3 --quick']
 	-$(BIN)/python -m shoal.benchmarks.peers.install
 	$(BIN)/python -m shoal.benchmarks.peers $(ARGS)
+
+bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on one server
+	$(BIN)/python -m shoal.benchmarks.peers.install vllm guidellm
+	$(BIN)/python -m shoal.benchmarks.agreement $(ARGS)
 
 docs: $(DEV)  ## links in the docs resolve; every command line option is documented
 	$(BIN)/python docs/check.py

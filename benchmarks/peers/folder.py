@@ -35,6 +35,10 @@ class PeersFolder:
         return self.openvino / "bin" / "python"
 
     @property
+    def guidellm(self) -> Path:
+        return self.root / "guidellm"
+
+    @property
     def llama_build(self) -> Path:
         return self.root / "llama.cpp"
 

@@ -23,11 +23,11 @@ class LoadCase:
     """Tokens before them that all prompts share; nothing of them is cached at the start."""
 
     def quick(self) -> LoadCase:
-        """As few requests as keep the concurrency, and half of the output."""
+        """As few requests as keep the concurrency, and a quarter of the output."""
         return replace(
             self,
             num_requests=max(self.concurrency, 2),
-            output_tokens=max(1, self.output_tokens // 2),
+            output_tokens=max(1, self.output_tokens // 4),
         )
 
 
@@ -46,7 +46,7 @@ class LongPromptCase:
     """What each decode has written before the long prompt is sent."""
 
     def quick(self) -> LongPromptCase:
-        return replace(self, output_tokens=self.output_tokens // 2)
+        return replace(self, output_tokens=self.output_tokens // 4)
 
 
 Case = LoadCase | LongPromptCase

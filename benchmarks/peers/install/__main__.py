@@ -1,6 +1,6 @@
 """Install peers and convert the weights for them; what is done already is left as it is.
 
-    python -m shoal.benchmarks.peers.install [vllm] [llama.cpp] [openvino] [--into .peers]
+    python -m shoal.benchmarks.peers.install [PEER ...] [--into .peers]
 
 A peer that cannot be installed is named, the others are installed all the same, and the exit code
 is 1.
@@ -20,7 +20,7 @@ from shoal.benchmarks.peers.commands import llama_format
 from shoal.benchmarks.peers.folder import DEFAULT_ROOT, PeersFolder
 from shoal.errors import ShoalError
 
-from . import llama_cpp, openvino, vllm, weights
+from . import guidellm, llama_cpp, openvino, vllm, weights
 from .steps import Steps
 
 
@@ -38,7 +38,10 @@ INSTALLERS: dict[str, Callable[[PeersFolder, Steps], None]] = {
     "vllm": install_vllm,
     "llama.cpp": install_llama_cpp,  # after vLLM, whose environment converts its weights
     "openvino": openvino.install,
+    "guidellm": guidellm.install,
 }
+SERVERS = ("vllm", "llama.cpp", "openvino")
+"""What is installed when nothing is named: the peers of `make bench-peers`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     failed = False
     for name in INSTALLERS:
-        if args.peers and name not in args.peers:
+        if name not in (args.peers or SERVERS):
             continue
         try:
             INSTALLERS[name](folder, Steps(name, folder.logs / f"install-{name}.log", console))

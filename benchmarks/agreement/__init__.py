@@ -1,0 +1,1 @@
+"""Shoal's harness beside others: the same server, the same load, in turns."""
