@@ -42,6 +42,8 @@ class RecordedRows:
     """A finite trace."""
 
     rows: tuple[TraceRow, ...]
+    num_failed: int = 0
+    """Requests of the file that had failed and are left out."""
 
     @property
     def num_rows(self) -> int:
@@ -54,14 +56,19 @@ class RecordedRows:
         return iter(self.rows)
 
 
-def recorded(numbered: Iterable[tuple[int, TraceRow]], *, source: str) -> RecordedRows:
+def recorded(numbered: Iterable[tuple[int, TraceRow | None]], *, source: str) -> RecordedRows:
     """Rows of a file, with times made to count from the first.
 
-    `numbered` are (line of the file, row). Raises ConfigError when there are none, or when a time
-    lies before the one above it: a replay in another order than the file's would be a surprise.
+    `numbered` are (line of the file, row); None for a request that had failed. Raises
+    ConfigError when there are none, or when a time lies before the one above it: a replay in
+    another order than the file's would be a surprise.
     """
     rows: list[TraceRow] = []
+    num_failed = 0
     for line, row in numbered:
+        if row is None:
+            num_failed += 1
+            continue
         if rows and row.start_s < rows[-1].start_s:
             raise ConfigError(
                 f"{source}, line {line}: this request starts {rows[-1].start_s - row.start_s:g} s"
@@ -69,6 +76,8 @@ def recorded(numbered: Iterable[tuple[int, TraceRow]], *, source: str) -> Record
             )
         rows.append(row)
     if not rows:
-        raise ConfigError(f"{source} has no requests")
+        but = f" but {num_failed} that failed" if num_failed else ""
+        raise ConfigError(f"{source} has no requests{but}")
     first_s = rows[0].start_s
-    return RecordedRows(tuple(replace(row, start_s=row.start_s - first_s) for row in rows))
+    shifted = tuple(replace(row, start_s=row.start_s - first_s) for row in rows)
+    return RecordedRows(shifted, num_failed)

@@ -10,7 +10,10 @@ from shoal.errors import ConfigError
 from .records import columns_of, read_records
 from .row import RecordedRows, TraceRow, recorded
 
-START_S = ("start_s", "arrival_s", "arrival_time", "arrived_at", "timestamp", "time_s", "time")
+START_S = (
+    "start_s", "arrival_s", "arrival_time", "arrived_at", "start_time", "timestamp_s",
+    "timestamp", "time_s", "time",
+)  # fmt: skip
 """Seconds, whatever the name."""
 INPUT = (
     "num_input_tokens", "input_tokens", "input_length", "input_len", "prompt_tokens",

@@ -82,7 +82,15 @@ def test_burstgpt_requests_that_failed_are_left_out(tmp_path: Path) -> None:
         "45,ChatGPT,1087,0,1087,Conversation log",
         "118.5,GPT-4,417,276,693,API log",
     )
-    assert list(read_burstgpt(path)) == [TraceRow(0.0, 472, 18), TraceRow(113.5, 417, 276)]
+    rows = read_burstgpt(path)
+    assert list(rows) == [TraceRow(0.0, 472, 18), TraceRow(113.5, 417, 276)]
+    assert rows.num_failed == 1
+
+
+def test_a_trace_of_nothing_but_failures_is_refused(tmp_path: Path) -> None:
+    path = csv_file(tmp_path, BURSTGPT, "5,m,1,0,1,l", "6,m,1,0,1,l")
+    with pytest.raises(ConfigError, match="has no requests but 2 that failed"):
+        read_burstgpt(path)
 
 
 @pytest.mark.parametrize("start", START_S)
