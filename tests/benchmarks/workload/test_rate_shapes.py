@@ -66,12 +66,6 @@ def test_a_ramp_to_zero_ends_with_half_the_arrivals_of_a_flat_rate() -> None:
     assert ramp.when(300.001) == math.inf
 
 
-def test_a_ramp_from_a_standing_start() -> None:
-    ramp = Ramp(rate=0, to_rate=10, duration_s=10)
-    assert ramp.when(0) == math.inf or ramp.when(0) == 0
-    assert ramp.when(50) == pytest.approx(10)
-
-
 def test_a_nearly_level_ramp_stays_exact() -> None:
     ramp = Ramp(rate=10, to_rate=10 + 1e-9, duration_s=1000)
     assert ramp.when(5000) == pytest.approx(500, rel=1e-9)
