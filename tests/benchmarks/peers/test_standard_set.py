@@ -29,7 +29,7 @@ def test_an_unknown_case_is_named_with_the_known_ones() -> None:
 def test_quick_loads_are_smaller_but_keep_their_concurrency() -> None:
     for full, quick in zip(STANDARD_SET, choose_cases(None, quick=True), strict=True):
         assert quick.name == full.name
-        assert quick.output_tokens == full.output_tokens // 2
+        assert quick.output_tokens == full.output_tokens // 4
         assert quick.input_tokens == full.input_tokens
         if isinstance(quick, LoadCase):
             assert isinstance(full, LoadCase)
