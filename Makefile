@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers bench-agreement docs clean
+.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers bench-agreement bench-client docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS
 bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on one server
 	$(BIN)/python -m shoal.benchmarks.peers.install vllm guidellm
 	$(BIN)/python -m shoal.benchmarks.agreement $(ARGS)
+
+bench-client: $(DEV)  ## what the harness and the fake worker cost per streamed token
+	$(BIN)/python -m shoal.benchmarks.client_cost $(ARGS)
 
 docs: $(DEV)  ## links in the docs resolve; every command line option is documented
 	$(BIN)/python docs/check.py

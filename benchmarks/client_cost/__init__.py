@@ -1,0 +1,1 @@
+"""What measuring costs: CPU of the load generator and of the fake worker per streamed token."""
