@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import zmq
 
+from shoal.errors import ConfigError
+
 from .core.kv_cache_events import AllBlocksCleared as Cleared
 from .core.kv_cache_events import BlockRemoved as Removed
 from .core.kv_cache_events import BlocksStored as Stored
@@ -107,7 +109,7 @@ class KVEventPublisher:
     def __init__(
         self, endpoint: str, replay_endpoint: str | None = None, *, topic: str = ""
     ) -> None:
-        """Bind. Raises zmq.ZMQError when an address is taken or wrong."""
+        """Bind. Raises ConfigError when an address is taken or wrong."""
         self._topic = topic.encode()
         self._context = zmq.Context()
         self._buffer: deque[tuple[int, bytes]] = deque(maxlen=BUFFER_STEPS)
@@ -120,9 +122,13 @@ class KVEventPublisher:
             self._publish.bind(endpoint)
             if self._replay is not None and replay_endpoint is not None:
                 self._replay.bind(replay_endpoint)
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             self.close()
-            raise
+            raise ConfigError(
+                f"cannot publish KV events on {endpoint}"
+                + (f" with replay on {replay_endpoint}" if replay_endpoint else "")
+                + f": {error}"
+            ) from None
 
     @property
     def replay_socket(self) -> zmq.Socket[bytes] | None:

@@ -63,6 +63,12 @@ async def closed_loop(
             group.create_task(slot())
 
 
+def check_ends(load: Load, workload: Workload) -> None:
+    """Raises ConfigError for a run without an end."""
+    if load.duration_s is None and load.num_sessions is None and workload.num_sessions is None:
+        raise ConfigError("this workload has no end: give a duration or a number of requests")
+
+
 def share_of_sessions(load: Load, workload: Workload, share: int, num_shares: int) -> Iterator[int]:
     """Every `num_shares`-th session index, as far as load and workload go."""
     limits = [n for n in (load.num_sessions, workload.num_sessions) if n is not None]

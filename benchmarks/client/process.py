@@ -22,7 +22,7 @@ import uvloop
 from shoal.benchmarks.workload.spec import build_workload
 from shoal.errors import ConfigError, ShoalError
 
-from .dispatch import closed_loop, open_loop, session_times, share_of_sessions
+from .dispatch import check_ends, closed_loop, open_loop, session_times, share_of_sessions
 from .http import HTTPClient
 from .messages import Batch, ClientPlan, Finished, FromClient, Ready, Start, frame, read_frame
 from .sender import Sender
@@ -73,6 +73,7 @@ class ParentPipes:
 async def measure(plan: ClientPlan, pipes: ParentPipes) -> None:
     """Run the plan's share and report until it is done or the parent closes its end."""
     workload = build_workload(plan.workload, plan.pool)
+    check_ends(plan.load, workload)
     client = HTTPClient(plan.url, plan.headers)
     sender = Sender(client, plan.form, timeout_s=plan.timeout_s)
     load = plan.load

@@ -59,6 +59,7 @@ async def _serve(settings: FakeWorkerSettings, listener: socket.socket) -> None:
             log_level="critical",  # faults break responses on purpose
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_S,
         )

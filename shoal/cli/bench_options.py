@@ -104,7 +104,10 @@ Trace = Annotated[
 TraceFormat = Annotated[
     str | None,
     _option(
-        WORKLOAD, "FORMAT", "azure, mooncake, servegen, burstgpt or table.", "seen from the file"
+        WORKLOAD,
+        "FORMAT",
+        "azure, mooncake, servegen[:SERVICE], burstgpt or table.",
+        "seen from the file",
     ),
 ]
 TimeScale = Annotated[

@@ -128,8 +128,6 @@ def fake_worker(
 
     For tests of clients, routers and autoscalers, by the hundred on one machine.
     """
-    import zmq
-
     from shoal.benchmarks.fake_worker.cost_model import CostModel
     from shoal.benchmarks.fake_worker.engine import FakeEngineConfig
     from shoal.benchmarks.fake_worker.faults import parse_fault
@@ -166,7 +164,4 @@ def fake_worker(
     with listener:
         url = base_url(host, listener.getsockname()[1])
         typer.echo(f"Serving {served_model_name} on {url}/v1")
-        try:
-            serve(settings, listener)
-        except zmq.ZMQError as error:
-            raise ConfigError(f"cannot publish KV events: {error}") from None
+        serve(settings, listener)
