@@ -89,8 +89,7 @@ def _ratios(
     for of_a, of_b in zip(runs["a"][:complete], runs["b"][:complete], strict=True):
         figures_a = headline(summarize(of_a.records, of_a.duration_s, a.slo))
         figures_b = headline(summarize(of_b.records, of_b.duration_s, b.slo))
-        for name in figures_a.keys() & figures_b.keys():
-            pairs.setdefault(name, []).append((figures_a[name], figures_b[name]))
-    order = headline(summarize([], 1.0, a.slo)).keys()  # rates come first, then the latencies
-    names = [*(n for n in order if n in pairs), *sorted(n for n in pairs if n not in order)]
-    return {name: found for name in names if (found := ratio(pairs[name])) is not None}
+        for name, figure in figures_a.items():
+            if name in figures_b:
+                pairs.setdefault(name, []).append((figure, figures_b[name]))
+    return {name: found for name, both in pairs.items() if (found := ratio(both)) is not None}

@@ -7,7 +7,7 @@ import time
 
 from shoal.benchmarks.measure.record import RequestRecord
 from shoal.benchmarks.measure.summary import CANCELLED
-from shoal.benchmarks.workload.plan import Session, Turn
+from shoal.benchmarks.workload.plan import Session
 
 from .answer import Answer
 from .conversation import PATHS, Conversation, RequestForm
@@ -54,30 +54,28 @@ class Sender:
                 await sleep_until(intended)
             if intended is None:
                 intended = time.perf_counter()
-            answer = await self._send(body, intended, index, number, turn, conversation)
+            record = RequestRecord(
+                session=index,
+                turn=number,
+                intended_s=intended - self.origin,
+                planned_prompt_tokens=_planned_tokens(session, number),
+                planned_output_tokens=turn.max_tokens,
+            )
+            answer = Answer(keep_text=conversation.keeps_answers)
+            await self._send(body, answer, record)
             if answer.error is not None:
                 return
             if number + 1 < len(session.turns):
                 conversation.add_answer(answer.text)
                 intended = time.perf_counter() + session.turns[number + 1].pause_s
 
-    async def _send(
-        self,
-        body: bytes,
-        intended: float,
-        index: int,
-        number: int,
-        turn: Turn,
-        conversation: Conversation,
-    ) -> Answer:
-        answer = Answer(keep_text=conversation.keeps_answers)
+    async def _send(self, body: bytes, answer: Answer, record: RequestRecord) -> None:
         self._open.add(answer)
         self.num_sent += 1
+        request_id = f"bench-{record.session}-{record.turn}"
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._client.post(
-                    self._path, body, answer, request_id=f"bench-{index}-{number}"
-                )
+                await self._client.post(self._path, body, answer, request_id=request_id)
         except TimeoutError:
             answer.fail("timeout", f"no complete answer within {self._timeout_s:g} s")
         except asyncio.CancelledError:
@@ -86,34 +84,34 @@ class Sender:
         finally:
             self._open.discard(answer)
             self._num_tokens += answer.num_chunks
-            self._records.append(self._record(answer, intended, index, number, turn))
-        return answer
+            self._fill(record, answer)
+            self._records.append(record)
 
-    def _record(
-        self, answer: Answer, intended: float, index: int, number: int, turn: Turn
-    ) -> RequestRecord:
-        usage = answer.usage
-        details = usage.prompt_tokens_details if usage else None
-        first = None if answer.first_s is None else answer.first_s - self.origin
-        return RequestRecord(
-            session=index,
-            turn=number,
-            intended_s=intended - self.origin,
-            sent_s=None if answer.sent_s is None else answer.sent_s - self.origin,
-            first_s=first,
-            last_s=None if first is None else answer.last_s - self.origin,
-            end_s=time.perf_counter() - self.origin,
-            gaps=answer.gaps.tobytes(),
-            num_chunks=answer.num_chunks,
-            planned_prompt_tokens=turn.num_prompt_tokens,
-            planned_output_tokens=turn.max_tokens,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            output_tokens=usage.completion_tokens if usage else None,
-            cached_tokens=details.cached_tokens if details else None,
-            error=answer.error,
-            detail=answer.detail,
-            status=answer.status,
-        )
+    def _fill(self, record: RequestRecord, answer: Answer) -> None:
+        """What became of the request."""
+        record.end_s = time.perf_counter() - self.origin
+        if answer.sent_s is not None:
+            record.sent_s = answer.sent_s - self.origin
+        if answer.first_s is not None:
+            record.first_s = answer.first_s - self.origin
+            record.last_s = answer.last_s - self.origin
+        record.gaps = answer.gaps.tobytes()
+        record.num_chunks = answer.num_chunks
+        record.error, record.detail, record.status = answer.error, answer.detail, answer.status
+        if (usage := answer.usage) is not None:
+            record.prompt_tokens = usage.prompt_tokens
+            record.output_tokens = usage.completion_tokens
+            if (details := usage.prompt_tokens_details) is not None:
+                record.cached_tokens = details.cached_tokens
+
+
+def _planned_tokens(session: Session, number: int) -> int | None:
+    """Prompt tokens of a turn as the workload planned them; later turns hold answers that nobody
+    planned."""
+    own = session.turns[number].num_prompt_tokens
+    if number > 0 or own is None or session.num_opening_tokens is None:
+        return None
+    return session.num_opening_tokens + own
 
 
 SPIN_S = 0.0015

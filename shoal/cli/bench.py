@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+WIDTH_OF_FILES = 110
+"""Columns of tables that go to a file or a pipe."""
 
 
 @app.command()
@@ -298,7 +300,10 @@ def _print(results: list[Result]) -> None:
 
     from shoal.benchmarks.report.table import report_table
 
-    Console().print(report_table(results))
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    console.print(report_table(results))
 
 
 def _write_html(results: list[Result], path: Path) -> None:
