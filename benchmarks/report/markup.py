@@ -24,7 +24,7 @@ Child = str | int | None
 Attribute = str | int | float | bool | None
 
 
-def element(name: str, *children: Child, **attributes: Attribute) -> Markup:
+def element(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
     """`<name attributes>children</name>`.
 
     A child of None is left out, so is an attribute of None or False; True writes it without a
