@@ -127,5 +127,6 @@ def openvino(folder: PeersFolder, gguf: Path) -> OfflineCommand:
         name="openvino",
         version=WANTED[0],
         argv=[str(folder.openvino_python), str(HERE / "openvino_offline.py"), str(gguf)],
-        settings="in process (no HTTP), Q4_1 weights, 2 GiB of KV cache, 2,048-token steps",
+        settings="in process (no HTTP), Q4_1 weights, prompts of random tokens, "
+        "2 GiB of KV cache, 2,048-token steps",
     )

@@ -49,7 +49,7 @@ def _head(result: PeersResult) -> Iterator[str]:
     )
     yield f"- Model: {result.model}"
     yield f"- Shoal: commit {machine.get('commit') or 'unknown'}"
-    yield f"- Command: `{machine.get('command')}`, {result.repeats} repeats asked for"
+    yield f"- Command: `{machine.get('command')}`; repeats asked for: {result.repeats}"
     yield ""
 
 

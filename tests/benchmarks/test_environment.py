@@ -1,0 +1,52 @@
+"""What is recorded of the machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+
+import pytest
+
+from shoal import __version__
+from shoal.benchmarks import environment as module
+from shoal.benchmarks.environment import cpu_features, environment
+
+
+def test_the_machine_and_the_versions_are_recorded() -> None:
+    recorded = environment()
+    assert recorded["python"] == platform.python_version()
+    assert recorded["shoal"] == __version__
+    assert isinstance(recorded["memory_gib"], float)
+    assert 0.1 < recorded["memory_gib"] < 100_000
+    assert str(recorded["os"]).startswith(platform.system())
+    assert json.loads(json.dumps(recorded)) == recorded
+
+
+def test_features_are_single_words() -> None:
+    assert all(feature and " " not in feature for feature in cpu_features())
+
+
+def test_a_machine_without_nvidia_tools_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    assert environment()["gpu"] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "stdout", "expected"),
+    [(0, "NVIDIA H100\nNVIDIA H100\n", "NVIDIA H100, NVIDIA H100"), (0, "\n", None),
+     (9, "NVIDIA-SMI has failed\n", None)],
+)  # fmt: skip
+def test_gpus_are_named_when_the_driver_answers(
+    monkeypatch: pytest.MonkeyPatch, code: int, stdout: str, expected: str | None
+) -> None:
+    run = subprocess.run
+
+    def answer(command: list[str], **options: object) -> object:
+        if command[0] == "/bin/nvidia-smi":
+            return subprocess.CompletedProcess(command, code, stdout, "")
+        return run(command, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(module.subprocess, "run", answer)
+    assert environment()["gpu"] == expected
