@@ -26,9 +26,11 @@ class ServerUnusable(ShoalError):
 class Preflight:
     """Questions to a server before a run, over plain HTTP."""
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, url: str, headers: dict[str, str], *, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(headers=headers, timeout=TIMEOUT_S)
+        self._http = httpx.Client(headers=headers, timeout=TIMEOUT_S, transport=transport)
 
     def __enter__(self) -> Preflight:
         return self

@@ -14,12 +14,12 @@ from shoal.benchmarks.result import Timeline
 from .record import RequestRecord
 
 Floats = NDArray[np.float64]
-MAX_BUCKETS = 240
+MAX_BUCKETS = 80
 BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 def bucket_width(duration_s: float) -> float:
-    """The smallest round width that keeps a plot at 240 points or fewer."""
+    """The smallest round width that keeps a plot at 80 points or fewer."""
     for width in BUCKETS_S:
         if duration_s / width <= MAX_BUCKETS:
             return float(width)

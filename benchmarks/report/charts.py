@@ -12,7 +12,7 @@ from .numbers import Quantity
 from .scales import Scale
 
 WIDTH, HEIGHT = 560, 230
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 22, 36
 NUM_COLOURS = 6
 
 Point = tuple[float, float | None]
@@ -135,7 +135,7 @@ def _axes(chart: Chart, x_scale: Scale, y_scale: Scale) -> Markup:
             element("text", name, class_="name", x=WIDTH - RIGHT, y=HEIGHT - 3, text_anchor="end")
         )
     if y_unit:
-        parts.append(element("text", y_unit, class_="name", x=4, y=HEIGHT - 3))
+        parts.append(element("text", y_unit, class_="name", x=LEFT - 7, y=9, text_anchor="end"))
     return join(*parts)
 
 

@@ -121,7 +121,7 @@ def sweep_table(sweep: Sweep) -> Markup:
             element("td", "held" if step.passed else "failed",
                     class_="good" if step.passed else "bad"),
         )
-        for step in sweep.steps
+        for step in sorted(sweep.steps, key=lambda step: step.rate)
     ]  # fmt: skip
     head = ["offered", "met", "answered", "output", "TTFT p50", "TTFT p99", "requests", ""]
     return _table(head, rows)

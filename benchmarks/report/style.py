@@ -24,8 +24,8 @@ p.sub, .soft { color: var(--soft); margin: 0; }
   margin: 22px 0 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; }
-.tile b { display: block; font-size: 23px; font-weight: 620; line-height: 1.2;
-  font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 20px; font-weight: 620; line-height: 1.3;
+  white-space: nowrap; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: 13px; }
 .tile small { display: block; color: var(--soft); font-size: 12px; }
 ul.warnings { list-style: none; margin: 20px 0 0; padding: 10px 14px; border-radius: 8px;
@@ -44,6 +44,7 @@ td small { color: var(--soft); display: block; font-size: 12px; }
 figure { margin: 0; min-width: 0; }
 figcaption { font-weight: 550; font-size: 14px; margin-bottom: 2px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg.whiskers { max-width: 760px; }
 svg text { font-size: 11.5px; fill: var(--soft); }
 svg text.note { fill: var(--ink); }
 svg line.grid { stroke: var(--line); stroke-width: 1; }

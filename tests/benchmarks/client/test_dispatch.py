@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from itertools import chain, pairwise
 
 import pytest
 
@@ -108,7 +109,7 @@ async def test_a_turn_counts_from_the_end_of_the_answer_before() -> None:
     await sending.run(0, Plain(num_turns=3).session(0), None)
     records = sending.take_records()
     assert [record.turn for record in records] == [0, 1, 2]
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         assert after.intended_s >= (before.end_s or 0.0)
     assert [record.planned_prompt_tokens for record in records] == [1, None, None]
 
@@ -138,7 +139,7 @@ def test_shares_part_the_plan_and_lose_nothing(num_shares: int) -> None:
         list(session_times(load, Plain(), seed=3, share=share, num_shares=num_shares))
         for share in range(num_shares)
     ]
-    assert sorted(sum(parts, [])) == whole
+    assert sorted(chain(*parts)) == whole
     assert [index for index, _ in whole] == list(range(len(whole)))
 
 

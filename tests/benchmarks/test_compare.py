@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from shoal.benchmarks.client.conversation import RequestForm
+from shoal.benchmarks.client.messages import Load
+from shoal.benchmarks.compare import run_compare, turns
+from shoal.benchmarks.settings import LoadTest
+from shoal.benchmarks.workload.spec import WorkloadSpec
+from tests.benchmarks.conftest import fake_worker
+
+
+def test_nobody_is_always_second() -> None:
+    assert list(turns(3)) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
+
+
+async def test_the_slower_server_is_found(worker_url: str) -> None:
+    def load_test(url: str) -> LoadTest:
+        return LoadTest(
+            url=url,
+            form=RequestForm(model=""),
+            workload=WorkloadSpec(input_len="16", output_len="4"),
+            load=Load(concurrency=2, num_sessions=6),
+        )
+
+    with fake_worker("--ttft", "0.2", "--itl", "0.002") as slow:
+        result = await run_compare(load_test(worker_url), load_test(slow), num_pairs=3)
+    ttft = result.ratios["ttft_p50_s"]
+    assert ttft.geometric_mean < 0.5  # 10 ms beside 200 ms
+    assert ttft.high is not None
+    assert ttft.high < 1.0
+    assert len(ttft.pairs) == 3
+    assert result.ratios["output_tokens_per_s"].geometric_mean > 2.0
+    assert (result.a.num_succeeded, result.b.num_succeeded) == (18, 18)
+    assert next(iter(result.ratios)) == "requests_per_s"
