@@ -17,8 +17,8 @@ def words_of(text: str, *, bos: bool) -> list[int]:
     """A tokenizer that knows half of the words; the others are two tokens."""
     ids = [1] if bos else []
     for word in text.split():
-        index = CANDIDATE_WORDS.index(word)
-        ids += [index] if index % 2 == 0 or word == "the" else [5000, 5001]
+        index = CANDIDATE_WORDS.index(word) if word in CANDIDATE_WORDS else 7000
+        ids += [index] if index % 2 == 0 else [5000, 5001]
     return ids
 
 
@@ -72,7 +72,7 @@ def test_words_of_one_token_are_found(dialect: str, bos: bool) -> None:
         pool = asking.token_pool("m")
     assert pool.exact
     assert pool.overhead == int(bos)
-    expected = [w for i, w in enumerate(CANDIDATE_WORDS) if i % 2 == 0 or w == "the"]
+    expected = [w for i, w in enumerate(CANDIDATE_WORDS) if i % 2 == 0]
     assert pool.words == expected
     assert pool.token_ids == [CANDIDATE_WORDS.index(word) for word in expected]
 
