@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from shoal import __version__
 
 NAMED_FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Those that decide which number format is fast."""
+
+SECRET_OPTIONS = frozenset({"--api-key"})
+HIDDEN = "HIDDEN"
 
 
 def environment() -> dict[str, str | int | float | None]:
@@ -28,13 +33,30 @@ def environment() -> dict[str, str | int | float | None]:
         "torch": _version_of("torch"),
         "python": platform.python_version(),
         "commit": _commit(),
-        "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
+        "command": shlex.join([*_program(), *_without_secrets(sys.argv[1:])]),
     }
 
 
-def _module() -> list[str]:
+def _program() -> list[str]:
+    """`python -m package` or, for an installed script, its name without the folder."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]
+    if spec is None:
+        return [Path(sys.argv[0]).name]
+    return ["python", "-m", spec.name.removesuffix(".__main__")]
+
+
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the values of `SECRET_OPTIONS` hidden: results are passed around."""
+    shown: list[str] = []
+    for argument in arguments:
+        option, equals, _ = argument.partition("=")
+        if shown and shown[-1] in SECRET_OPTIONS:
+            shown.append(HIDDEN)
+        elif equals and option in SECRET_OPTIONS:
+            shown.append(f"{option}={HIDDEN}")
+        else:
+            shown.append(argument)
+    return shown
 
 
 def _cpu_model() -> str:

@@ -48,7 +48,9 @@ class ParentPipes:
         return cls(reader, transport)
 
     def send(self, message: FromClient) -> None:
-        self._transport.write(frame(message))
+        """Write without waiting; nobody is told anything once the parent is gone."""
+        if not self._transport.is_closing():
+            self._transport.write(frame(message))
 
     async def receive(self, kind: type[Any]) -> Any:
         """The next message, of type `kind`. Raises EOFError when the parent is gone."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
+import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 
@@ -21,6 +24,24 @@ def test_the_machine_and_the_versions_are_recorded() -> None:
     assert 0.1 < recorded["memory_gib"] < 100_000
     assert str(recorded["os"]).startswith(platform.system())
     assert json.loads(json.dumps(recorded)) == recorded
+
+
+def test_the_command_can_be_run_again_but_tells_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    main.__spec__ = None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    words = ["bench", "run", "--api-key", "s3cret", "--api-key=s3cret", "--slo", "ttft: 1s"]
+    monkeypatch.setattr(sys, "argv", ["/opt/venv/bin/shoal", *words])
+    expected = "shoal bench run --api-key HIDDEN --api-key=HIDDEN --slo 'ttft: 1s'"
+    assert environment()["command"] == expected
+
+
+def test_a_module_is_named_as_python_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    main.__spec__ = ModuleSpec("shoal.benchmarks.peers.__main__", None)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "argv", ["/x/__main__.py", "--repeats", "1"])
+    assert environment()["command"] == "python -m shoal.benchmarks.peers --repeats 1"
 
 
 def test_features_are_single_words() -> None:
