@@ -8,6 +8,7 @@ from typing import Literal
 from .core.config import SchedulerConfig
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["int8"]
 Device = Literal["cpu", "cuda"]
 CrashPolicy = Literal["restart", "exit"]
 
@@ -51,6 +52,8 @@ class EngineConfig:
     served_model_name: str | None = None
     """The name clients use; None: the model's own."""
     dtype: DType = "auto"
+    quantization: Quantization | None = None
+    """`int8`: weights that the checkpoint holds unquantized are quantized as they are loaded."""
     device: Device = "cpu"
     num_threads: int | None = None
     """Threads of one CPU operation; None: one per core that this process may use."""
@@ -74,6 +77,10 @@ class EngineConfig:
             raise ValueError(
                 f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}"
             )
+        if self.quantization not in (None, "int8"):
+            raise ValueError(f"quantization must be int8 or none, got {self.quantization!r}")
+        if self.quantization is not None and self.dtype != "auto":
+            raise ValueError(f"quantization needs dtype auto, got {self.dtype!r}")
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
         for name in ("num_threads", "max_model_len", "kv_cache_bytes", "block_size"):

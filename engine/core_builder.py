@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import structlog
 import torch
 
 from shoal.clock import MonotonicClock
 from shoal.errors import ConfigError
+from shoal.kernels.cpu.build import NoCompiler
+from shoal.kernels.cpu.kernels import native_kernels
 
 from .config import EngineConfig
 from .core.config import CacheConfig, SchedulerConfig
@@ -13,26 +16,32 @@ from .core.request import Request
 from .core.sampling_params import SamplingParams
 from .core.scheduler import Scheduler
 from .engine_core import EngineCore
+from .models.causal_lm import CausalLM
 from .models.config import ModelConfig, load_config
-from .models.loader import load_model
+from .models.loader import load_model, load_native_model
+from .models.native_llama import unsupported_by_kernels
+from .models.native_weights import weight_precision
 from .protocol import Load, Ready
 from .runner.device import available_memory, default_num_threads, resolve_dtype
 from .runner.interface import ModelRunner
 from .runner.kv_cache import plan_kv_cache
 from .runner.model_runner import TorchModelRunner
+from .sources.cache import cache_home
 from .sources.progress import Progress
+
+log = structlog.get_logger(__name__)
 
 
 def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
     """Load the model and run it once. Raises ModelError or ConfigError."""
     config = load.config
     torch.set_grad_enabled(False)
-    torch.set_num_threads(config.num_threads or default_num_threads())
+    num_threads = config.num_threads or default_num_threads()
+    torch.set_num_threads(num_threads)
     device = torch.device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
     model_config = load_config(load.files)
     scheduler_config = config.scheduler_config(max_model_len=_max_model_len(config, model_config))
-    model = load_model(load.files, model_config, dtype=dtype, device=device, progress=progress)
+    model, dtype = _load_model(load, model_config, device, num_threads, progress)
     cache_config = plan_kv_cache(
         model_config,
         scheduler=scheduler_config,
@@ -54,6 +63,46 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         block_size=cache_config.block_size,
     )
     return EngineCore(Scheduler(scheduler_config, cache_config), runner, MonotonicClock()), ready
+
+
+def _load_model(
+    load: Load,
+    model_config: ModelConfig,
+    device: torch.device,
+    num_threads: int,
+    progress: Progress,
+) -> tuple[CausalLM, torch.dtype]:
+    """The model, and the number format of its KV cache.
+
+    On a CPU the native kernels compute, unless fp32 or fp16 is asked for: those, like every other
+    device, are torch's.
+    """
+    config = load.config
+    if device.type == "cpu" and config.dtype in ("auto", "bfloat16"):
+        progress.update("preparing the CPU kernels", 0, None)
+        obstacle = unsupported_by_kernels(model_config, block_size=config.block_size)
+        try:
+            library = None if obstacle else native_kernels(cache_home() / "kernels")
+        except NoCompiler as error:
+            library, obstacle = None, str(error)
+        if library is not None:
+            precision = weight_precision(config.dtype, config.quantization)
+            torch.set_num_threads(1)  # torch's threads would spin on the cores of ours
+            model = load_native_model(
+                load.files, model_config, library,
+                precision=precision, num_threads=num_threads, progress=progress,
+            )  # fmt: skip
+            return model, torch.bfloat16
+        log.warning("engine.without_native_kernels", reason=obstacle, effect="several times slower")
+    if config.quantization is not None:
+        raise ConfigError(
+            f"quantization {config.quantization!r} needs the native CPU kernels: device cpu, dtype"
+            " auto, and a C++ compiler"
+        )
+    dtype = resolve_dtype(config.dtype, device)
+    return load_model(
+        load.files, model_config, dtype=dtype, device=device, progress=progress
+    ), dtype
 
 
 def warm_up(runner: ModelRunner, scheduler_config: SchedulerConfig, cache: CacheConfig) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .paged_batch import PagedBatch
+
 BUCKET_SLACK = 1.25
 """A bucket pads its shortest sequence to at most this multiple of its blocks."""
 
@@ -54,35 +56,22 @@ class AttentionMetadata:
     prefills: list[PrefillChunk]
 
     @classmethod
-    def build(
-        cls,
-        *,
-        query_lens: list[int],
-        seq_lens: list[int],
-        block_tables: Tensor,
-        slot_mapping: Tensor,
-        block_size: int,
-        sliding_window: int | None,
-        device: torch.device,
-    ) -> AttentionMetadata:
-        """Plan the attention of one step.
-
-        query_lens: tokens per request in this step, decodes (1) first; seq_lens: tokens per request
-        with those of this step; block_tables: [num_reqs, max_blocks] int32. Only blocks inside the
-        window are ever read.
-        """
+    def build(cls, batch: PagedBatch, device: torch.device) -> AttentionMetadata:
+        """Plan the attention of one step: worked out on the host, tensors on `device`."""
+        query_lens, seq_lens = batch.query_lens.tolist(), batch.seq_lens.tolist()
+        block_size, window = batch.block_size, batch.sliding_window
         num_decodes = next((i for i, n in enumerate(query_lens) if n != 1), len(query_lens))
-        tables = block_tables.cpu().numpy().astype(np.int64)
+        tables = batch.block_tables.cpu().numpy().astype(np.int64)
         prefills, start = [], num_decodes
         for row in range(num_decodes, len(query_lens)):
             tokens = slice(start, start + query_lens[row])
             prefills.append(
-                _prefill(tables[row], tokens, seq_lens[row], block_size, sliding_window, device)
+                _prefill(tables[row], tokens, seq_lens[row], block_size, window, device)
             )
             start = tokens.stop
-        lens = np.asarray(seq_lens[:num_decodes], dtype=np.int64)
-        decodes = _decodes(tables[:num_decodes], lens, block_size, sliding_window, device)
-        return cls(slot_mapping=slot_mapping, decodes=decodes, prefills=prefills)
+        lens = batch.seq_lens[:num_decodes]
+        decodes = _decodes(tables[:num_decodes], lens, block_size, window, device)
+        return cls(slot_mapping=batch.slot_mapping, decodes=decodes, prefills=prefills)
 
 
 def _decodes(

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from torch import Tensor
 
-from shoal.kernels.attention_metadata import AttentionMetadata
+from shoal.kernels.paged_batch import PagedBatch
 
 from .config import ModelConfig
 
 
 class CausalLM(Protocol):
-    """A decoder over the paged KV cache; nn.Modules of the families implement it."""
+    """A decoder over the paged KV cache: modules of torch, or the native kernels."""
 
     config: ModelConfig
 
@@ -21,12 +21,12 @@ class CausalLM(Protocol):
         input_ids: Tensor,
         positions: Tensor,
         kv_caches: list[tuple[Tensor, Tensor]],
-        metadata: list[AttentionMetadata],
+        batches: list[PagedBatch],
     ) -> Tensor:
         """Hidden states [num_tokens, hidden_size] after the last norm.
 
         input_ids, positions: [num_tokens] int64; kv_caches: key and value cache of each layer;
-        metadata: one per KV cache group. Writes the K and V of all tokens.
+        batches: one per KV cache group. Writes the K and V of all tokens.
         """
         ...
 

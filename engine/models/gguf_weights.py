@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shoal.errors import UnsupportedModel
+from shoal.kernels.cpu.packed import Codes, Packer
 
 from ..sources.gguf_metadata import GGUFTensor, read_gguf_tensors
 from .config import ModelConfig
@@ -28,9 +31,12 @@ from .weights import NamedTensor
 ROPE_FREQS = "rope_freqs.weight"
 """Llama 3's scaling as factors by which the plain inverse frequencies are divided."""
 
+T = TypeVar("T")
+
 READ_AHEAD = 3
 """Dequantized tensors in memory beside the one that is being copied."""
 
+_FLOATS = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
 _TOP = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
@@ -83,21 +89,35 @@ class GGUFWeights:
         return None if info is None else read_tensor(self._data, info)
 
     def tensors(self, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
-        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order.
-
-        Two threads work ahead by a few tensors, for dequantizing is most of the time of a start.
-        """
+        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order."""
 
         def load(info: GGUFTensor) -> NamedTensor:
             name, tensor = hf_name(info.name), read_tensor(self._data, info)
-            if permuted and ".q_proj." in name:
-                tensor = _unpermute(tensor, config.num_q_heads)
-            elif permuted and ".k_proj." in name:
-                tensor = _unpermute(tensor, config.num_kv_heads)
-            return name, tensor
+            order = _row_order(name, info, config) if permuted else None
+            return name, tensor if order is None else tensor[torch.from_numpy(order)]
 
+        return self._read_ahead(load)
+
+    def coded_tensors(
+        self, config: ModelConfig, packer: Packer, *, permuted: bool
+    ) -> Iterator[tuple[str, Codes | Tensor]]:
+        """As `tensors`, but matrices that are quantized in the file come as codes."""
+
+        def load(info: GGUFTensor) -> tuple[str, Codes | Tensor]:
+            name, weight = hf_name(info.name), read_codes(self._data, info, packer)
+            order = _row_order(name, info, config) if permuted else None
+            if order is None:
+                return name, weight
+            if isinstance(weight, Codes):
+                return name, weight.take(order)
+            return name, weight[torch.from_numpy(order)]
+
+        return self._read_ahead(load)
+
+    def _read_ahead(self, load: Callable[[GGUFTensor], T]) -> Iterator[T]:
+        """Two threads work ahead by a few tensors: dequantizing is much of the time of a start."""
         with ThreadPoolExecutor(max_workers=2) as pool:
-            ahead: deque[Future[NamedTensor]] = deque()
+            ahead: deque[Future[T]] = deque()
             for info in self._table.values():
                 ahead.append(pool.submit(load, info))
                 if len(ahead) > READ_AHEAD:
@@ -108,6 +128,28 @@ class GGUFWeights:
 
 def read_tensor(data: np.ndarray, info: GGUFTensor) -> Tensor:
     """Dequantize one tensor of a mapped file to fp32. Raises UnsupportedModel naming it."""
+    kind, raw = _raw_blocks(data, info)
+    try:
+        # As one long row: `dequantize` works through 16 rows at a time, and blocks do not care.
+        values = dequantize(raw.reshape(1, raw.size), kind)
+    except NotImplementedError:
+        raise UnsupportedModel(
+            f"tensor {info.name!r} is {kind.name}, which the gguf package cannot dequantize"
+        ) from None
+    return torch.from_numpy(np.require(values, np.float32, ["C", "W"])).view(info.shape)
+
+
+def read_codes(data: np.ndarray, info: GGUFTensor, packer: Packer) -> Codes | Tensor:
+    """A quantized matrix as codes: its own, or 8-bit ones; anything else as `read_tensor`."""
+    kind, raw = _raw_blocks(data, info)
+    if len(info.shape) != 2 or kind in _FLOATS:
+        return read_tensor(data, info)
+    codes = packer.gguf_codes(info.type_id, raw, (info.shape[0], info.shape[1]))
+    return packer.quantize(read_tensor(data, info).numpy()) if codes is None else codes
+
+
+def _raw_blocks(data: np.ndarray, info: GGUFTensor) -> tuple[GGMLQuantizationType, np.ndarray]:
+    """A tensor's type and bytes."""
     try:
         kind = GGMLQuantizationType(info.type_id)
         block_size, type_size = GGML_QUANT_SIZES[kind]
@@ -122,17 +164,17 @@ def read_tensor(data: np.ndarray, info: GGUFTensor) -> Tensor:
     raw = data[info.offset : info.offset + num_bytes]
     if raw.size != num_bytes:
         raise UnsupportedModel(f"tensor {info.name!r} ends past the file: it is cut off")
-    try:
-        # As one long row: `dequantize` works through 16 rows at a time, and blocks do not care.
-        values = dequantize(raw.reshape(1, num_bytes), kind)
-    except NotImplementedError:
-        raise UnsupportedModel(
-            f"tensor {info.name!r} is {kind.name}, which the gguf package cannot dequantize"
-        ) from None
-    return torch.from_numpy(np.require(values, np.float32, ["C", "W"])).view(info.shape)
+    return kind, raw
 
 
-def _unpermute(rows: Tensor, num_heads: int) -> Tensor:
-    """Undo llama.cpp's interleaving: [heads, dim/2, 2, ...] back to [heads, 2, dim/2, ...]."""
-    pairs = rows.view(num_heads, -1, 2, *rows.shape[1:])
-    return pairs.transpose(1, 2).reshape(rows.shape)
+def _row_order(name: str, info: GGUFTensor, config: ModelConfig) -> NDArray[np.intp] | None:
+    """Rows of Q and K in our order: [heads, dim/2, 2] back to [heads, 2, dim/2]."""
+    if ".q_proj." in name:
+        num_heads = config.num_q_heads
+    elif ".k_proj." in name:
+        num_heads = config.num_kv_heads
+    else:
+        return None
+    if info.shape[0] % (2 * num_heads):
+        return None  # of the wrong shape, as whoever takes it in will say
+    return np.arange(info.shape[0]).reshape(num_heads, -1, 2).swapaxes(1, 2).reshape(-1)

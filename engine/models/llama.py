@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shoal.kernels.attention_metadata import AttentionMetadata
 from shoal.kernels.paged_attention import paged_attention
+from shoal.kernels.paged_batch import PagedBatch
 from shoal.kernels.reshape_and_cache import reshape_and_cache
 from shoal.kernels.rms_norm import fused_add_rms_norm, rms_norm
 from shoal.kernels.rotary import rotary_embedding
@@ -136,10 +137,11 @@ class LlamaForCausalLM(nn.Module):
         input_ids: Tensor,
         positions: Tensor,
         kv_caches: list[tuple[Tensor, Tensor]],
-        metadata: list[AttentionMetadata],
+        batches: list[PagedBatch],
     ) -> Tensor:
         assert self.inverse_frequencies is not None, "load_model sets it"
         rotation = rotation_of(positions, self.inverse_frequencies)
+        metadata = [AttentionMetadata.build(batch, input_ids.device) for batch in batches]
         residual = self.model.embed_tokens(input_ids)
         update = torch.zeros_like(residual)
         groups = self.config.layer_group

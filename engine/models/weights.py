@@ -10,6 +10,7 @@ from torch import Tensor
 
 from shoal.errors import UnsupportedModel
 
+from .config import ModelConfig
 from .llama import LlamaForCausalLM
 
 NamedTensor = tuple[str, Tensor]
@@ -23,6 +24,12 @@ _MERGED = {
     "up_proj": ("gate_up_proj", 1),
 }
 _IGNORED = re.compile(r"rotary_emb\.inv_freq$|^rope_freqs\.weight$")
+
+
+def is_ignored(name: str, config: ModelConfig) -> bool:
+    """Whether a checkpoint may hold a tensor that the model does not take from it."""
+    tied = name == "lm_head.weight" and config.tie_word_embeddings
+    return tied or _IGNORED.search(name) is not None
 
 
 def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[str]:
@@ -51,7 +58,7 @@ def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[st
     for name, tensor in tensors:
         target = targets.pop(name, None)
         if target is None:
-            if _IGNORED.search(name) or (name == "lm_head.weight" and config.tie_word_embeddings):
+            if is_ignored(name, config):
                 continue
             raise UnsupportedModel(f"the checkpoint has a tensor {name!r} that this model has not")
         if target.shape != tensor.shape:

@@ -9,7 +9,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from shoal.kernels.attention_metadata import AttentionMetadata
+from shoal.kernels.paged_batch import PagedBatch
 
 from ..core.config import CacheConfig, SchedulerConfig
 from ..core.output import ModelRunnerOutput, SchedulerOutput
@@ -94,22 +94,20 @@ class TorchModelRunner:
 
     def _forward(self, inputs: StepInputs) -> Tensor:
         """Hidden states [num_tokens, hidden_size] of the step; fills the KV cache."""
-        query_lens, seq_lens = inputs.query_lens.tolist(), inputs.seq_lens.tolist()
-        metadata = [
-            AttentionMetadata.build(
-                query_lens=query_lens,
-                seq_lens=seq_lens,
+        batches = [
+            PagedBatch(
+                query_lens=inputs.query_lens,
+                seq_lens=inputs.seq_lens,
                 block_tables=block_tables,
                 slot_mapping=slot_mapping,
                 block_size=self._cache.block_size,
                 sliding_window=group.sliding_window,
-                device=self._device,
             )
             for group, block_tables, slot_mapping in zip(
                 self._cache.groups, inputs.block_tables, inputs.slot_mapping, strict=True
             )
         ]
-        return self._model(inputs.input_ids, inputs.positions, self._kv_caches, metadata)
+        return self._model(inputs.input_ids, inputs.positions, self._kv_caches, batches)
 
     def _sample(self, inputs: StepInputs, hidden: Tensor) -> SamplerOutput:
         """A token for each request that samples in this step; logits exist for those rows only."""

@@ -23,10 +23,10 @@ def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bo
     body: dict[str, object] = {"model": model}
     if has_chat_template:
         route = "chat/completions"
-        body["messages"] = [{"role": "user", "content": "What is the capital of France?"}]
+        body["messages"] = [{"role": "user", "content": "What is the capital of Japan?"}]
     else:
         route = "completions"
-        body["prompt"] = "The capital of France is"
+        body["prompt"] = "The capital of Japan is"
     body["temperature"] = 0  # a first answer that small models get right
     lines = [f"curl {url}/v1/{route}", "-H 'Content-Type: application/json'"]
     if needs_key:

@@ -14,6 +14,7 @@ from shoal.engine.config import (  # plain data: takes no time to import
     Device,
     DType,
     EngineConfig,
+    Quantization,
     SupervisionConfig,
 )
 from shoal.errors import ConfigError
@@ -104,6 +105,14 @@ def serve(
             help="Number format of weights, activations and KV cache.", rich_help_panel=ENGINE
         ),
     ] = "auto",
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(
+            help="Quantize unquantized weights at start (CPU).",
+            show_default="as in the checkpoint",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -218,6 +227,7 @@ def serve(
             model=model,
             served_model_name=served_model_name,
             dtype=dtype,
+            quantization=quantization,
             device=device,
             num_threads=threads,
             max_model_len=max_model_len,

@@ -59,7 +59,7 @@ async def test_a_real_model_answers(smollm2: ModelFiles) -> None:
         await engine.start()
         assert engine.model_name == "smol"
         assert engine.max_model_len == 512
-        messages = [{"role": "user", "content": "What is the capital of France?"}]
+        messages = [{"role": "user", "content": "What is the capital of Japan?"}]
         prompt = engine.tokenizer.apply_chat_template(messages)
         text, finish_reason = "", None
         async for output in engine.generate(
@@ -69,5 +69,5 @@ async def test_a_real_model_answers(smollm2: ModelFiles) -> None:
         ):
             text += output.text
             finish_reason = output.finish_reason
-        assert text == "The capital of France is Paris."
+        assert text == "The capital of Japan is Tokyo."
         assert finish_reason == "stop"

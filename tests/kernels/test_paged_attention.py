@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from shoal.kernels.attention_metadata import AttentionMetadata
 from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_attention import paged_attention
+from shoal.kernels.paged_batch import PagedBatch
 from shoal.kernels.reshape_and_cache import reshape_and_cache
 
 NUM_BLOCKS, BLOCK_SIZE, HEAD_DIM = 160, 4, 16
@@ -62,16 +64,18 @@ class Case:
         self.query = torch.randn(num_tokens, kv_heads * group, HEAD_DIM, generator=rng).to(dtype)
         self.slots = torch.cat(slots) if slots else torch.zeros(0, dtype=torch.int64)
 
-    def run(self) -> Tensor:
-        metadata = AttentionMetadata.build(
-            query_lens=[q for q, _ in self.batch],
-            seq_lens=[n for _, n in self.batch],
+    def paged_batch(self) -> PagedBatch:
+        return PagedBatch(
+            query_lens=np.array([q for q, _ in self.batch], dtype=np.int64),
+            seq_lens=np.array([n for _, n in self.batch], dtype=np.int64),
             block_tables=self.tables,
             slot_mapping=self.slots,
             block_size=BLOCK_SIZE,
             sliding_window=self.window,
-            device=torch.device("cpu"),
         )
+
+    def run(self) -> Tensor:
+        metadata = AttentionMetadata.build(self.paged_batch(), torch.device("cpu"))
         return paged_attention(
             self.query, self.key_cache, self.value_cache, metadata, scale=HEAD_DIM**-0.5
         )
@@ -153,9 +157,5 @@ def test_random_batches() -> None:
 
 def test_one_long_sequence_does_not_pad_the_short_ones() -> None:
     case = Case([(1, 3)] * 10 + [(1, 200)])
-    metadata = AttentionMetadata.build(
-        query_lens=[1] * 11, seq_lens=[3] * 10 + [200], block_tables=case.tables,
-        slot_mapping=case.slots, block_size=BLOCK_SIZE, sliding_window=None,
-        device=torch.device("cpu"),
-    )  # fmt: skip
+    metadata = AttentionMetadata.build(case.paged_batch(), torch.device("cpu"))
     assert sum(bucket.block_ids.numel() for bucket in metadata.decodes) == 10 + 50

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shoal.engine.models.llama import LlamaForCausalLM
-from shoal.kernels.attention_metadata import AttentionMetadata
 from shoal.kernels.kv_cache_shape import kv_cache_shape
+from shoal.kernels.paged_batch import PagedBatch
 
 BLOCK_SIZE = 4
 CPU = torch.device("cpu")
@@ -36,18 +37,17 @@ def logits_in_chunks(
         positions = torch.arange(start, start + chunk)
         start += chunk
         offsets = positions % BLOCK_SIZE
-        metadata = [
-            AttentionMetadata.build(
-                query_lens=[chunk],
-                seq_lens=[start],
+        batches = [
+            PagedBatch(
+                query_lens=np.array([chunk]),
+                seq_lens=np.array([start]),
                 block_tables=table.int(),
                 slot_mapping=table[0, positions // BLOCK_SIZE] * BLOCK_SIZE + offsets,
                 block_size=BLOCK_SIZE,
                 sliding_window=group.sliding_window,
-                device=CPU,
             )
             for table, group in zip(tables, config.kv_groups, strict=True)
         ]
         input_ids = torch.tensor(token_ids)[positions]
-        parts.append(model.compute_logits(model(input_ids, positions, caches, metadata)))
+        parts.append(model.compute_logits(model(input_ids, positions, caches, batches)))
     return torch.cat(parts)

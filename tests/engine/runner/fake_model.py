@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from shoal.engine.core.config import KVCacheGroup
 from shoal.kernels.attention_metadata import AttentionMetadata
 from shoal.kernels.paged_attention import paged_attention
+from shoal.kernels.paged_batch import PagedBatch
 from shoal.kernels.reshape_and_cache import reshape_and_cache
 
 VOCAB = 61
@@ -50,15 +51,16 @@ class FakeModel(nn.Module):
         input_ids: Tensor,
         positions: Tensor,
         kv_caches: list[tuple[Tensor, Tensor]],
-        metadata: list[AttentionMetadata],
+        batches: list[PagedBatch],
     ) -> Tensor:
         weighted = (input_ids + 1) * (positions + 3)
         value = weighted.float().view(-1, 1, 1).expand(-1, 1, HEAD_DIM).contiguous()
         zeros = torch.zeros_like(value)
         checksums = torch.zeros(len(input_ids))
-        for group, (keys, values), of_group in zip(
-            self.config.kv_groups, kv_caches, metadata, strict=True
+        for group, (keys, values), batch in zip(
+            self.config.kv_groups, kv_caches, batches, strict=True
         ):
+            of_group = AttentionMetadata.build(batch, input_ids.device)
             reshape_and_cache(zeros, value, keys, values, of_group.slot_mapping)
             mean = paged_attention(zeros, keys, values, of_group, scale=1.0)[:, 0, 0]
             num_attended = positions + 1 - first_attended(positions, group.sliding_window)

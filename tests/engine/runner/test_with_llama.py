@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.llama import LlamaForCausalLM
 from shoal.engine.models.rope import RopeConfig
 from shoal.engine.runner.kv_cache import allocate_kv_caches
-from shoal.kernels.attention_metadata import AttentionMetadata
+from shoal.kernels.paged_batch import PagedBatch
 from tests.engine.runner.running_engine import RunningEngine
 
 CPU = torch.device("cpu")
@@ -51,15 +52,14 @@ def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int
     for _ in range(num_tokens):
         block_size = len(tokens)
         cache = CacheConfig(num_blocks=2, block_size=block_size, groups=model.config.kv_groups)
-        metadata = [
-            AttentionMetadata.build(
-                query_lens=[len(tokens)],
-                seq_lens=[len(tokens)],
+        batches = [
+            PagedBatch(
+                query_lens=np.array([len(tokens)]),
+                seq_lens=np.array([len(tokens)]),
                 block_tables=torch.tensor([[1]], dtype=torch.int32),
                 slot_mapping=torch.arange(block_size, 2 * block_size),
                 block_size=block_size,
                 sliding_window=group.sliding_window,
-                device=CPU,
             )
             for group in cache.groups
         ]
@@ -67,7 +67,7 @@ def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int
             torch.tensor(tokens),
             torch.arange(len(tokens)),
             allocate_kv_caches(model.config, cache, dtype=torch.float32, device=CPU),
-            metadata,
+            batches,
         )
         tokens.append(int(model.compute_logits(hidden[-1:]).argmax()))
     return tokens[len(prompt) :]

@@ -15,7 +15,7 @@ from shoal.engine.config import EngineConfig
 from shoal.engine.sources.model_files import ModelFiles
 from tests.engine.server.worker import Worker
 
-FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+JAPAN: list[Any] = [{"role": "user", "content": "What is the capital of Japan?"}]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,13 +40,13 @@ async def client(worker: Worker) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 async def ask(client: openai.AsyncOpenAI, **options: Any) -> Any:
-    body = {"model": "smollm2", "messages": FRANCE, "temperature": 0, "max_tokens": 24, **options}
+    body = {"model": "smollm2", "messages": JAPAN, "temperature": 0, "max_tokens": 24, **options}
     return await client.chat.completions.create(**body)
 
 
-async def test_it_knows_paris(client: openai.AsyncOpenAI) -> None:
+async def test_it_knows_tokyo(client: openai.AsyncOpenAI) -> None:
     answer = await ask(client)
-    assert answer.choices[0].message.content == "The capital of France is Paris."
+    assert answer.choices[0].message.content == "The capital of Japan is Tokyo."
     assert answer.choices[0].finish_reason == "stop"
 
 
@@ -56,7 +56,7 @@ async def test_streams_side_by_side_say_the_same(client: openai.AsyncOpenAI) -> 
         return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
     assert set(await asyncio.gather(*(one() for _ in range(8)))) == {
-        "The capital of France is Paris."
+        "The capital of Japan is Tokyo."
     }
 
 
@@ -78,16 +78,16 @@ async def test_seeds_decide_and_choices_differ(client: openai.AsyncOpenAI) -> No
 
 
 async def test_stop_strings_are_left_out(client: openai.AsyncOpenAI) -> None:
-    answer = await ask(client, stop=["is Par"])
-    assert answer.choices[0].message.content == "The capital of France "
+    answer = await ask(client, stop=["is Tok"])
+    assert answer.choices[0].message.content == "The capital of Japan "
     assert answer.choices[0].finish_reason == "stop"
-    assert answer.choices[0].stop_reason == "is Par"
+    assert answer.choices[0].stop_reason == "is Tok"
 
 
 async def test_logprobs_of_greedy_tokens_are_the_best(client: openai.AsyncOpenAI) -> None:
     answer = await ask(client, logprobs=True, top_logprobs=3)
     content = answer.choices[0].logprobs.content
-    assert "".join(entry.token for entry in content) == "The capital of France is Paris.<|im_end|>"
+    assert "".join(entry.token for entry in content) == "The capital of Japan is Tokyo.<|im_end|>"
     for entry in content:
         assert entry.token == entry.top_logprobs[0].token
         assert entry.logprob == max(top.logprob for top in entry.top_logprobs)
@@ -96,14 +96,14 @@ async def test_logprobs_of_greedy_tokens_are_the_best(client: openai.AsyncOpenAI
 async def test_completion_echoes_its_prompt(client: openai.AsyncOpenAI) -> None:
     answer = await client.completions.create(
         model="smollm2",
-        prompt="The capital of France is",
+        prompt="The capital of Japan is",
         max_tokens=2,
         temperature=0,
         echo=True,
         logprobs=0,
     )
     choice = answer.choices[0]
-    assert choice.text == "The capital of France is Paris."
+    assert choice.text == "The capital of Japan is Tokyo."
     assert choice.logprobs is not None
     assert "".join(choice.logprobs.tokens or []) == choice.text
     logprobs = choice.logprobs.token_logprobs or []

@@ -1,0 +1,63 @@
+// The C interface that Python calls through ctypes. Shapes are checked there.
+#include <new>
+
+#include "decoder.h"
+#include "gguf_blocks.h"
+
+using namespace shoal;
+
+extern "C" {
+
+int64_t shoal_packed_bytes(const Matrix* m) { return int64_t(packed_bytes(*m)); }
+
+// 0, or 1 when a scale does not fit half precision.
+int shoal_pack_codes(const Matrix* m, const uint8_t* codes, const float* scales,
+                     const float* minima, uint8_t* out) {
+  return pack_codes(*m, codes, scales, minima, out) ? 0 : 1;
+}
+
+void shoal_pack_bf16(const Matrix* m, const float* values, uint8_t* out) {
+  pack_bf16(*m, values, out);
+}
+
+void shoal_unpack_rows(const Matrix* m, const int64_t* rows, int32_t count, float* out) {
+  for (int i = 0; i < count; ++i) unpack_row(*m, int(rows[i]), out + size_t(i) * m->columns);
+}
+
+void shoal_quantize(const float* values, int64_t rows, int32_t columns, uint8_t* codes,
+                    float* scales, float* minima) {
+  quantize_rows(values, rows, columns, codes, scales, minima);
+}
+
+// 0, or 1 for a type that has no codes.
+int shoal_gguf_codes(int32_t type, const uint8_t* blocks, int64_t num_values, uint8_t* codes,
+                     float* scales, float* minima) {
+  return gguf_codes(type, blocks, num_values, codes, scales, minima) ? 0 : 1;
+}
+
+Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
+  return new (std::nothrow) Decoder(*model, num_threads);
+}
+
+void shoal_decoder_free(Decoder* decoder) { delete decoder; }
+
+// 0, or 1 when memory ran out.
+int shoal_forward(Decoder* decoder, const Step* step) {
+  try {
+    decoder->forward(*step);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+int shoal_logits(Decoder* decoder, const float* hidden, int32_t rows, float* out) {
+  try {
+    decoder->logits(hidden, rows, out);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+}  // extern "C"

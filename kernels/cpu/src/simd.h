@@ -1,0 +1,165 @@
+// Vectors of floats on any instruction set, through the compiler's vector types; conversions of the
+// 16-bit formats; exp.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace shoal {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;  // SSE2, NEON
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+
+struct bf16 {
+  uint16_t bits;
+};
+struct fp16 {
+  uint16_t bits;
+};
+
+inline Floats splat(float x) { return x - Floats{}; }
+
+inline Floats load(const float* p) {
+  Floats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline Floats load(const bf16* p) {
+  Halves raw;
+  std::memcpy(&raw, p, sizeof raw);
+  return (Floats)(__builtin_convertvector(raw, Words) << 16);
+}
+
+inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+
+inline float to_float(float x) { return x; }
+
+inline float to_float(bf16 x) {
+  uint32_t bits = uint32_t(x.bits) << 16;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
+}
+
+inline float to_float(fp16 x) {
+#if defined(__F16C__)
+  return _cvtsh_ss(x.bits);
+#else
+  // Rebias the exponent by a multiplication, which also normalizes subnormals.
+  uint32_t bits = uint32_t(x.bits & 0x7fff) << 13;
+  float magnitude;
+  std::memcpy(&magnitude, &bits, sizeof bits);
+  magnitude *= 0x1p112f;
+  if ((x.bits & 0x7c00) == 0x7c00) magnitude = (x.bits & 0x3ff) ? __builtin_nanf("") : __builtin_inff();
+  return (x.bits & 0x8000) ? -magnitude : magnitude;
+#endif
+}
+
+// Round to nearest, ties to even; NaN stays NaN.
+inline bf16 to_bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  if ((bits & 0x7fffffff) > 0x7f800000) return {uint16_t((bits >> 16) | 0x40)};
+  return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+
+// Round to nearest; what overflows becomes infinite, which the caller checks.
+inline fp16 to_fp16(float x) {
+#if defined(__F16C__)
+  return {uint16_t(_cvtss_sh(x, 0))};
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  uint16_t sign = uint16_t((bits >> 16) & 0x8000);
+  bits &= 0x7fffffff;
+  if (bits >= 0x47800000) return {uint16_t(sign | (bits > 0x7f800000 ? 0x7e00 : 0x7c00))};
+  if (bits < 0x38800000) {  // subnormal: let the addition round at the last bit that is kept
+    float magnitude;
+    std::memcpy(&magnitude, &bits, sizeof bits);
+    magnitude += 0.5f;
+    std::memcpy(&bits, &magnitude, sizeof bits);
+    return {uint16_t(sign | (bits - 0x3f000000))};
+  }
+  bits += 0xc8000fff + ((bits >> 13) & 1);
+  return {uint16_t(sign | (bits >> 13))};
+#endif
+}
+
+// kLanes half-precision numbers.
+inline Floats load(const fp16* p) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+#else
+  Floats v;
+  for (int i = 0; i < kLanes; ++i) v[i] = to_float(p[i]);
+  return v;
+#endif
+}
+
+inline void store(bf16* p, Floats v) {
+  for (int i = 0; i < kLanes; ++i) p[i] = to_bf16(v[i]);
+}
+
+inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
+inline Floats abs(Floats a) { return (Floats)((Words)a & 0x7fffffffu); }
+
+inline float sum(Floats v) {
+  float total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+}
+
+inline float largest(Floats v) {
+  float best = v[0];
+  for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+
+// Round to the nearest integer, as a float; |x| < 2^22.
+inline Floats round_to_int(Floats x) {
+  const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: the sum has no bits below one
+  Floats shifted = x + magic;
+  asm("" : "+m"(shifted));  // keeps the compiler from folding the pair away
+  return shifted - magic;
+}
+
+// e^x to 2 ulp for |x| <= 87, and 0 below. The polynomial is the Taylor series of degree 6 on
+// [-ln 2 / 2, ln 2 / 2].
+inline Floats exp(Floats x) {
+  const Floats lowest = splat(-87.0f);
+  Floats clamped = min(max(x, lowest), splat(87.0f));
+  Floats n = round_to_int(clamped * 1.44269504f);
+  Floats r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+  Floats p = splat(1.0f / 720);
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
+  Floats out = p * (Floats)exponent;
+  return x < lowest ? Floats{} : out;
+}
+
+inline Floats silu(Floats x) { return x / (1.0f + exp(-x)); }
+
+}  // namespace shoal
