@@ -63,6 +63,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "shoal_unpack_rows": (None, [_MATRIX, c_void_p, c_int32, c_void_p]),
     "shoal_quantize": (None, [c_void_p, c_int64, c_int32, c_void_p, c_void_p, c_void_p]),
     "shoal_gguf_codes": (c_int, [c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]),
+    "shoal_matmul": (c_int, [_MATRIX, c_void_p, c_int32, c_void_p, c_int32]),
     "shoal_decoder_new": (c_void_p, [POINTER(ModelStruct), c_int32]),
     "shoal_decoder_free": (None, [c_void_p]),
     "shoal_forward": (c_int, [c_void_p, POINTER(StepStruct)]),

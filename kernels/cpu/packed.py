@@ -148,6 +148,17 @@ class Packer:
         return out
 
 
+def matmul(
+    library: ctypes.CDLL, matrix: PackedMatrix, x: Floats, *, num_threads: int = 1
+) -> Floats:
+    """x @ weights^T + bias, [len(x), rows]; for tests and measurements."""
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.empty((len(x), matrix.struct.rows), np.float32)
+    if library.shoal_matmul(matrix.struct, x.ctypes.data, len(x), out.ctypes.data, num_threads):
+        raise MemoryError(f"no memory to multiply {len(x)} rows")
+    return out
+
+
 def _aligned(num_bytes: int) -> NDArray[np.uint8]:
     """Memory that begins at a cache line, so that no vector of a panel straddles two."""
     raw = np.empty(num_bytes + 63, np.uint8)

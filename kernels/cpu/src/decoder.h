@@ -69,17 +69,8 @@ class Decoder {
 
   // hidden: [rows][hidden] -> out: [rows][vocabulary].
   void logits(const float* hidden, int rows, float* out) {
-    const Matrix& head = model_.lm_head;
     head_in_.reserve(rows, model_.hidden);
-    team_.run([&] {
-      team_.share(rows, 1, [&](int row, int) {
-        head_in_.write(head.format, row, 0, hidden + size_t(row) * model_.hidden, model_.hidden);
-      });
-      matmul<1>(team_, head, head_in_, rows, [&](int row, int panel, auto& values) {
-        float* to = out + size_t(row) * head.rows;
-        each_output(head, panel, values[0], [&](int n, float y) { to[n] = y; });
-      });
-    });
+    team_.run([&] { multiply_rows(team_, model_.lm_head, head_in_, hidden, rows, out); });
   }
 
  private:

@@ -49,4 +49,16 @@ inline void each_output(const Matrix& m, int panel, const float* values, Store&&
   }
 }
 
+// out[rows][m.rows] = x[rows][m.columns] times the matrix; `in` has room for the rows.
+inline void multiply_rows(Team& team, const Matrix& m, Activations& in, const float* x, int rows,
+                          float* out) {
+  team.share(rows, 1, [&](int row, int) {
+    in.write(m.format, row, 0, x + size_t(row) * m.columns, m.columns);
+  });
+  matmul<1>(team, m, in, rows, [&](int row, int panel, auto& values) {
+    float* to = out + size_t(row) * m.rows;
+    each_output(m, panel, values[0], [&](int n, float y) { to[n] = y; });
+  });
+}
+
 }  // namespace shoal

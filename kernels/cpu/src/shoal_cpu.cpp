@@ -35,6 +35,19 @@ int shoal_gguf_codes(int32_t type, const uint8_t* blocks, int64_t num_values, ui
   return gguf_codes(type, blocks, num_values, codes, scales, minima) ? 0 : 1;
 }
 
+// out[rows][m.rows] = x[rows][m.columns] times the matrix, transposed, plus its bias.
+int shoal_matmul(const Matrix* m, const float* x, int32_t rows, float* out, int32_t num_threads) {
+  try {
+    Team team(num_threads);
+    Activations in;
+    in.reserve(rows, m->columns);
+    team.run([&] { multiply_rows(team, *m, in, x, rows, out); });
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
 Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
   return new (std::nothrow) Decoder(*model, num_threads);
 }

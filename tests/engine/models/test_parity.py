@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,11 @@ FAMILIES: dict[str, tuple[type, type, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def save_reference(name: str, folder: Path, **save: Any) -> Any:
+def save_reference(name: str, folder: Path, *, sizes: Mapping[str, Any] = TINY, **save: Any) -> Any:
     """A random model of the family, also written to `folder`."""
     config_class, model_class, extra = FAMILIES[name]
     torch.manual_seed(0)
-    model = model_class(config_class(**{**TINY, **extra})).eval()
+    model = model_class(config_class(**{**sizes, **extra})).eval()
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith(("bias", "norm.weight")):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)  # else zeros and ones hide mistakes
@@ -120,7 +121,7 @@ def test_half_precision_stays_close(dtype: torch.dtype, tmp_path: Path) -> None:
     assert model.model.layers[0].mlp.down_proj.weight.dtype == dtype
     with torch.inference_mode():
         expected = reference(torch.tensor([[3, 1, 4, 1, 5]])).logits[0]
-    logits = logits_in_chunks(model, [3, 1, 4, 1, 5], [5])
+    logits = logits_in_chunks(model, [3, 1, 4, 1, 5], [5], kv_dtype=dtype)
     assert logits.dtype == torch.float32
     # Half precision errs by its epsilon times the depth of the sums, not by the logits' size.
     assert (logits - expected).abs().max() < 30 * torch.finfo(dtype).eps * expected.abs().max()
