@@ -9,6 +9,7 @@ from .core.config import SchedulerConfig
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["int8"]
+KVCacheDType = Literal["auto", "int8", "int4"]
 Device = Literal["cpu", "cuda"]
 CrashPolicy = Literal["restart", "exit"]
 
@@ -54,6 +55,8 @@ class EngineConfig:
     dtype: DType = "auto"
     quantization: Quantization | None = None
     """`int8`: weights that the checkpoint holds unquantized are quantized as they are loaded."""
+    kv_cache_dtype: KVCacheDType = "auto"
+    """`auto`: bfloat16 on the CPU kernels, else as `dtype`; `int8`, `int4`: codes (CPU)."""
     device: Device = "cpu"
     num_threads: int | None = None
     """Threads of one CPU operation; None: one per core that this process may use."""
@@ -81,6 +84,10 @@ class EngineConfig:
             raise ValueError(f"quantization must be int8 or none, got {self.quantization!r}")
         if self.quantization is not None and self.dtype != "auto":
             raise ValueError(f"quantization needs dtype auto, got {self.dtype!r}")
+        if self.kv_cache_dtype not in ("auto", "int8", "int4"):
+            raise ValueError(
+                f"kv_cache_dtype must be auto, int8 or int4, got {self.kv_cache_dtype!r}"
+            )
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
         for name in ("num_threads", "max_model_len", "kv_cache_bytes", "block_size"):

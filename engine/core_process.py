@@ -121,8 +121,7 @@ def _send(socket: zmq.Socket[bytes], message: protocol.FromCore) -> None:
 
 def build_real_core(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol.Ready]:
     """The core of the model that `load` names."""
-    progress.update("importing torch", 0, None)
-    from .core_builder import build_core  # takes seconds, so the API process hears of us first
+    from .core_builder import build_core  # takes time, so the API process hears of us first
 
     return build_core(load, progress)
 

@@ -1,4 +1,4 @@
-"""What the runner needs of a model, whatever its family."""
+"""What the torch backend needs of a model, whatever its family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .config import ModelConfig
 
 
 class CausalLM(Protocol):
-    """A decoder over the paged KV cache: modules of torch, or the native kernels."""
+    """A decoder over the paged KV cache."""
 
     config: ModelConfig
 

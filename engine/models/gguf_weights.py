@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
-from torch import Tensor
 
 from shoal.errors import UnsupportedModel
 from shoal.kernels.cpu.packed import Codes, Packer
 
-from ..sources.gguf_metadata import GGUFTensor, read_gguf_tensors
+from ..sources.gguf_metadata import GGUFTensor, read_gguf_header
+from .checkpoint import NamedArray
 from .config import ModelConfig
-from .weights import NamedTensor
 
 ROPE_FREQS = "rope_freqs.weight"
-"""Llama 3's scaling as factors by which the plain inverse frequencies are divided."""
 
 T = TypeVar("T")
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 READ_AHEAD = 3
 """Dequantized tensors in memory beside the one that is being copied."""
@@ -72,8 +71,11 @@ class GGUFWeights:
     """The tensors of one file; the table is read once, the values when they are asked for."""
 
     def __init__(self, path: Path) -> None:
-        self._table = {tensor.name: tensor for tensor in read_gguf_tensors(path)}
+        metadata, tensors = read_gguf_header(path)
+        self._table = {tensor.name: tensor for tensor in tensors}
         self._data = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        self._is_permuted = metadata["general.architecture"] == "llama"
+        """Whether Q and K are in llama.cpp's order."""
 
     def __len__(self) -> int:
         return len(self._table)
@@ -83,36 +85,54 @@ class GGUFWeights:
         """Whether the output projection is the embedding: then there is no tensor for it."""
         return "output.weight" not in self._table
 
-    def rope_factors(self) -> Tensor | None:
-        """The [head_dim / 2] factors of a Llama 3 file, None in others."""
+    def inverse_frequencies(self, plain: Floats) -> Floats:
+        """RoPE's frequencies: a Llama 3 file has the factors by which the plain ones are divided.
+
+        Raises UnsupportedModel when there are not as many as frequencies.
+        """
         info = self._table.get(ROPE_FREQS)
-        return None if info is None else read_tensor(self._data, info)
+        if info is None:
+            return plain
+        factors = read_floats(self._data, info)
+        if factors.shape != plain.shape:
+            raise UnsupportedModel(
+                f"{ROPE_FREQS} has shape {list(factors.shape)}, expected"
+                f" {list(plain.shape)}: half of each head's dimensions"
+            )
+        return plain / factors
 
-    def tensors(self, config: ModelConfig, *, permuted: bool) -> Iterator[NamedTensor]:
-        """Tensor by tensor, dequantized to fp32; `permuted`: Q and K are in llama.cpp's order."""
+    def arrays(self, config: ModelConfig) -> Iterator[NamedArray]:
+        """Tensor by tensor, dequantized to fp32."""
 
-        def load(info: GGUFTensor) -> NamedTensor:
-            name, tensor = hf_name(info.name), read_tensor(self._data, info)
-            order = _row_order(name, info, config) if permuted else None
-            return name, tensor if order is None else tensor[torch.from_numpy(order)]
+        def load(info: GGUFTensor) -> NamedArray:
+            name, floats = hf_name(info.name), read_floats(self._data, info)
+            order = self._row_order(name, info, config)
+            return name, floats if order is None else floats[order]
 
         return self._read_ahead(load)
 
-    def coded_tensors(
-        self, config: ModelConfig, packer: Packer, *, permuted: bool
-    ) -> Iterator[tuple[str, Codes | Tensor]]:
-        """As `tensors`, but matrices that are quantized in the file come as codes."""
+    def codes(self, config: ModelConfig, packer: Packer) -> Iterator[tuple[str, Codes | Floats]]:
+        """As `arrays`, but matrices that are quantized in the file come as codes."""
 
-        def load(info: GGUFTensor) -> tuple[str, Codes | Tensor]:
+        def load(info: GGUFTensor) -> tuple[str, Codes | Floats]:
             name, weight = hf_name(info.name), read_codes(self._data, info, packer)
-            order = _row_order(name, info, config) if permuted else None
+            order = self._row_order(name, info, config)
             if order is None:
                 return name, weight
-            if isinstance(weight, Codes):
-                return name, weight.take(order)
-            return name, weight[torch.from_numpy(order)]
+            return name, weight.take(order) if isinstance(weight, Codes) else weight[order]
 
         return self._read_ahead(load)
+
+    def _row_order(
+        self, name: str, info: GGUFTensor, config: ModelConfig
+    ) -> NDArray[np.intp] | None:
+        """Rows of Q and K in our order: [heads, dim/2, 2] back to [heads, 2, dim/2]."""
+        if not self._is_permuted or not (".q_proj." in name or ".k_proj." in name):
+            return None
+        num_heads = config.num_q_heads if ".q_proj." in name else config.num_kv_heads
+        if info.shape[0] % (2 * num_heads):
+            return None  # of the wrong shape, as whoever takes it in will say
+        return np.arange(info.shape[0]).reshape(num_heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
     def _read_ahead(self, load: Callable[[GGUFTensor], T]) -> Iterator[T]:
         """Two threads work ahead by a few tensors: dequantizing is much of the time of a start."""
@@ -126,7 +146,7 @@ class GGUFWeights:
                 yield ahead.popleft().result()
 
 
-def read_tensor(data: np.ndarray, info: GGUFTensor) -> Tensor:
+def read_floats(data: Bytes, info: GGUFTensor) -> Floats:
     """Dequantize one tensor of a mapped file to fp32. Raises UnsupportedModel naming it."""
     kind, raw = _raw_blocks(data, info)
     try:
@@ -136,19 +156,19 @@ def read_tensor(data: np.ndarray, info: GGUFTensor) -> Tensor:
         raise UnsupportedModel(
             f"tensor {info.name!r} is {kind.name}, which the gguf package cannot dequantize"
         ) from None
-    return torch.from_numpy(np.require(values, np.float32, ["C", "W"])).view(info.shape)
+    return np.require(values, np.float32, ["C", "W"]).reshape(info.shape)
 
 
-def read_codes(data: np.ndarray, info: GGUFTensor, packer: Packer) -> Codes | Tensor:
-    """A quantized matrix as codes: its own, or 8-bit ones; anything else as `read_tensor`."""
+def read_codes(data: Bytes, info: GGUFTensor, packer: Packer) -> Codes | Floats:
+    """A quantized matrix as codes: its own, or 8-bit ones; anything else as `read_floats`."""
     kind, raw = _raw_blocks(data, info)
     if len(info.shape) != 2 or kind in _FLOATS:
-        return read_tensor(data, info)
+        return read_floats(data, info)
     codes = packer.gguf_codes(info.type_id, raw, (info.shape[0], info.shape[1]))
-    return packer.quantize(read_tensor(data, info).numpy()) if codes is None else codes
+    return packer.quantize(read_floats(data, info)) if codes is None else codes
 
 
-def _raw_blocks(data: np.ndarray, info: GGUFTensor) -> tuple[GGMLQuantizationType, np.ndarray]:
+def _raw_blocks(data: Bytes, info: GGUFTensor) -> tuple[GGMLQuantizationType, Bytes]:
     """A tensor's type and bytes."""
     try:
         kind = GGMLQuantizationType(info.type_id)
@@ -165,16 +185,3 @@ def _raw_blocks(data: np.ndarray, info: GGUFTensor) -> tuple[GGMLQuantizationTyp
     if raw.size != num_bytes:
         raise UnsupportedModel(f"tensor {info.name!r} ends past the file: it is cut off")
     return kind, raw
-
-
-def _row_order(name: str, info: GGUFTensor, config: ModelConfig) -> NDArray[np.intp] | None:
-    """Rows of Q and K in our order: [heads, dim/2, 2] back to [heads, 2, dim/2]."""
-    if ".q_proj." in name:
-        num_heads = config.num_q_heads
-    elif ".k_proj." in name:
-        num_heads = config.num_kv_heads
-    else:
-        return None
-    if info.shape[0] % (2 * num_heads):
-        return None  # of the wrong shape, as whoever takes it in will say
-    return np.arange(info.shape[0]).reshape(num_heads, -1, 2).swapaxes(1, 2).reshape(-1)

@@ -6,20 +6,21 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from shoal.kernels.cpu.library import LayerStruct, ModelStruct, StepStruct
+from shoal.kernels.cpu.kv_layout import KV_BITS, KVFormat
+from shoal.kernels.cpu.library import LayerStruct, ModelStruct, SamplingStruct, StepStruct
 from shoal.kernels.cpu.packed import PackedMatrix
-from shoal.kernels.paged_batch import PagedBatch
 
 from .config import ModelConfig
 
 Floats = NDArray[np.float32]
-KVCache = tuple[Tensor, Tensor]
+LongInts = NDArray[np.int64]
+KVCache = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Keys and values of a layer: num_blocks * `kv_block_bytes` each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +51,18 @@ class NativeWeights:
 
 def unsupported_by_kernels(config: ModelConfig, *, block_size: int) -> str | None:
     """Why the native kernels cannot run a model; None when they can."""
-    if config.head_dim % 16:
-        return f"head_dim is {config.head_dim}, the CPU kernels need a multiple of 16"
+    if config.head_dim % 16 or config.head_dim > 256:
+        return f"head_dim is {config.head_dim}, the CPU kernels need a multiple of 16 up to 256"
     if block_size % 16:
         return f"block_size is {block_size}, the CPU kernels need a multiple of 16"
     return None
 
 
 class NativeLlama:
-    """Implements `CausalLM` on the compiled kernels; frees their memory when it is collected.
+    """A model on the compiled kernels; frees their memory when it is collected.
 
-    One call at a time: the scratch memory is shared.
+    `use_kv_cache` first, then steps. One call at a time: the scratch memory is shared. Every call
+    raises MemoryError when there is none.
     """
 
     def __init__(
@@ -72,60 +74,86 @@ class NativeLlama:
         num_threads: int,
     ) -> None:
         self.config = config
-        self._library = library
+        self.library = library
         self._weights = weights
         self._decoder = library.shoal_decoder_new(_model_struct(config, weights), num_threads)
         if not self._decoder:
             raise MemoryError("no memory for the decoder")
         weakref.finalize(self, library.shoal_decoder_free, self._decoder)
-        self._kv_caches: list[KVCache] = []
-        self._kv_pointers = (_pointers([]), _pointers([]))
 
-    def __call__(
+    def use_kv_cache(self, caches: list[KVCache], kv_format: KVFormat, *, block_size: int) -> None:
+        """Read and write these from now on: the key and value cache of each layer."""
+        self._kv_caches = caches
+        self._block_size, self._kv_format = block_size, KV_BITS[kv_format]
+        self._keys = _pointers([keys for keys, _ in caches])
+        self._values = _pointers([values for _, values in caches])
+
+    def forward(
         self,
-        input_ids: Tensor,
-        positions: Tensor,
-        kv_caches: list[KVCache],
-        batches: list[PagedBatch],
-    ) -> Tensor:
-        """Hidden states after the last norm, as `CausalLM` says."""
-        if kv_caches is not self._kv_caches:
-            self._kv_caches = kv_caches
-            self._kv_pointers = (
-                _pointers([key.data_ptr() for key, _ in kv_caches]),
-                _pointers([value.data_ptr() for _, value in kv_caches]),
-            )
-        hidden = torch.empty(len(input_ids), self.config.hidden_size)
-        tables = [batch.block_tables.contiguous() for batch in batches]
-        query_lens = batches[0].query_lens
+        input_ids: LongInts,
+        positions: LongInts,
+        *,
+        query_lens: LongInts,
+        slot_mapping: list[LongInts],
+        block_tables: list[NDArray[np.int32]],
+    ) -> None:
+        """Compute a step of sequences in order of their tokens; fills the KV cache.
+
+        input_ids, positions: [num_tokens]; query_lens: [num_seqs]; per KV cache group
+        slot_mapping [num_tokens] and block_tables [num_seqs, max_blocks]. The hidden states stay
+        until the next step; the other calls name tokens by their index in it.
+        """
+        tables = [np.ascontiguousarray(table) for table in block_tables]
         step = StepStruct(
             num_tokens=len(input_ids),
             num_seqs=len(query_lens),
-            block_size=batches[0].block_size,
-            kv_bytes=kv_caches[0][0].element_size(),
-            input_ids=input_ids.data_ptr(),
-            positions=positions.data_ptr(),
-            query_lens=query_lens.ctypes.data,
-            slot_mapping=_pointers([batch.slot_mapping.data_ptr() for batch in batches]),
-            block_tables=_pointers([table.data_ptr() for table in tables]),
+            block_size=self._block_size,
+            kv_format=self._kv_format,
+            input_ids=_address(input_ids),
+            positions=_address(positions),
+            query_lens=_address(query_lens),
+            slot_mapping=_pointers(slot_mapping),
+            block_tables=_pointers(tables),
             table_width=tables[0].shape[1],
-            key_caches=self._kv_pointers[0],
-            value_caches=self._kv_pointers[1],
-            hidden=hidden.data_ptr(),
+            key_caches=self._keys,
+            value_caches=self._values,
         )
-        if self._library.shoal_forward(self._decoder, step):
-            raise MemoryError(f"no memory for a step of {len(input_ids)} tokens")
-        return hidden
+        self._check(self.library.shoal_forward(self._decoder, step), len(input_ids))
 
-    def compute_logits(self, hidden: Tensor) -> Tensor:
-        """Logits [num_rows, vocab_size] fp32 of chosen rows of the hidden states."""
-        hidden = hidden.contiguous()
-        logits = torch.empty(len(hidden), self.config.vocab_size)
-        if self._library.shoal_logits(
-            self._decoder, hidden.data_ptr(), len(hidden), logits.data_ptr()
-        ):
-            raise MemoryError(f"no memory for the logits of {len(hidden)} tokens")
-        return logits
+    def logits(self, tokens: LongInts) -> Floats:
+        """Logits [num_rows, vocab_size] at chosen tokens of the last step."""
+        out = np.empty((len(tokens), self.config.vocab_size), np.float32)
+        failed = self.library.shoal_logits(
+            self._decoder, _address(tokens), len(tokens), _address(out)
+        )
+        self._check(failed, len(tokens))
+        return out
+
+    def sample(self, sampling: SamplingStruct) -> None:
+        """Choose tokens; `SamplingStruct` holds the question and has room for the answer."""
+        self._check(self.library.shoal_sample(self._decoder, sampling), sampling.num_rows)
+
+    def logprobs(
+        self, tokens: LongInts, targets: NDArray[np.int32], num_top: int
+    ) -> tuple[NDArray[np.int32], Floats, NDArray[np.int32]]:
+        """Log-probabilities of `targets` [num_rows] as what follows `tokens`, and the best beside.
+
+        Returns ids and log-probabilities [num_rows, 1 + num_top], the target first, and its rank
+        [num_rows]. num_top: at most the size of the vocabulary.
+        """
+        shape = (len(tokens), 1 + num_top)
+        ids, values = np.empty(shape, np.int32), np.empty(shape, np.float32)
+        ranks = np.empty(len(tokens), np.int32)
+        failed = self.library.shoal_logprobs(
+            self._decoder, _address(tokens), _address(targets), len(tokens), num_top,
+            _address(ids), _address(values), _address(ranks),
+        )  # fmt: skip
+        self._check(failed, len(tokens))
+        return ids, values, ranks
+
+    def _check(self, failed: int, num_rows: int) -> None:
+        if failed:
+            raise MemoryError(f"no memory for a step of {num_rows} tokens")
 
 
 def _model_struct(config: ModelConfig, weights: NativeWeights) -> ModelStruct:
@@ -159,9 +187,12 @@ def _model_struct(config: ModelConfig, weights: NativeWeights) -> ModelStruct:
     )
 
 
-def _address(array: Floats | None) -> int | None:
-    return None if array is None else array.ctypes.data
+def _address(array: NDArray[Any] | None) -> int | None:
+    if array is None:
+        return None
+    assert array.flags.c_contiguous
+    return array.ctypes.data
 
 
-def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(addresses))(*addresses)
+def _pointers(arrays: Sequence[NDArray[Any]]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(arrays))(*map(_address, arrays))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from shoal.errors import UnsupportedModel
 from shoal.kernels.cpu.packed import GROUP, Codes, PackedMatrix, Packer, concatenate
 
+from .checkpoint import is_ignored, missing_tensors, not_floats, unknown_tensor, wrong_shape
 from .config import ModelConfig
 from .native_llama import NativeLayer, NativeWeights
-from .weights import is_ignored
 
-Weight = Codes | Tensor
+Floats = NDArray[np.float32]
+Weight = Codes | NDArray[Any]
 """A matrix, or a norm or bias; floats of any dtype."""
 
 Precision = Literal["checkpoint", "bfloat16", "int8"]
@@ -32,6 +30,7 @@ def weight_precision(dtype: str, quantization: str | None) -> Precision:
     return "bfloat16" if dtype == "bfloat16" else "checkpoint"
 
 
+_FLOAT_KINDS = "fV"  # "V" is what numpy says of bfloat16
 _IN_LAYER = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "output": ("self_attn.o_proj",),
@@ -61,33 +60,26 @@ class NativeLoader:
             if shape is None:
                 if is_ignored(name, self._config):
                     continue
-                raise UnsupportedModel(
-                    f"the checkpoint has a tensor {name!r} that this model has not"
-                )
-            if tuple(tensor.shape) != shape:
-                raise UnsupportedModel(
-                    f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(shape)}"
-                )
-            if isinstance(tensor, Tensor) and not tensor.is_floating_point():
-                raise UnsupportedModel(
-                    f"tensor {name!r} holds {tensor.dtype}, expected a float type"
-                )
+                raise unknown_tensor(name)
+            if tensor.shape != shape:
+                raise wrong_shape(name, tensor.shape, expected=shape)
+            if isinstance(tensor, np.ndarray) and tensor.dtype.kind not in _FLOAT_KINDS:
+                raise not_floats(name, tensor.dtype)
             self._parts[name] = tensor
             self._pack_complete(name)
             yield name
 
-    def finish(self, inverse_frequencies: Tensor) -> NativeWeights:
+    def finish(self, inverse_frequencies: Floats) -> NativeWeights:
         """The weights, when every tensor has come."""
-        if missing := sorted(self._expected):
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UnsupportedModel(f"the checkpoint lacks {', '.join(missing[:5])}{more}")
+        if self._expected:
+            raise missing_tensors(self._expected)
         embedding = self._packed["model.embed_tokens"]
         return NativeWeights(
             embedding=embedding,
             lm_head=self._packed.get("lm_head", embedding),
             layers=[self._layer(f"model.layers.{i}.") for i in range(self._config.num_layers)],
             final_norm=self._vector("model.norm.weight"),
-            inverse_frequencies=np.ascontiguousarray(inverse_frequencies.numpy(), np.float32),
+            inverse_frequencies=np.ascontiguousarray(inverse_frequencies, np.float32),
         )
 
     def _layer(self, prefix: str) -> NativeLayer:
@@ -100,7 +92,7 @@ class NativeLoader:
             key_norm=self._vector(prefix + "self_attn.k_norm.weight") if has_norms else None,
         )
 
-    def _vector(self, name: str) -> NDArray[np.float32]:
+    def _vector(self, name: str) -> Floats:
         return _to_floats(self._parts.pop(name))
 
     def _pack_complete(self, name: str) -> None:
@@ -133,7 +125,7 @@ class NativeLoader:
             matrix, bias = _interleave(matrix, bias)
         return self._packer.pack(matrix, bias)
 
-    def _matrix(self, parts: list[Weight]) -> Codes | NDArray[np.float32]:
+    def _matrix(self, parts: list[Weight]) -> Codes | Floats:
         """The parts below each other, as codes or as floats."""
         if self._precision != "bfloat16" and any(isinstance(part, Codes) for part in parts):
             return concatenate([self._codes(part) for part in parts])
@@ -145,8 +137,8 @@ class NativeLoader:
 
 
 def _interleave(
-    matrix: Codes | NDArray[np.float32], bias: NDArray[np.float32] | None
-) -> tuple[Codes | NDArray[np.float32], NDArray[np.float32] | None]:
+    matrix: Codes | Floats, bias: Floats | None
+) -> tuple[Codes | Floats, Floats | None]:
     """[gate; up] to 32 rows of each in turns, padded with rows of zeros to whole turns."""
     inner = matrix.shape[0] // 2
     turns = -(-inner // GROUP)
@@ -166,8 +158,8 @@ def _interleave(
     return floats, bias
 
 
-def _to_floats(weight: Weight) -> NDArray[np.float32]:
-    return weight.floats() if isinstance(weight, Codes) else weight.to(torch.float32).numpy()
+def _to_floats(weight: Weight) -> Floats:
+    return weight.floats() if isinstance(weight, Codes) else weight.astype(np.float32, copy=False)
 
 
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

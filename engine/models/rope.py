@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from shoal.errors import UnsupportedModel
+
+Floats = NDArray[np.float32]
 
 _FIELDS = {
     "default": (),
@@ -67,34 +69,23 @@ class RopeConfig:
             factor=metadata.get(f"{arch}.rope.scaling.factor", 1.0),
         )
 
-    def inverse_frequencies(self, head_dim: int) -> Tensor:
+    def inverse_frequencies(self, head_dim: int) -> Floats:
         """[head_dim / 2] fp32: radians per position of each pair."""
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-        plain = 1.0 / (self.theta**exponents)
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        plain: Floats = (1 / np.float32(self.theta) ** exponents).astype(np.float32)
         if self.kind == "linear":
-            return plain / self.factor
+            return (plain / np.float32(self.factor)).astype(np.float32)
         if self.kind == "llama3":
             return self._llama3(plain)
         return plain
 
-    def _llama3(self, plain: Tensor) -> Tensor:
+    def _llama3(self, plain: Floats) -> Floats:
         low, high = self.low_freq_factor, self.high_freq_factor
         context = self.original_max_position_embeddings
         # How often a frequency turns round within the original context decides its fate.
         turns = context * plain / (2 * math.pi)
-        smooth = ((turns - low) / (high - low)).clamp(0, 1)
-        return (1 - smooth) * plain / self.factor + smooth * plain
-
-
-def rotation_of(positions: Tensor, inverse_frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin, [num_tokens, head_dim] fp32 each, as `kernels.rotary` wants them.
-
-    Computed for the tokens of a step, once for all layers: a table over a context of 128k
-    positions would take 134 MB to save some microseconds.
-    """
-    angles = positions[:, None].float() * inverse_frequencies
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+        smooth = ((turns - low) / (high - low)).clip(0, 1)
+        return ((1 - smooth) * plain / self.factor + smooth * plain).astype(np.float32)
 
 
 def _check_kind(kind: str) -> None:

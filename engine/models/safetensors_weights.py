@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from shoal.errors import ModelNotFound, UnsupportedModel
 
-from .weights import NamedTensor
+from .checkpoint import NamedArray
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
@@ -42,21 +43,32 @@ def count(folder: Path) -> int:
     """Number of tensors in all shards."""
     total = 0
     for path in shards(folder):
-        with _opened(path) as file:
+        with _opened(path, "numpy") as file:
             total += len(file.keys())
     return total
 
 
-def tensors(folder: Path) -> Iterator[NamedTensor]:
-    """Tensor by tensor over a memory map: nothing is held that is not being copied."""
+def tensors(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Torch tensor by torch tensor over a memory map: nothing is held that is not being copied."""
+    return _values(folder, "pt")
+
+
+def arrays(folder: Path) -> Iterator[NamedArray]:
+    """The same without torch."""
+    import ml_dtypes  # noqa: F401  (teaches numpy the name "bfloat16")
+
+    return _values(folder, "numpy")
+
+
+def _values(folder: Path, framework: Literal["pt", "numpy"]) -> Iterator[tuple[str, Any]]:
     for path in shards(folder):
-        with _opened(path) as file:
+        with _opened(path, framework) as file:
             for name in file.keys():  # noqa: SIM118  (not a dict)
                 yield name, file.get_tensor(name)
 
 
-def _opened(path: Path) -> safe_open:
+def _opened(path: Path, framework: Literal["pt", "numpy"]) -> safe_open:
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework=framework)
     except SafetensorError as error:
         raise UnsupportedModel(f"{path} is not a usable safetensors file: {error}") from error

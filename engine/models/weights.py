@@ -1,16 +1,13 @@
-"""A checkpoint as a stream of named tensors, in Hugging Face's names, ready for the modules."""
+"""Fills the torch modules of a model from a stream of named tensors."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from shoal.errors import UnsupportedModel
-
-from .config import ModelConfig
+from .checkpoint import is_ignored, missing_tensors, not_floats, unknown_tensor, wrong_shape
 from .llama import LlamaForCausalLM
 
 NamedTensor = tuple[str, Tensor]
@@ -23,13 +20,6 @@ _MERGED = {
     "gate_proj": ("gate_up_proj", 0),
     "up_proj": ("gate_up_proj", 1),
 }
-_IGNORED = re.compile(r"rotary_emb\.inv_freq$|^rope_freqs\.weight$")
-
-
-def is_ignored(name: str, config: ModelConfig) -> bool:
-    """Whether a checkpoint may hold a tensor that the model does not take from it."""
-    tied = name == "lm_head.weight" and config.tie_word_embeddings
-    return tied or _IGNORED.search(name) is not None
 
 
 def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[str]:
@@ -38,6 +28,25 @@ def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[st
     Tensors are converted to the parameter's dtype as they are copied, one at a time. Raises
     UnsupportedModel naming tensors that are missing, unknown, or of the wrong shape.
     """
+    targets = _targets(model)
+    for name, tensor in tensors:
+        target = targets.pop(name, None)
+        if target is None:
+            if is_ignored(name, model.config):
+                continue
+            raise unknown_tensor(name)
+        if target.shape != tensor.shape:
+            raise wrong_shape(name, tensor.shape, expected=target.shape)
+        if not tensor.is_floating_point():
+            raise not_floats(name, tensor.dtype)
+        target.copy_(tensor)
+        yield name
+    if targets:
+        raise missing_tensors(targets)
+
+
+def _targets(model: LlamaForCausalLM) -> dict[str, Tensor]:
+    """Where each tensor of the checkpoint goes: a parameter, or rows of a merged one."""
     config = model.config
     q_rows = config.num_q_heads * config.head_dim
     kv_rows = config.num_kv_heads * config.head_dim
@@ -55,21 +64,4 @@ def fill(model: LlamaForCausalLM, tensors: Iterable[NamedTensor]) -> Iterator[st
         for source, (merged, index) in _MERGED.items():
             if merged == module:
                 targets[name.replace(merged, source)] = parts[index]
-    for name, tensor in tensors:
-        target = targets.pop(name, None)
-        if target is None:
-            if is_ignored(name, config):
-                continue
-            raise UnsupportedModel(f"the checkpoint has a tensor {name!r} that this model has not")
-        if target.shape != tensor.shape:
-            raise UnsupportedModel(
-                f"tensor {name!r} has shape {list(tensor.shape)}, expected {list(target.shape)}"
-            )
-        if not tensor.is_floating_point():  # quantized, and the scales are not ours to guess
-            raise UnsupportedModel(f"tensor {name!r} holds {tensor.dtype}, expected a float type")
-        target.copy_(tensor)
-        yield name
-    if targets:
-        missing = sorted(targets)
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise UnsupportedModel(f"the checkpoint lacks {', '.join(missing[:5])}{more}")
+    return targets

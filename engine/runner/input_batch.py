@@ -1,4 +1,4 @@
-"""The persistent batch: one row per running request, turned into tensors step by step.
+"""The persistent batch: one row per running request, turned into the arrays of each step.
 
 Rows live in arrays that are allocated once. Python loops run over what *changed* (new, finished,
 new blocks); everything else is a gather over rows, so a steady step of 256 decodes costs a
@@ -12,12 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..core.output import NewRequestData, SchedulerOutput
 from .sampling_table import IntArray, TokenHistory
@@ -38,14 +35,14 @@ class StepInputs:
     """[num_reqs] whether this step computes the last known token, so that one is sampled."""
     last_tokens: IntArray
     """[num_reqs] index of each request's last token among the tokens of the step."""
-    input_ids: Tensor
-    """[num_tokens] int64."""
-    positions: Tensor
-    """[num_tokens] int64."""
-    block_tables: list[Tensor]
-    """Per KV cache group: [num_reqs, max_blocks_of_step] int32."""
-    slot_mapping: list[Tensor]
-    """Per KV cache group: [num_tokens] int64, where the K and V of a token are written."""
+    input_ids: IntArray
+    """[num_tokens]."""
+    positions: IntArray
+    """[num_tokens]."""
+    block_tables: list[NDArray[np.int32]]
+    """Per KV cache group: [num_reqs, max_blocks_of_step]."""
+    slot_mapping: list[IntArray]
+    """Per KV cache group: [num_tokens], where the K and V of a token are written."""
 
 
 class InputBatch:
@@ -62,7 +59,6 @@ class InputBatch:
         max_model_len: int,
         block_size: int,
         num_groups: int,
-        device: torch.device,
     ) -> None:
         max_blocks = -(-max_model_len // block_size)
         self.num_computed_tokens: IntArray = np.zeros(max_num_seqs, dtype=np.int64)
@@ -76,7 +72,6 @@ class InputBatch:
         ]
         self._num_blocks = [0] * max_num_seqs
         self._block_size = block_size
-        self._device = device
         self._row_of: dict[str, int] = {}
         self._free_rows = list(reversed(range(max_num_seqs)))
 
@@ -108,7 +103,7 @@ class InputBatch:
             table[row, start:end] = new_ids
 
     def prepare(self, scheduler_output: SchedulerOutput) -> StepInputs:
-        """The tensors of a step. Changes nothing."""
+        """The arrays of a step. Changes nothing."""
         num_scheduled = scheduler_output.num_scheduled_tokens
         req_ids, num_reqs = list(num_scheduled), len(num_scheduled)
         rows = np.fromiter(map(self._row_of.__getitem__, req_ids), np.int64, num_reqs)
@@ -132,10 +127,10 @@ class InputBatch:
             seq_lens=seq_lens,
             samples=seq_lens == self.history.num_tokens[rows],
             last_tokens=ends - 1,
-            input_ids=self._tensor(self.history.token_ids[token_rows, positions].astype(np.int64)),
-            positions=self._tensor(positions),
-            block_tables=[self._tensor(table[rows, :width]) for table in self._block_tables],
-            slot_mapping=[self._tensor(of_group) for of_group in slots],
+            input_ids=self.history.token_ids[token_rows, positions].astype(np.int64),
+            positions=positions,
+            block_tables=[table[rows, :width] for table in self._block_tables],
+            slot_mapping=slots,
         )
 
     def advance(self, inputs: StepInputs, sampled_token_ids: IntArray) -> None:
@@ -144,6 +139,3 @@ class InputBatch:
         rows = inputs.rows[inputs.samples]
         self.history.token_ids[rows, self.history.num_tokens[rows]] = sampled_token_ids
         self.history.num_tokens[rows] += 1
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)

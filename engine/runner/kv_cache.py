@@ -1,4 +1,4 @@
-"""Size and tensors of the paged KV cache.
+"""Size of the paged KV cache, and which layers share its memory.
 
 Layer j of every KV cache group shares tensor pair j: a block id belongs to one group at a time,
 so groups draw from one pool and no memory is set aside for either. A model with 4 full and 20
@@ -8,42 +8,27 @@ window layers has 20 tensor pairs; one with a single group has one pair per laye
 from __future__ import annotations
 
 from collections import Counter
-from math import prod
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TypeVar
 
 from shoal.errors import ConfigError
-from shoal.kernels.kv_cache_shape import kv_cache_shape
 
 from ..core.config import CacheConfig, SchedulerConfig
 from ..core.kv_cache_manager import KVCacheManager
 from ..models.config import ModelConfig
+
+T = TypeVar("T")
 
 MAX_DEFAULT_BYTES = 4 << 30
 DEFAULT_MEMORY_SHARE = 0.3
 """Of the memory that is free: the page cache and the neighbours want some too."""
 
 
-def bytes_per_block(model: ModelConfig, *, block_size: int, dtype: torch.dtype) -> int:
-    """Bytes that one block takes in all tensor pairs together."""
-    shape = kv_cache_shape(1, block_size, model.num_kv_heads, model.head_dim)
-    return 2 * prod(shape) * dtype.itemsize * _num_tensor_pairs(model)
-
-
-def num_blocks_for(
-    num_bytes: int, model: ModelConfig, *, block_size: int, dtype: torch.dtype
-) -> int:
-    """Blocks, the null block included, that fit into `num_bytes`."""
-    return num_bytes // bytes_per_block(model, block_size=block_size, dtype=dtype)
-
-
 def plan_kv_cache(
     model: ModelConfig,
     *,
     scheduler: SchedulerConfig,
-    dtype: torch.dtype,
+    layer_block_bytes: int,
     available_bytes: int,
     kv_cache_bytes: int | None = None,
     block_size: int = 16,
@@ -51,11 +36,11 @@ def plan_kv_cache(
 ) -> CacheConfig:
     """Size the cache: `kv_cache_bytes`, or a share of what is available.
 
-    The default is never more than `max_num_seqs` full-length requests can use, and never less
-    than one needs. Raises ConfigError, with the numbers, when not even one request of
-    `max_model_len` tokens fits.
+    layer_block_bytes: keys and values of one block in one layer. The default is never more than
+    `max_num_seqs` full-length requests can use, and never less than one needs. Raises ConfigError,
+    with the numbers, when not even one request of `max_model_len` tokens fits.
     """
-    block_bytes = bytes_per_block(model, block_size=block_size, dtype=dtype)
+    block_bytes = layer_block_bytes * _num_tensor_pairs(model)
     blocks_per_seq = _peak_blocks(model, scheduler, block_size)
     least_bytes = (blocks_per_seq + 1) * block_bytes  # and the null block
     if kv_cache_bytes is None:
@@ -72,28 +57,22 @@ def plan_kv_cache(
             f" {_mib(limit)}. Lower max_model_len or raise kv_cache_bytes."
         )
     return CacheConfig(
-        num_blocks=num_blocks_for(kv_cache_bytes, model, block_size=block_size, dtype=dtype),
+        num_blocks=kv_cache_bytes // block_bytes,
         block_size=block_size,
         enable_prefix_caching=enable_prefix_caching,
         groups=model.kv_groups,
     )
 
 
-def allocate_kv_caches(
-    model: ModelConfig, cache: CacheConfig, *, dtype: torch.dtype, device: torch.device
-) -> list[tuple[Tensor, Tensor]]:
-    """The zeroed key and value cache of each layer; layers of different groups share them."""
-    shape = kv_cache_shape(cache.num_blocks, cache.block_size, model.num_kv_heads, model.head_dim)
-    pairs = [
-        (_zeros(shape, dtype, device), _zeros(shape, dtype, device))
-        for _ in range(_num_tensor_pairs(model))
-    ]
+def share_among_layers(model: ModelConfig, allocate: Callable[[], T]) -> list[T]:
+    """What `allocate` makes, for each layer; layers of different groups share them."""
+    pairs = [allocate() for _ in range(_num_tensor_pairs(model))]
     seen: Counter[int] = Counter()
-    kv_caches = []
+    of_layers = []
     for group in model.layer_group:
-        kv_caches.append(pairs[seen[group]])
+        of_layers.append(pairs[seen[group]])
         seen[group] += 1
-    return kv_caches
+    return of_layers
 
 
 def _num_tensor_pairs(model: ModelConfig) -> int:
@@ -105,15 +84,6 @@ def _peak_blocks(model: ModelConfig, scheduler: SchedulerConfig, block_size: int
     smallest = CacheConfig(num_blocks=2, block_size=block_size, groups=model.kv_groups)
     manager = KVCacheManager(smallest, max_num_batched_tokens=scheduler.max_num_batched_tokens)
     return manager.peak_blocks(scheduler.max_model_len)
-
-
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    # numpy's zeros are pages that the system hands out when they are first written; torch.zeros
-    # writes them all at once: 0.4 s a GiB of start-up time.
-    raw = np.zeros(prod(shape) * dtype.itemsize, dtype=np.uint8)
-    return torch.from_numpy(raw).view(dtype).view(shape)
 
 
 def _mib(num_bytes: int) -> str:

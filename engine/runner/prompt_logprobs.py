@@ -6,19 +6,23 @@ starts again from nothing, and one that is preempted later does not report a sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ..core.output import NewRequestData, TokenLogprobs
 from .input_batch import StepInputs
-from .logprobs import token_logprobs
+from .sampling_plan import LongInts
 from .sampling_table import TokenHistory
 
-CHUNK_BYTES = 64 << 20
-"""Logits held at once: 341 positions of a vocabulary of 49,152. A prompt of 4,000 would take
-786 MB in one piece."""
+
+class TokenLogprobsOf(Protocol):
+    """`Backend.token_logprobs`."""
+
+    def __call__(
+        self, tokens: LongInts, targets: LongInts, *, num_top: int
+    ) -> list[TokenLogprobs]: ...
 
 
 class PromptLogprobs:
@@ -42,16 +46,9 @@ class PromptLogprobs:
             self._collected.pop(request_id, None)
 
     def collect(
-        self,
-        inputs: StepInputs,
-        history: TokenHistory,
-        hidden: Tensor,
-        compute_logits: Callable[[Tensor], Tensor],
+        self, inputs: StepInputs, history: TokenHistory, token_logprobs: TokenLogprobsOf
     ) -> dict[str, list[TokenLogprobs]]:
-        """Add what a step computed; returns the reports that are complete now.
-
-        hidden: [num_tokens, hidden_size] of all tokens of the step.
-        """
+        """Add what a step computed; returns the reports that are complete now."""
         complete: dict[str, list[TokenLogprobs]] = {}
         if not self._num_top:
             return complete
@@ -62,30 +59,13 @@ class PromptLogprobs:
             # Position p predicts token p + 1, so the prompt's last position predicts output.
             first = int(inputs.seq_lens[i] - inputs.query_lens[i]) + 1
             last = min(int(inputs.seq_lens[i]) + 1, num_prompt_tokens)
-            targets = torch.from_numpy(history.token_ids[row, first:last]).to(
-                hidden.device, torch.int64
-            )
+            targets = history.token_ids[row, first:last].astype(np.int64)
             start = int(inputs.last_tokens[i] - inputs.query_lens[i]) + 1
-            self._collected[request_id] += _in_chunks(
-                hidden[start : start + len(targets)],
-                targets,
-                compute_logits,
-                num_top=self._num_top[request_id],
-            )
+            if len(targets):
+                tokens = np.arange(start, start + len(targets))
+                num_top = self._num_top[request_id]
+                self._collected[request_id] += token_logprobs(tokens, targets, num_top=num_top)
             if inputs.seq_lens[i] >= num_prompt_tokens:
                 complete[request_id] = self._collected[request_id]
         self.remove(complete)
         return complete
-
-
-def _in_chunks(
-    hidden: Tensor, targets: Tensor, compute_logits: Callable[[Tensor], Tensor], *, num_top: int
-) -> list[TokenLogprobs]:
-    reports: list[TokenLogprobs] = []
-    chunk = 1  # the first one also tells how large a row of logits is
-    while len(reports) < len(targets):
-        places = slice(len(reports), len(reports) + chunk)
-        logits = compute_logits(hidden[places])
-        reports += token_logprobs(logits, targets[places], num_top=[num_top] * len(logits))
-        chunk = max(CHUNK_BYTES // (logits.shape[1] * logits.element_size()), 1)
-    return reports

@@ -7,45 +7,35 @@ argmax. Logits that are not numbers count as impossible tokens and never stop th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..core.output import TokenLogprobs
+from .logit_edits import apply_edits_
 from .logprobs import token_logprobs
 from .random_choice import choose_tokens, padded_size
+from .random_rows import RandomRows, random_rows
 from .row_ops import row_argmax
-from .sampling_plan import RandomRows, SamplingPlan
+from .sampling_plan import SamplerOutput, SamplingPlan
 from .token_filter import filter_weights_
-
-
-@dataclass(frozen=True, slots=True)
-class SamplerOutput:
-    """What was chosen for the rows of one step."""
-
-    token_ids: Tensor
-    """[num_rows] int64, on the device of the logits."""
-    logprobs: dict[int, TokenLogprobs]
-    """By row, of the rows that asked."""
-    broken_rows: list[int]
-    """Rows whose logits hold NaN or +inf, or nothing but -inf: the model failed there."""
 
 
 def sample(logits: Tensor, plan: SamplingPlan) -> SamplerOutput:
     """Choose a token per row of `logits` [num_rows, vocab_size] float32, which it may overwrite."""
-    raw = None if plan.logprobs is None else logits[plan.logprobs.rows]
+    reporting = (plan.num_logprobs >= 0).nonzero()[0].tolist()
+    raw = logits[reporting] if reporting else None
     if plan.edits is not None:
-        plan.edits.apply_(logits)
+        apply_edits_(logits, plan.edits)
     token_ids, broken_rows = _argmax(logits)
-    if plan.random is not None:
-        token_ids[plan.random.rows] = _draw(logits, token_ids, plan.random)
+    random = random_rows(plan, logits.device)
+    if random is not None:
+        token_ids[random.rows] = _draw(logits, token_ids, random)
     logprobs: dict[int, TokenLogprobs] = {}
-    if plan.logprobs is not None and raw is not None:
-        rows, num_top = plan.logprobs.rows, plan.logprobs.num_top
-        reports = token_logprobs(raw, token_ids[rows], num_top=num_top)
-        logprobs = dict(zip(rows, reports, strict=True))
-    return SamplerOutput(token_ids, logprobs, broken_rows)
+    if raw is not None:
+        num_top = plan.num_logprobs[reporting].tolist()
+        reports = token_logprobs(raw, token_ids[reporting], num_top=num_top)
+        logprobs = dict(zip(reporting, reports, strict=True))
+    return SamplerOutput(token_ids.cpu().numpy(), logprobs, broken_rows)
 
 
 def _argmax(logits: Tensor) -> tuple[Tensor, list[int]]:

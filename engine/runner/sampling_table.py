@@ -6,31 +6,13 @@ import secrets
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..core.output import NewRequestData
 from ..core.sampling_params import SamplingParams
-from .logit_edits import Entries, LogitEdits
-from .sampling_plan import LogprobRows, RandomRows, SamplingPlan
+from .sampling_plan import NO_REPORT, Entries, LogitEdits, SamplingPlan
 
 IntArray = NDArray[np.int64]
-
-_COLUMNS = np.dtype(
-    [
-        ("temperature", np.float32),
-        ("top_k", np.int64),
-        ("top_p", np.float32),
-        ("min_p", np.float32),
-        ("is_filtered", np.bool_),
-        ("seed", np.int64),
-        ("is_edited", np.bool_),
-        ("min_tokens", np.int64),
-        ("reports_logprobs", np.bool_),
-        ("num_top_logprobs", np.int64),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,78 +25,59 @@ class TokenHistory:
 
 
 class SamplingTable:
-    """One row of sampling parameters per request; a step costs one gather and a few `any`s.
+    """One row of sampling parameters per request; a step costs one gather a column.
 
     Only requests with a penalty, a bias or an unmet `min_tokens` cost Python time of their own.
     """
 
-    def __init__(self, max_num_seqs: int, *, vocab_size: int, device: torch.device) -> None:
-        self._columns = np.zeros(max_num_seqs, dtype=_COLUMNS)
+    def __init__(self, max_num_seqs: int, *, vocab_size: int) -> None:
+        self._temperature = np.zeros(max_num_seqs, np.float32)
+        self._top_k = np.zeros(max_num_seqs, np.int32)
+        self._top_p = np.ones(max_num_seqs, np.float32)
+        self._min_p = np.zeros(max_num_seqs, np.float32)
+        self._seeds = np.zeros(max_num_seqs, np.int64)
+        self._num_logprobs = np.full(max_num_seqs, NO_REPORT, np.int32)
+        self._min_tokens = np.zeros(max_num_seqs, np.int64)
+        self._is_edited = np.zeros(max_num_seqs, np.bool_)
         self._params: dict[int, SamplingParams] = {}
         self._stop_token_ids: dict[int, list[int]] = {}
         self._vocab_size = vocab_size
-        self._device = device
 
     def set_row(self, row: int, new: NewRequestData) -> None:
         """Fill a row. A tokenizer may name stop ids past the model's vocabulary: never sampled."""
         params = new.sampling_params
-        self._columns[row] = (
-            params.temperature,
-            params.top_k if params.top_k < self._vocab_size else 0,
-            params.top_p,
-            params.min_p,
-            params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0.0,
-            _seed_bits(params),
-            _has_penalty(params) or bool(params.logit_bias),
-            params.min_tokens,
-            params.logprobs is not None,
-            params.logprobs or 0,
+        self._temperature[row] = params.temperature
+        self._top_k[row] = params.top_k if params.top_k < self._vocab_size else 0
+        self._top_p[row] = params.top_p
+        self._min_p[row] = params.min_p
+        self._seeds[row] = _seed_bits(params)
+        self._num_logprobs[row] = (
+            NO_REPORT if params.logprobs is None else min(params.logprobs, self._vocab_size)
         )
+        self._min_tokens[row] = params.min_tokens
+        self._is_edited[row] = _has_penalty(params) or bool(params.logit_bias)
         self._params[row] = params
         self._stop_token_ids[row] = [t for t in new.stop_token_ids if t < self._vocab_size]
 
     def plan(self, rows: IntArray, history: TokenHistory) -> SamplingPlan:
         """The plan for the requests of `rows` [num_rows], in that order."""
-        columns = self._columns[rows]
         num_output_tokens = history.num_tokens[rows] - history.num_prompt_tokens[rows]
-        is_short = num_output_tokens < columns["min_tokens"]
+        is_short = num_output_tokens < self._min_tokens[rows]
         return SamplingPlan(
-            random=self._random_rows(columns, num_output_tokens),
-            edits=self._edits(rows, columns["is_edited"], is_short, history),
-            logprobs=self._logprob_rows(columns),
+            temperature=self._temperature[rows],
+            top_k=self._top_k[rows],
+            top_p=self._top_p[rows],
+            min_p=self._min_p[rows],
+            seeds=self._seeds[rows],
+            positions=num_output_tokens,
+            num_logprobs=self._num_logprobs[rows],
+            edits=self._edits(rows, is_short, history),
         )
-
-    def _random_rows(self, columns: NDArray[np.void], positions: IntArray) -> RandomRows | None:
-        places = columns["temperature"].nonzero()[0]
-        if not places.size:
-            return None
-        chosen = columns[places]
-        return RandomRows(
-            rows=self._tensor(places),
-            temperature=self._tensor(chosen["temperature"]),
-            top_k=self._tensor(chosen["top_k"]),
-            top_p=self._tensor(chosen["top_p"]),
-            min_p=self._tensor(chosen["min_p"]),
-            seeds=self._tensor(chosen["seed"]),
-            positions=self._tensor(positions[places]),
-            filtered=bool(chosen["is_filtered"].any()),
-        )
-
-    def _logprob_rows(self, columns: NDArray[np.void]) -> LogprobRows | None:
-        places = columns["reports_logprobs"].nonzero()[0]
-        if not places.size:
-            return None
-        num_top = columns["num_top_logprobs"][places].tolist()
-        return LogprobRows(rows=places.tolist(), num_top=num_top)
 
     def _edits(
-        self,
-        rows: IntArray,
-        is_edited: NDArray[np.bool_],
-        is_short: NDArray[np.bool_],
-        history: TokenHistory,
+        self, rows: IntArray, is_short: NDArray[np.bool_], history: TokenHistory
     ) -> LogitEdits | None:
-        places = (is_edited | is_short).nonzero()[0]
+        places = (self._is_edited[rows] | is_short).nonzero()[0]
         if not places.size:
             return None
         repetition, presence, frequency, added = (_EntryList() for _ in range(4))
@@ -124,9 +87,9 @@ class SamplingTable:
             token_ids = history.token_ids[row, : history.num_tokens[row]]
             output_ids = token_ids[history.num_prompt_tokens[row] :]
             if params.repetition_penalty != 1.0:
-                repetition.add(place, token_ids, params.repetition_penalty)
+                repetition.add(place, np.unique(token_ids), params.repetition_penalty)
             if params.presence_penalty:
-                presence.add(place, output_ids, params.presence_penalty)
+                presence.add(place, np.unique(output_ids), params.presence_penalty)
             if params.frequency_penalty:
                 frequency.add(place, output_ids, params.frequency_penalty)
             for token_id, bias in params.logit_bias.items():
@@ -134,40 +97,35 @@ class SamplingTable:
             if is_short[place]:
                 added.add(place, self._stop_token_ids[row], -np.inf)
         return LogitEdits(
-            repetition=repetition.entries(self._device),
-            presence=presence.entries(self._device),
-            frequency=frequency.entries(self._device),
-            added=added.entries(self._device),
+            repetition=repetition.entries(),
+            presence=presence.entries(),
+            frequency=frequency.entries(),
+            added=added.entries(),
         )
-
-    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array.copy()).to(self._device)
 
 
 class _EntryList:
-    """Collects matrix entries: one `add` per row and rule."""
+    """Collects matrix entries: one `add` per row and rule, in ascending order of rows."""
 
     def __init__(self) -> None:
-        self._token_ids: list[NDArray[np.int64]] = []
+        self._token_ids: list[NDArray[np.int32]] = []
         self._rows: list[int] = []
         self._values: list[float] = []
 
     def add(self, row: int, token_ids: NDArray[np.int32] | list[int], value: float) -> None:
         if len(token_ids):
-            self._token_ids.append(np.asarray(token_ids, dtype=np.int64))
+            self._token_ids.append(np.asarray(token_ids, dtype=np.int32))
             self._rows.append(row)
             self._values.append(value)
 
-    def entries(self, device: torch.device) -> Entries | None:
+    def entries(self) -> Entries | None:
         if not self._rows:
             return None
         lengths = [len(ids) for ids in self._token_ids]
-        rows = np.repeat(np.array(self._rows, dtype=np.int64), lengths)
-        values = np.repeat(np.array(self._values, dtype=np.float32), lengths)
         return Entries(
-            torch.from_numpy(rows).to(device),
-            torch.from_numpy(np.concatenate(self._token_ids)).to(device),
-            torch.from_numpy(values).to(device),
+            rows=np.repeat(np.array(self._rows, dtype=np.int32), lengths),
+            token_ids=np.concatenate(self._token_ids),
+            values=np.repeat(np.array(self._values, dtype=np.float32), lengths),
         )
 
 

@@ -64,9 +64,9 @@ def read_gguf_metadata(path: Path) -> dict[str, Any]:
     return _read(path, lambda reader: reader.metadata())
 
 
-def read_gguf_tensors(path: Path) -> list[GGUFTensor]:
-    """The tensor table of a GGUF file, in file order. Raises as `read_gguf_metadata` does."""
-    return _read(path, lambda reader: reader.tensors())
+def read_gguf_header(path: Path) -> tuple[dict[str, Any], list[GGUFTensor]]:
+    """Metadata and tensor table, in file order. Raises as `read_gguf_metadata` does."""
+    return _read(path, lambda reader: reader.header())
 
 
 def _read(path: Path, what: Callable[[_Reader], T]) -> T:
@@ -107,8 +107,11 @@ class _Reader:
             entries[key] = self._value(self._scalar(_UINT32))
         return entries
 
-    def tensors(self) -> list[GGUFTensor]:
-        alignment = self.metadata().get("general.alignment", 32)
+    def header(self) -> tuple[dict[str, Any], list[GGUFTensor]]:
+        metadata = self.metadata()
+        return metadata, self._tensors(metadata.get("general.alignment", 32))
+
+    def _tensors(self, alignment: Any) -> list[GGUFTensor]:
         if not isinstance(alignment, int) or alignment <= 0:
             raise ValueError(f"general.alignment is {alignment!r}, not a positive integer")
         if self._num_tensors > _MAX_ENTRIES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -18,3 +19,10 @@ class NoProgress:
 
     def update(self, stage: str, done: int, total: int | None) -> None:
         return None
+
+
+def report(names: Iterable[str], total: int, progress: Progress | None) -> None:
+    """Go through the names of tensors as they are loaded, and tell of each."""
+    for done, _name in enumerate(names, start=1):
+        if progress is not None:
+            progress.update("loading weights", done, total)

@@ -41,21 +41,52 @@ class ModelStruct(Structure):
     ]  # fmt: skip
 
 
+class KVLayoutStruct(Structure):
+    """`struct KVLayout` of kv_cache.h."""
+
+    _fields_ = [
+        ("format", c_int32), ("block_size", c_int32),
+        ("num_kv_heads", c_int32), ("head_dim", c_int32),
+    ]  # fmt: skip
+
+
 class StepStruct(Structure):
     """`struct Step` of decoder.h."""
 
     _fields_ = [
         ("num_tokens", c_int32), ("num_seqs", c_int32),
-        ("block_size", c_int32), ("kv_bytes", c_int32),
+        ("block_size", c_int32), ("kv_format", c_int32),
         ("input_ids", c_void_p), ("positions", c_void_p), ("query_lens", c_void_p),
         ("slot_mapping", POINTER(c_void_p)), ("block_tables", POINTER(c_void_p)),
         ("table_width", c_int32),
         ("key_caches", POINTER(c_void_p)), ("value_caches", POINTER(c_void_p)),
-        ("hidden", c_void_p),
     ]  # fmt: skip
 
 
-_MATRIX = POINTER(MatrixStruct)
+class EditsStruct(Structure):
+    """`struct Edits` of sampling.h."""
+
+    _fields_ = [
+        ("count", c_int32), ("rows", c_void_p), ("tokens", c_void_p), ("values", c_void_p),
+    ]  # fmt: skip
+
+
+class SamplingStruct(Structure):
+    """`struct Sampling` of sampling.h."""
+
+    _fields_ = [
+        ("num_rows", c_int32), ("tokens", c_void_p),
+        ("temperature", c_void_p), ("top_k", c_void_p), ("top_p", c_void_p), ("min_p", c_void_p),
+        ("seeds", c_void_p), ("positions", c_void_p),
+        ("repetition", EditsStruct), ("presence", EditsStruct),
+        ("frequency", EditsStruct), ("added", EditsStruct),
+        ("num_logprobs", c_void_p), ("most_logprobs", c_int32),
+        ("token_ids", c_void_p), ("broken", c_void_p),
+        ("logprob_ids", c_void_p), ("logprobs", c_void_p), ("ranks", c_void_p),
+    ]  # fmt: skip
+
+
+_MATRIX, _SAMPLING = POINTER(MatrixStruct), POINTER(SamplingStruct)
 _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "shoal_packed_bytes": (c_int64, [_MATRIX]),
     "shoal_pack_codes": (c_int, [_MATRIX, c_void_p, c_void_p, c_void_p, c_void_p]),
@@ -64,11 +95,17 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "shoal_quantize": (None, [c_void_p, c_int64, c_int32, c_void_p, c_void_p, c_void_p]),
     "shoal_gguf_codes": (c_int, [c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]),
     "shoal_matmul": (c_int, [_MATRIX, c_void_p, c_int32, c_void_p, c_int32]),
+    "shoal_kv_block_bytes": (c_int64, [POINTER(KVLayoutStruct)]),
     "shoal_decoder_new": (c_void_p, [POINTER(ModelStruct), c_int32]),
     "shoal_decoder_free": (None, [c_void_p]),
     "shoal_forward": (c_int, [c_void_p, POINTER(StepStruct)]),
     "shoal_logits": (c_int, [c_void_p, c_void_p, c_int32, c_void_p]),
-}
+    "shoal_sample": (c_int, [c_void_p, _SAMPLING]),
+    "shoal_logprobs": (
+        c_int, [c_void_p, c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p],
+    ),
+    "shoal_sample_logits": (c_int, [_SAMPLING, c_void_p, c_int32]),
+}  # fmt: skip
 
 
 def open_library(path: Path) -> ctypes.CDLL:

@@ -14,6 +14,7 @@ from shoal.engine.config import (  # plain data: takes no time to import
     Device,
     DType,
     EngineConfig,
+    KVCacheDType,
     Quantization,
     SupervisionConfig,
 )
@@ -113,13 +114,21 @@ def serve(
             rich_help_panel=ENGINE,
         ),
     ] = None,
+    kv_cache_dtype: Annotated[
+        KVCacheDType,
+        typer.Option(
+            help="Number format of the KV cache. int8 and int4 hold two and four times the tokens "
+            "(CPU).",
+            rich_help_panel=ENGINE,
+        ),
+    ] = "auto",
     threads: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
             help="CPU threads.",
-            show_default="one per core",
+            show_default="one a core of a NUMA node, within the cgroup's limit",
             rich_help_panel=ENGINE,
         ),
     ] = None,
@@ -228,6 +237,7 @@ def serve(
             served_model_name=served_model_name,
             dtype=dtype,
             quantization=quantization,
+            kv_cache_dtype=kv_cache_dtype,
             device=device,
             num_threads=threads,
             max_model_len=max_model_len,

@@ -21,7 +21,8 @@ from shoal.engine.core.scheduler import Scheduler
 from shoal.engine.models.config import load_config
 from shoal.engine.models.llama import LlamaForCausalLM
 from shoal.engine.models.loader import load_model
-from shoal.engine.runner.model_runner import TorchModelRunner
+from shoal.engine.runner.model_runner import PagedModelRunner
+from shoal.engine.runner.torch_backend import TorchBackend
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.tokenizer.load import load_tokenizer
 from tests.engine.greedy_prompts import PROMPTS
@@ -48,9 +49,8 @@ def generate(model: LlamaForCausalLM, prompts: list[list[int]], **config: int) -
     """Greedy answers of all prompts, in flight together as far as the scheduler allows."""
     scheduler_config = SchedulerConfig(max_model_len=256, **config)
     cache = CacheConfig(num_blocks=60)
-    runner = TorchModelRunner(
-        model, cache=cache, scheduler=scheduler_config, device=CPU, dtype=torch.float32
-    )
+    backend = TorchBackend(model, cache=cache, device=CPU, dtype=torch.float32)
+    runner = PagedModelRunner(backend, cache=cache, scheduler=scheduler_config)
     scheduler = Scheduler(scheduler_config, cache)
     params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0, ignore_eos=True)
     for i, prompt in enumerate(prompts):

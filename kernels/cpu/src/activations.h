@@ -109,31 +109,30 @@ class Activations {
     }
     const float scale = largest(top) / 127.0f + sum(poison);
     const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    alignas(64) int32_t q[kGroup];
+    alignas(64) int8_t q[kGroup];
     Ints total = {};
     for (int k = 0; k < kGroup; k += kLanes) {
       const Ints rounded = __builtin_convertvector(round_to_int(load(x + k) * inverse), Ints);
-      std::memcpy(q + k, &rounded, sizeof rounded);
+      const auto bytes = __builtin_convertvector(rounded, SignedBytes);
+      std::memcpy(q + k, &bytes, sizeof bytes);
       total += rounded;
     }
-    int32_t sum_of_codes = 0;
-    for (int i = 0; i < kLanes; ++i) sum_of_codes += total[i];
     const int lane = row % kTileRows;
     if (format == kCodes8 && kWideCodes8) {
       int16_t* out = at<int16_t>(row, group) + lane * 2;
       for (int j = 0; j < kGroup / 4; ++j, out += 4 * kTileRows) {
-        out[0] = int16_t(q[4 * j]);
-        out[1] = int16_t(q[4 * j + 2]);
-        out[2 * kTileRows] = int16_t(q[4 * j + 1]);
-        out[2 * kTileRows + 1] = int16_t(q[4 * j + 3]);
+        out[0] = q[4 * j];
+        out[1] = q[4 * j + 2];
+        out[2 * kTileRows] = q[4 * j + 1];
+        out[2 * kTileRows + 1] = q[4 * j + 3];
       }
     } else {
       int8_t* out = at<int8_t>(row, group) + lane * 4;
-      for (int k = 0; k < kGroup; ++k) out[k / 4 * kTileRows * 4 + k % 4] = int8_t(q[k]);
+      for (int j = 0; j < kGroup / 4; ++j) std::memcpy(out + j * kTileRows * 4, q + 4 * j, 4);
     }
     const size_t index = (size_t(row / kTileRows) * groups_ + group) * kTileRows + lane;
     scales_[index] = scale;
-    sums_[index] = scale * float(sum_of_codes);
+    sums_[index] = scale * float(sum(total));
   }
 
   int groups_ = 0;

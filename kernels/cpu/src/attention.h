@@ -1,254 +1,336 @@
 // Attention over the paged KV cache, for decodes and prefill chunks alike.
 //
-// A block holds, for each KV head, its keys as [head_dim][block_size] and its values as
-// [block_size][head_dim]: scores of neighbouring keys are then neighbouring lanes, and nothing is
-// summed across a register. The query heads that share a KV head are rows of one small matrix
-// (Ainslie et al., 2023); the softmax runs online over tiles of 32 keys (Milakov and Gimelshein,
-// 2018; Dao et al., 2022). Tiles begin at multiples of 32 from the first key, so a row's result
-// does not depend on how its prompt was cut into chunks.
+// The query heads that share a KV head are rows of one small matrix (Ainslie et al., 2023); the
+// softmax runs online over tiles of 32 keys (Milakov and Gimelshein, 2018; Dao et al., 2022). Keys
+// are taken in splits of 512 whose results are merged in order (flash-decoding: Dao et al., 2023):
+// splits of one sequence may be worked on by several threads, and since they begin at multiples of
+// 512, a row's result depends neither on that nor on how its prompt was cut into chunks.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
-#include "matrix.h"
-#include "simd.h"
-#include "tiles.h"
+#include "attention_tile.h"
+#include "kv_cache.h"
 
 namespace shoal {
 
-constexpr int kKeyTile = 32;
+constexpr int kSplitKeys = 512;
 constexpr int kRowTile = 4;
 
-struct KVLayout {
-  int32_t block_size;  // a multiple of 16
-  int32_t num_kv_heads;
-  int32_t head_dim;  // a multiple of 16
+// Query tokens of one sequence, and the query heads of one KV head.
+struct AttentionTask {
+  const int32_t* block_table;
+  int first_position;  // of the first of the query tokens
+  int num_tokens;      // query tokens, neighbours in the sequence
+  int window;          // keys that a token sees, itself included; 0: all before it
+  int kv_head;
+  int group;           // query heads that share the KV head
+  float scale;
 
-  size_t head_size() const { return size_t(block_size) * head_dim; }
-  size_t block_stride() const { return head_size() * num_kv_heads; }
+  int rows() const { return num_tokens * group; }
+  int end() const { return first_position + num_tokens; }  // keys before it exist
+  int oldest() const { return window && first_position >= window ? first_position - window + 1 : 0; }
+  int first_split() const { return oldest() / kSplitKeys; }
+  int num_splits() const { return (end() + kSplitKeys - 1) / kSplitKeys - first_split(); }
 };
 
-// Write one token's keys and values, [num_kv_heads][head_dim] each, to its slot.
-template <class T>
-void write_kv(const KVLayout& kv, T* key_cache, T* value_cache, int64_t slot, const float* key,
-              const float* value) {
-  auto convert = [](float x) {
-    if constexpr (sizeof(T) == 4) return x;
-    else return to_bf16(x);
-  };
-  const size_t base = size_t(slot / kv.block_size) * kv.block_stride();
-  const int offset = int(slot % kv.block_size);
-  for (int head = 0; head < kv.num_kv_heads; ++head) {
-    T* keys = key_cache + base + head * kv.head_size();
-    T* values = value_cache + base + head * kv.head_size() + size_t(offset) * kv.head_dim;
-    for (int i = 0; i < kv.head_dim; ++i) {
-      keys[size_t(i) * kv.block_size + offset] = convert(key[head * kv.head_dim + i]);
-      values[i] = convert(value[head * kv.head_dim + i]);
+// What a part of the keys contributes to each row: sum of weight * value, the largest score, the
+// sum of the weights relative to it.
+struct AttentionPart {
+  float* out;    // [rows][dim]
+  float* top;    // [rows]
+  float* total;  // [rows]
+
+  static size_t size(int rows, int dim) { return size_t(rows) * (dim + 2); }
+  static AttentionPart at(float* memory, int rows, int dim) {
+    return {memory, memory + size_t(rows) * dim, memory + size_t(rows) * (dim + 1)};
+  }
+
+  void clear(int rows, int dim) const {
+    std::memset(out, 0, size_t(rows) * dim * sizeof(float));
+    for (int r = 0; r < rows; ++r) top[r] = -INFINITY, total[r] = 0;
+  }
+
+  // Take in the next part, of keys after ours.
+  void merge(const AttentionPart& next, int rows, int dim) const {
+    for (int r = 0; r < rows; ++r) {
+      if (next.top[r] == -INFINITY) continue;
+      const float best = top[r] > next.top[r] ? top[r] : next.top[r];
+      const float ours = exp(splat(top[r] - best))[0], theirs = exp(splat(next.top[r] - best))[0];
+      float* to = out + size_t(r) * dim;
+      const float* from = next.out + size_t(r) * dim;
+      for (int i = 0; i < dim; i += kLanes) store(to + i, load(to + i) * ours + load(from + i) * theirs);
+      total[r] = total[r] * ours + next.total[r] * theirs;
+      top[r] = best;
     }
   }
-}
+};
 
 // Scratch memory of one thread.
 struct AttentionScratch {
-  std::vector<float> query, keys, values, scores, out, top, total;
+  std::vector<float> query, keys, values, scores, scales, sums, parts;
 
-  void reserve(int rows, int head_dim) {
-    const int padded = (rows + kRowTile - 1) / kRowTile * kRowTile;
+  void reserve(int rows, int dim) {
     auto grow = [](std::vector<float>& v, size_t n) {
       if (v.size() < n) v.resize(n);
     };
-    grow(query, size_t(padded) * head_dim);
-    grow(out, size_t(padded) * head_dim);
-    grow(scores, size_t(padded) * kKeyTile);
-    grow(top, padded);
-    grow(total, padded);
-    grow(keys, size_t(kKeyTile) * head_dim);
-    grow(values, size_t(kKeyTile) * head_dim);
+    grow(query, size_t(rows) * dim);
+    grow(scores, size_t(kRowTile) * kKeyTile);
+    grow(sums, rows);
+    grow(parts, 2 * AttentionPart::size(rows, dim));
+    grow(keys, size_t(kKeyTile) * dim);
+    grow(values, size_t(kKeyTile) * dim);
+    grow(scales, 4 * kKeyTile);
   }
 };
 
-// Tokens of one sequence and one KV head.
-struct AttentionTask {
-  const int32_t* block_table;
-  int first_position;   // of the first of the query tokens
-  int num_tokens;       // query tokens, neighbours in the sequence
-  int window;           // keys that a token sees, itself included; 0: all before it
-  int kv_head;
-  int group;            // query heads that share the KV head
-  float scale;
-};
-
-// Keys [begin, begin + 32) as floats. What lies past `end` counts as zero, whatever the cache holds
-// there; so do blocks before `first`, which have left the window and may be somebody else's.
+// Up to 32 keys and their values, in the cache or unpacked to scratch memory.
 template <class T>
-SHOAL_NOINLINE void load_tile(const KVLayout& kv, const T* key_cache, const T* value_cache,
-               const AttentionTask& task, int begin, int first, int end, AttentionScratch& s) {
-  for (int at = begin; at < begin + kKeyTile; at += kPanel) {
-    float* keys = s.keys.data() + (at - begin);
-    float* values = s.values.data() + size_t(at - begin) * kv.head_dim;
-    const int held = end - at < kPanel ? end - at : kPanel;
-    if (held <= 0 || at + kPanel <= first) {
-      for (int i = 0; i < kv.head_dim; ++i) std::memset(keys + i * kKeyTile, 0, kPanel * 4);
-      std::memset(values, 0, size_t(kPanel) * kv.head_dim * 4);
-      continue;
+struct KeyTile {
+  const T* keys[2];    // [dim][key_stride] a panel; null: it holds nothing
+  const T* values[2];  // [16][dim] a panel
+  size_t key_stride;
+  const float* scales;  // of codes: key scales, key minima, value scales, value minima, [32] each
+};
+
+// Where the panel of 16 slots that begins at key `at` lies.
+struct PanelPlace {
+  const uint8_t* keys;
+  const uint8_t* values;
+  int offset;  // in the block
+};
+
+inline PanelPlace panel_place(const KVLayout& kv, const uint8_t* key_cache,
+                              const uint8_t* value_cache, const AttentionTask& task, int at) {
+  const size_t base = size_t(task.block_table[at / kv.block_size]) * kv.block_bytes() +
+                      task.kv_head * kv.head_bytes();
+  return {key_cache + base, value_cache + base, at % kv.block_size};
+}
+
+// Unpack a panel's codes to floats; the scales go beside them.
+inline void unpack_panel(const KVLayout& kv, const PanelPlace& place, float* keys, float* values,
+                         float* scales) {
+  const int dim = kv.head_dim, half = dim / 2;
+  const bool is_4bit = kv.format == kKVInt4;
+  const int key_rows = is_4bit ? half : dim;
+  for (int i = 0; i < key_rows; ++i) {
+    const uint8_t* from = place.keys + size_t(i) * kv.block_size + place.offset;
+    for (int k = 0; k < kPanel; ++k) {
+      keys[i * kKeyTile + k] = float(is_4bit ? from[k] & 15 : from[k]);
+      if (is_4bit) keys[(i + half) * kKeyTile + k] = float(from[k] >> 4);
     }
-    const size_t base = size_t(task.block_table[at / kv.block_size]) * kv.block_stride() +
-                        task.kv_head * kv.head_size();
-    const int offset = at % kv.block_size;
-    const T* from = key_cache + base + offset;
-    for (int i = 0; i < kv.head_dim; ++i, from += kv.block_size) {
-      for (int k = 0; k < kPanel; k += kLanes) store(keys + i * kKeyTile + k, load(from + k));
+  }
+  const size_t row_bytes = size_t(dim) * kv.format / 8;
+  for (int k = 0; k < kPanel; ++k) {
+    const uint8_t* from = place.values + size_t(place.offset + k) * row_bytes;
+    float* to = values + size_t(k) * dim;
+    for (int i = 0; i < (is_4bit ? half : dim); ++i) {
+      to[i] = float(is_4bit ? from[i] & 15 : from[i]);
+      if (is_4bit) to[i + half] = float(from[i] >> 4);
     }
-    const T* rows = value_cache + base + size_t(offset) * kv.head_dim;
-    for (int i = 0; i < held * kv.head_dim; i += kLanes) store(values + i, load(rows + i));
-    std::memset(values + held * kv.head_dim, 0, size_t(kPanel - held) * kv.head_dim * 4);
+  }
+  auto* of_keys = reinterpret_cast<const float*>(place.keys + kv.code_bytes()) + place.offset;
+  auto* of_values = reinterpret_cast<const float*>(place.values + kv.code_bytes()) + place.offset;
+  for (int k = 0; k < kPanel; ++k) {
+    scales[k] = of_keys[k];
+    scales[kKeyTile + k] = of_keys[kv.block_size + k];
+    scales[2 * kKeyTile + k] = of_values[k];
+    scales[3 * kKeyTile + k] = of_values[kv.block_size + k];
   }
 }
 
-// scores[r][32] = query[r][dim] . keys[dim][32]
-SHOAL_NOINLINE inline void score_rows(const float* query, const float* keys, int dim, float* scores) {
-  constexpr int kHalf = kKeyTile / 2, kVecs = kHalf / kLanes;
-  for (int half = 0; half < 2; ++half) {
-    Floats acc[kRowTile][kVecs] = {};
-    const float* k = keys + half * kHalf;
-    for (int i = 0; i < dim; ++i, k += kKeyTile) {
-      Floats key[kVecs];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) key[v] = load(k + v * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRowTile; ++r) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) acc[r][v] += key[v] * splat(query[r * dim + i]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRowTile; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) {
-        store(scores + r * kKeyTile + half * kHalf + v * kLanes, acc[r][v]);
-      }
-    }
+inline void widen_panel(const KVLayout& kv, const bf16* from_keys, const bf16* from_values,
+                        float* keys, float* values) {
+  for (int i = 0; i < kv.head_dim; ++i, from_keys += kv.block_size) {
+    for (int k = 0; k < kPanel; k += kLanes) store(keys + i * kKeyTile + k, load(from_keys + k));
   }
-}
-
-// out[r][dim] += weights[r][32] . values[32][dim]
-SHOAL_NOINLINE inline void add_values(const float* weights, const float* values, int dim, float* out) {
-  constexpr int kVecs = kPanel / kLanes;
-  for (int column = 0; column < dim; column += kPanel) {
-    Floats acc[kRowTile][kVecs];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRowTile; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = load(out + r * dim + column + v * kLanes);
-    }
-    for (int k = 0; k < kKeyTile; ++k) {
-      Floats value[kVecs];
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) value[v] = load(values + k * dim + column + v * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < kRowTile; ++r) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVecs; ++v) acc[r][v] += value[v] * splat(weights[r * kKeyTile + k]);
-      }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRowTile; ++r) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) store(out + r * dim + column + v * kLanes, acc[r][v]);
-    }
-  }
+  for (int i = 0; i < kPanel * kv.head_dim; i += kLanes) store(values + i, load(from_values + i));
 }
 
 // Turn a row's scores into weights relative to the new maximum; rescale what was summed before.
-inline void softmax_step(float* scores, int begin, int first, int last, float scale, float* top,
-                         float* total, float* out, int dim) {
-  // Keys [first, last] are visible; their places in this tile:
-  const int low = first - begin, high = last - begin;
+// Keys [low, high] of the tile are visible.
+inline void softmax_step(float* scores, int low, int high, float scale, const float* key_scales,
+                         float query_sum, float& top, float& total, float* out, int dim) {
   alignas(64) static constexpr auto kIndex = [] {
     struct { float at[kKeyTile]; } index{};
     for (int i = 0; i < kKeyTile; ++i) index.at[i] = float(i);
     return index;
   }();
+  constexpr int kVecs = kKeyTile / kLanes;
   Floats best = splat(-INFINITY);
-  Floats masked[kKeyTile / kLanes];
-  for (int k = 0; k < kKeyTile / kLanes; ++k) {
-    const Floats index = load(kIndex.at + k * kLanes);
-    const Floats score = load(scores + k * kLanes) * splat(scale);
+  Floats masked[kVecs];
+  for (int v = 0; v < kVecs; ++v) {
+    const Floats index = load(kIndex.at + v * kLanes);
+    Floats score = load(scores + v * kLanes);
+    if (key_scales) {
+      score = score * load(key_scales + v * kLanes) +
+              load(key_scales + kKeyTile + v * kLanes) * query_sum;
+    }
     const auto visible = (index >= splat(float(low))) & (index <= splat(float(high)));
-    masked[k] = visible ? score : splat(-INFINITY);
-    best = max(best, masked[k]);
+    masked[v] = visible ? score * scale : splat(-INFINITY);
+    best = max(best, masked[v]);
   }
   const float tile_top = largest(best);
-  if (tile_top == -INFINITY) {  // nothing visible here: adds exactly nothing
-    for (int k = 0; k < kKeyTile; k += kLanes) store(scores + k, Floats{});
-    return;
-  }
-  if (tile_top > *top) {
-    const float shrink = exp(splat(*top - tile_top))[0];
-    *top = tile_top;
-    *total *= shrink;
+  if (tile_top > top) {
+    const float shrink = exp(splat(top - tile_top))[0];
+    top = tile_top;
+    total *= shrink;
     for (int i = 0; i < dim; i += kLanes) store(out + i, load(out + i) * shrink);
   }
   Floats added = {};
-  for (int k = 0; k < kKeyTile / kLanes; ++k) {
-    const Floats weight = exp(masked[k] - splat(*top));
-    store(scores + k * kLanes, weight);
+  for (int v = 0; v < kVecs; ++v) {
+    const Floats weight = exp(masked[v] - top);
+    store(scores + v * kLanes, weight);
     added += weight;
   }
-  *total += sum(added);
+  total += sum(added);
 }
 
-// softmax(scale * q . k) . v for the tokens and query heads of a task. query and out point at the
-// first token's first head of the group; `stride` floats separate tokens.
-template <class T>
-void attend(const KVLayout& kv, const T* key_cache, const T* value_cache,
-            const AttentionTask& task, const float* query, float* out, size_t stride,
-            AttentionScratch& s) {
-  const int dim = kv.head_dim, rows = task.num_tokens * task.group;
-  const int padded = (rows + kRowTile - 1) / kRowTile * kRowTile;
-  s.reserve(rows, dim);
-  for (int r = 0; r < rows; ++r) {
-    const float* from = query + size_t(r / task.group) * stride + size_t(r % task.group) * dim;
-    std::memcpy(s.query.data() + size_t(r) * dim, from, dim * sizeof(float));
+// One tile of keys for the R rows that begin at `row`.
+template <int R, class T>
+void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, int row, int dim,
+                 AttentionScratch& s, const AttentionPart& part) {
+  const float* query = s.query.data() + size_t(row) * dim;
+  float* scores = s.scores.data();
+  float* out = part.out + size_t(row) * dim;
+  for (int p = 0; p < 2; ++p) {
+    if (tile.keys[p]) score_panel<R>(query, tile.keys[p], tile.key_stride, dim, scores + p * kPanel);
   }
-  std::memset(s.query.data() + size_t(rows) * dim, 0, size_t(padded - rows) * dim * 4);
-  std::memset(s.out.data(), 0, size_t(padded) * dim * 4);
-  for (int r = 0; r < rows; ++r) {
-    s.top[r] = -INFINITY;
-    s.total[r] = 0;
-  }
-  const int end = task.first_position + task.num_tokens;  // keys before it exist
-  int oldest = task.window ? task.first_position - task.window + 1 : 0;
-  if (oldest < 0) oldest = 0;
-  for (int begin = oldest / kKeyTile * kKeyTile; begin < end; begin += kKeyTile) {
-    load_tile(kv, key_cache, value_cache, task, begin, oldest, end, s);
-    for (int row = 0; row < padded; row += kRowTile) {
-      // Rows of which no token reaches this tile have nothing to do.
-      const int last_row = row + kRowTile <= rows ? row + kRowTile - 1 : rows - 1;
-      if (task.first_position + last_row / task.group < begin) continue;
-      float* scores = s.scores.data() + size_t(row) * kKeyTile;
-      score_rows(s.query.data() + size_t(row) * dim, s.keys.data(), dim, scores);
-      for (int r = row; r < row + kRowTile; ++r) {
-        float* of_row = s.scores.data() + size_t(r) * kKeyTile;
-        if (r >= rows) {
-          std::memset(of_row, 0, kKeyTile * 4);
-          continue;
-        }
-        const int position = task.first_position + r / task.group;
-        const int first = task.window ? position - task.window + 1 : 0;
-        softmax_step(of_row, begin, first, position, task.scale, &s.top[r], &s.total[r],
-                     s.out.data() + size_t(r) * dim, dim);
+  int low = kKeyTile, high = -1;
+  for (int r = 0; r < R; ++r) {
+    const int position = task.first_position + (row + r) / task.group;
+    const int last = position - begin < kKeyTile ? position - begin : kKeyTile - 1;
+    int first = task.window ? position - task.window + 1 - begin : 0;
+    if (first < 0) first = 0;
+    float* weights = scores + r * kKeyTile;
+    if (first > last) {  // nothing visible here: adds exactly nothing
+      std::memset(weights, 0, kKeyTile * sizeof(float));
+      continue;
+    }
+    low = first < low ? first : low;
+    high = last > high ? last : high;
+    softmax_step(weights, first, last, task.scale, tile.scales, s.sums[row + r], part.top[row + r],
+                 part.total[row + r], out + size_t(r) * dim, dim);
+    if (tile.scales) {
+      Floats minima = {};
+      for (int k = 0; k < kKeyTile; k += kLanes) {
+        const Floats weight = load(weights + k);
+        minima += weight * load(tile.scales + 3 * kKeyTile + k);
+        store(weights + k, weight * load(tile.scales + 2 * kKeyTile + k));
       }
-      add_values(scores, s.values.data(), dim, s.out.data() + size_t(row) * dim);
+      const float offset = sum(minima);
+      for (int i = 0; i < dim; i += kLanes) store(out + r * dim + i, load(out + r * dim + i) + offset);
     }
   }
-  for (int r = 0; r < rows; ++r) {
-    float* to = out + size_t(r / task.group) * stride + size_t(r % task.group) * dim;
-    const Floats factor = splat(1.0f / s.total[r]);
+  for (int p = 0; p < 2; ++p) {
+    const int from = low > p * kPanel ? low - p * kPanel : 0;
+    const int to = high + 1 - p * kPanel < kPanel ? high + 1 - p * kPanel : kPanel;
+    if (from < to) add_panel<R>(scores + p * kPanel, tile.values[p], from, to, dim, out);
+  }
+}
+
+template <class T>
+void attend_tile(const AttentionTask& task, const KeyTile<T>& tile, int begin, int dim,
+                 AttentionScratch& s, const AttentionPart& part) {
+  const int rows = task.rows();
+  for (int row = 0; row < rows; row += kRowTile) {
+    const int left = rows - row, last_row = left < kRowTile ? rows - 1 : row + kRowTile - 1;
+    if (task.first_position + last_row / task.group < begin) continue;  // no token reaches the tile
+    switch (left) {
+      case 1: attend_rows<1>(task, tile, begin, row, dim, s, part); break;
+      case 2: attend_rows<2>(task, tile, begin, row, dim, s, part); break;
+      case 3: attend_rows<3>(task, tile, begin, row, dim, s, part); break;
+      default: attend_rows<4>(task, tile, begin, row, dim, s, part); break;
+    }
+  }
+}
+
+// Where one tile's keys and values are: in the cache if its numbers can be used as they are by the
+// few rows of a decode, else in scratch memory as floats.
+template <class T>
+KeyTile<T> plain_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
+                      const AttentionTask& task, int begin, int oldest) {
+  KeyTile<T> tile{{}, {}, size_t(kv.block_size), nullptr};
+  for (int p = 0; p < 2; ++p) {
+    const int at = begin + p * kPanel;
+    if (at >= task.end() || at + kPanel <= oldest) continue;
+    const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
+    tile.keys[p] = reinterpret_cast<const T*>(place.keys) + place.offset;
+    tile.values[p] = reinterpret_cast<const T*>(place.values) + size_t(place.offset) * kv.head_dim;
+  }
+  return tile;
+}
+
+inline KeyTile<float> unpacked_tile(const KVLayout& kv, const uint8_t* key_cache,
+                                    const uint8_t* value_cache, const AttentionTask& task, int begin,
+                                    int oldest, AttentionScratch& s) {
+  KeyTile<float> tile{{}, {}, kKeyTile, kv.is_quantized() ? s.scales.data() : nullptr};
+  for (int p = 0; p < 2; ++p) {
+    const int at = begin + p * kPanel;
+    float* scales = s.scales.data() + p * kPanel;
+    if (at >= task.end() || at + kPanel <= oldest) {
+      for (int i = 0; i < 4; ++i) std::memset(scales + i * kKeyTile, 0, kPanel * sizeof(float));
+      continue;
+    }
+    const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
+    float* keys = s.keys.data() + p * kPanel;
+    float* values = s.values.data() + size_t(p) * kPanel * kv.head_dim;
+    if (kv.is_quantized()) {
+      unpack_panel(kv, place, keys, values, scales);
+      // Scales of slots that hold no token may be anything, and 0 * NaN is NaN.
+      for (int k = 0; k < kPanel; ++k) {
+        if (at + k >= task.end() || at + k < oldest) {
+          for (int i = 0; i < 4; ++i) scales[i * kKeyTile + k] = 0;
+        }
+      }
+    } else {
+      widen_panel(kv, reinterpret_cast<const bf16*>(place.keys) + place.offset,
+                  reinterpret_cast<const bf16*>(place.values) + size_t(place.offset) * kv.head_dim,
+                  keys, values);
+    }
+    tile.keys[p] = keys;
+    tile.values[p] = values;
+  }
+  return tile;
+}
+
+// Gather the rows of a task; query points at its first token's first head, `stride` floats separate
+// tokens.
+inline void gather_queries(const AttentionTask& task, const float* query, size_t stride, int dim,
+                           AttentionScratch& s) {
+  s.reserve(task.rows(), dim);
+  for (int r = 0; r < task.rows(); ++r) {
+    const float* from = query + size_t(r / task.group) * stride + size_t(r % task.group) * dim;
+    Floats total = {};
     for (int i = 0; i < dim; i += kLanes) {
-      store(to + i, load(s.out.data() + size_t(r) * dim + i) * factor);
+      store(s.query.data() + size_t(r) * dim + i, load(from + i));
+      total += load(from + i);
+    }
+    s.sums[r] = sum(total);
+  }
+}
+
+// The part of split `split` (counted from the first key of the sequence).
+inline void attend_split(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
+                         const AttentionTask& task, int split, AttentionScratch& s,
+                         const AttentionPart& part) {
+  const int dim = kv.head_dim, oldest = task.oldest();
+  part.clear(task.rows(), dim);
+  int begin = split * kSplitKeys;
+  const int limit = begin + kSplitKeys < task.end() ? begin + kSplitKeys : task.end();
+  if (begin < oldest) begin = oldest / kKeyTile * kKeyTile;
+  for (; begin < limit; begin += kKeyTile) {
+    if (kv.format == kKVFloat) {
+      attend_tile(task, plain_tile<float>(kv, key_cache, value_cache, task, begin, oldest), begin,
+                  dim, s, part);
+    } else if (kv.format == kKVBf16 && task.rows() <= 2 * kRowTile) {
+      attend_tile(task, plain_tile<bf16>(kv, key_cache, value_cache, task, begin, oldest), begin,
+                  dim, s, part);
+    } else {
+      attend_tile(task, unpacked_tile(kv, key_cache, value_cache, task, begin, oldest, s), begin,
+                  dim, s, part);
     }
   }
 }

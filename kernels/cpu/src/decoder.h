@@ -1,16 +1,19 @@
 // One step of a decoder of the Llama family: every layer in one call, on a team of threads.
 //
 // The residual stream is fp32. Each phase is shared among the threads and ends at a barrier; there
-// are six a layer. Floors for a step: the weights once through memory, or the multiply-adds of
+// are seven a layer. Floors for a step: the weights once through memory, or the multiply-adds of
 // `tiles.h`, whichever takes longer; plus the KV cache of the sequences once.
 #pragma once
 
+#include <atomic>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "attention.h"
 #include "layer_ops.h"
 #include "matmul.h"
+#include "sampling.h"
 
 namespace shoal {
 
@@ -35,55 +38,76 @@ struct Model {
 
 // The tokens of a step, and where their keys and values live. Sequences are in order of tokens.
 struct Step {
-  int32_t num_tokens, num_seqs, block_size, kv_bytes;  // kv_bytes: 2 (bf16) or 4 (fp32)
+  int32_t num_tokens, num_seqs, block_size, kv_format;
   const int64_t* input_ids;             // [num_tokens]
   const int64_t* positions;             // [num_tokens]
   const int64_t* query_lens;            // [num_seqs]
   const int64_t* const* slot_mapping;   // per KV cache group: [num_tokens]
   const int32_t* const* block_tables;   // per KV cache group: [num_seqs][table_width]
   int32_t table_width;
-  void* const* key_caches;              // per layer
-  void* const* value_caches;            // per layer
-  float* hidden;                        // out: [num_tokens][hidden], after the last norm
+  uint8_t* const* key_caches;           // per layer
+  uint8_t* const* value_caches;         // per layer
 };
+
+constexpr int kLogitRows = 64;  // rows of logits in memory at once
 
 class Decoder {
  public:
   Decoder(const Model& model, int num_threads)
       : model_(model), layers_(model.layers, model.layers + model.num_layers), team_(num_threads) {}
 
+  // Compute a step; its hidden states stay until the next one.
   void forward(const Step& step) {
     prepare(step);
     team_.run([&] {
       embed(step);
-      for (int i = 0; i < model_.num_layers; ++i) {
-        if (step.kv_bytes == 4) layer<float>(step, i);
-        else layer<bf16>(step, i);
-      }
-      team_.share(step.num_tokens, 1, [&](int token, int) {
-        rms_norm(residual(token), model_.final_norm, model_.hidden, model_.eps,
-                 step.hidden + size_t(token) * model_.hidden);
-      });
+      for (int i = 0; i < model_.num_layers; ++i) layer(step, i);
     });
   }
 
-  // hidden: [rows][hidden] -> out: [rows][vocabulary].
-  void logits(const float* hidden, int rows, float* out) {
-    head_in_.reserve(rows, model_.hidden);
-    team_.run([&] { multiply_rows(team_, model_.lm_head, head_in_, hidden, rows, out); });
+  // out[rows][vocabulary] of tokens of the last step.
+  void logits(const int64_t* tokens, int rows, float* out) {
+    for (int begin = 0; begin < rows; begin += kLogitRows) {
+      const int count = rows - begin < kLogitRows ? rows - begin : kLogitRows;
+      head_in_.reserve(count, model_.hidden);
+      team_.run([&] {
+        compute_logits(tokens + begin, count, out + size_t(begin) * model_.lm_head.rows);
+      });
+    }
+  }
+
+  // Choose a token for each row.
+  void sample(const Sampling& s) {
+    each_logits(s.tokens, s.num_rows, [&](int row, float* logits) {
+      thread_local SamplingScratch scratch;
+      sample_row(s, row, logits, model_.lm_head.rows, scratch);
+    });
+  }
+
+  // Log-probabilities of given tokens; ids, values: [rows][1 + num_top].
+  void logprobs(const int64_t* tokens, const int32_t* targets, int rows, int num_top, int32_t* ids,
+                float* values, int32_t* ranks) {
+    each_logits(tokens, rows, [&](int row, float* logits) {
+      const size_t at = size_t(row) * (1 + num_top);
+      ranks[row] = report_logprobs(logits, model_.lm_head.rows, targets[row], num_top, ids + at,
+                                   values + at);
+    });
   }
 
  private:
-  int q_size() const { return model_.num_q_heads * model_.head_dim; }
-  int kv_size() const { return model_.num_kv_heads * model_.head_dim; }
-  int qkv_size() const { return q_size() + 2 * kv_size(); }
-  float* residual(int token) { return residual_.data() + size_t(token) * model_.hidden; }
-  float* qkv(int token) { return qkv_.data() + size_t(token) * qkv_size(); }
-
-  // Query tokens of one sequence that attend together.
+  // Query tokens of one sequence that attend together. Those of a decode may be split among threads,
+  // by keys; its parts begin at `part`.
   struct Span {
-    int seq, token, position, num_tokens;
+    int seq, token, position, num_tokens, num_splits, part;
   };
+  struct Work {
+    int span, split;
+  };
+
+  int q_size() const { return model_.num_q_heads * model_.head_dim; }
+  int group() const { return model_.num_q_heads / model_.num_kv_heads; }
+  float* residual(int64_t token) { return residual_.data() + size_t(token) * model_.hidden; }
+  float* query(int token) { return query_.data() + size_t(token) * q_size(); }
 
   void prepare(const Step& step) {
     const int n = step.num_tokens, half = model_.head_dim / 2;
@@ -91,19 +115,34 @@ class Decoder {
       if (v.size() < count) v.resize(count);
     };
     grow(residual_, size_t(n) * model_.hidden);
-    grow(qkv_, size_t(n) * qkv_size());
+    grow(query_, size_t(n) * q_size());
     grow(cosines_, size_t(n) * half);
     grow(sines_, size_t(n) * half);
     normed_.reserve(n, model_.hidden);
     attended_.reserve(n, q_size());
     gated_.reserve(n, model_.intermediate);
+    divide_attention(step);
+    grow(parts_, AttentionPart::size(group(), model_.head_dim) * num_parts_ * model_.num_kv_heads);
+    const size_t counters = spans_.size() * model_.num_kv_heads;
+    if (num_counters_ < counters) {
+      finished_ = std::make_unique<std::atomic<int>[]>(counters);
+      num_counters_ = counters;
+    }
+  }
+
+  void divide_attention(const Step& step) {
     spans_.clear();
-    const int group = model_.num_q_heads / model_.num_kv_heads;
-    const int most = group >= 16 ? 4 : 64 / group;  // 64 rows a task
+    work_.clear();
+    num_parts_ = 0;
+    const int most = group() >= 16 ? 4 : 64 / group();  // 64 rows a task
     for (int seq = 0, token = 0; seq < step.num_seqs; ++seq) {
       for (int left = int(step.query_lens[seq]); left > 0;) {
         const int count = left < most ? left : most;
-        spans_.push_back({seq, token, int(step.positions[token]), count});
+        const int position = int(step.positions[token]);
+        const int splits = count == 1 ? position / kSplitKeys + 1 : 1;
+        for (int i = 0; i < splits; ++i) work_.push_back({int(spans_.size()), i});
+        spans_.push_back({seq, token, position, count, splits, num_parts_});
+        if (splits > 1) num_parts_ += splits;
         token += count;
         left -= count;
       }
@@ -124,91 +163,166 @@ class Decoder {
     });
   }
 
-  // normed_ = rms_norm(residual) * weight, in the form that the next matrix wants.
-  void normalize(const Step& step, const float* weight, int format) {
-    team_.share(step.num_tokens, step.num_tokens > 64 ? 8 : 1, [&](int begin, int end) {
-      thread_local std::vector<float> row;
-      row.resize(model_.hidden);
-      for (int token = begin; token < end; ++token) {
-        rms_norm(residual(token), weight, model_.hidden, model_.eps, row.data());
-        normed_.write(format, token, 0, row.data(), model_.hidden);
-      }
-    });
-  }
-
-  void add_to_residual(const Step& step, const Matrix& m, const Activations& x) {
-    matmul<1>(team_, m, x, step.num_tokens, [&](int token, int panel, auto& values) {
-      float* to = residual(token);
-      each_output(m, panel, values[0], [&](int n, float y) { to[n] += y; });
-    });
-  }
-
-  template <class T>
   void layer(const Step& step, int index) {
     const Layer& l = layers_[index];
-    auto* key_cache = static_cast<T*>(step.key_caches[index]);
-    auto* value_cache = static_cast<T*>(step.value_caches[index]);
-    const KVLayout kv{step.block_size, model_.num_kv_heads, model_.head_dim};
-    const int tokens = step.num_tokens;
+    normalize(step.num_tokens, l.input_norm, l.qkv.format);
+    project_heads(step, l, index);
+    attention(step, l, index);
+    add_to_residual(step.num_tokens, l.output, attended_);
+    normalize(step.num_tokens, l.post_attention_norm, l.gate_up.format);
+    gate_and_up(step.num_tokens, l);
+    add_to_residual(step.num_tokens, l.down, gated_);
+  }
 
-    normalize(step, l.input_norm, l.qkv.format);
-    matmul<1>(team_, l.qkv, normed_, tokens, [&](int token, int panel, auto& values) {
-      float* to = qkv(token);
-      each_output(l.qkv, panel, values[0], [&](int n, float y) { to[n] = y; });
-    });
-
+  // normed_ = rms_norm(residual) * weight, in the form that the next matrix wants.
+  void normalize(int tokens, const float* weight, int format) {
     team_.share(tokens, tokens > 64 ? 8 : 1, [&](int begin, int end) {
       for (int token = begin; token < end; ++token) {
-        position_heads(l, token);
-        float* key = qkv(token) + q_size();
-        write_kv(kv, key_cache, value_cache, step.slot_mapping[l.group][token], key,
-                 key + kv_size());
+        write_normed(residual(token), weight, format, token, normed_);
       }
     });
+  }
 
-    const int spans = int(spans_.size());
-    team_.share(spans * model_.num_kv_heads, 1, [&](int task, int) {
-      const Span& span = spans_[task / model_.num_kv_heads];
-      const int head = task % model_.num_kv_heads;
-      const int group = model_.num_q_heads / model_.num_kv_heads;
-      float* query = qkv(span.token) + size_t(head) * group * model_.head_dim;
-      const AttentionTask attention{
+  void write_normed(const float* x, const float* weight, int format, int row, Activations& to) {
+    thread_local std::vector<float> normed;
+    normed.resize(model_.hidden);
+    rms_norm(x, weight, model_.hidden, model_.eps, normed.data());
+    to.write(format, row, 0, normed.data(), model_.hidden);
+  }
+
+  KVLayout layout(const Step& step) const {
+    return {step.kv_format, step.block_size, model_.num_kv_heads, model_.head_dim};
+  }
+
+  // Queries, with their norm and position, to query_; keys and values to the cache.
+  void project_heads(const Step& step, const Layer& l, int index) {
+    const KVLayout kv = layout(step);
+    const int dim = model_.head_dim, half = dim / 2, q_heads = model_.num_q_heads;
+    const int64_t* slots = step.slot_mapping[l.group];
+    matmul(team_, l.qkv, normed_, step.num_tokens, dim / kPanel, [&](int token, int head, float* x) {
+      if (l.qkv.bias) add_bias(l.qkv.bias + head * dim, dim, x);
+      if (head >= q_heads + model_.num_kv_heads) {
+        const int kv_head = head - q_heads - model_.num_kv_heads;
+        return write_value(kv, step.value_caches[index], slots[token], kv_head, x);
+      }
+      const float* norm = head < q_heads ? l.query_norm : l.key_norm;
+      if (norm) rms_norm(x, norm, dim, model_.eps, x);
+      rotate(x, &cosines_[size_t(token) * half], &sines_[size_t(token) * half], half);
+      if (head < q_heads) {
+        std::memcpy(query(token) + size_t(head) * dim, x, dim * sizeof(float));
+      } else {
+        write_key(kv, step.key_caches[index], slots[token], head - q_heads, x);
+      }
+    });
+  }
+
+  void attention(const Step& step, const Layer& l, int index) {
+    const KVLayout kv = layout(step);
+    const uint8_t *keys = step.key_caches[index], *values = step.value_caches[index];
+    const int heads = model_.num_kv_heads;
+    // A task's outputs are whole groups of activations, or are made into them later.
+    const bool is_whole = group() * model_.head_dim % kGroup == 0;
+    team_.share(int(work_.size()) * heads, 1, [&](int item, int) {
+      const Work& work = work_[item / heads];
+      const Span& span = spans_[work.span];
+      const AttentionTask task{
           step.block_tables[l.group] + size_t(span.seq) * step.table_width,
-          span.position, span.num_tokens, l.window, head, group,
+          span.position, span.num_tokens, l.window, item % heads, group(),
           1.0f / std::sqrt(float(model_.head_dim))};
-      thread_local AttentionScratch scratch;
-      // In place: a task's queries are nobody else's.
-      attend(kv, key_cache, value_cache, attention, query, query, qkv_size(), scratch);
+      attend(kv, keys, values, task, span, work.split, l.output.format, is_whole);
     });
-    team_.share(tokens, tokens > 64 ? 8 : 1, [&](int begin, int end) {
-      for (int token = begin; token < end; ++token) {
-        attended_.write(l.output.format, token, 0, qkv(token), q_size());
-      }
+    if (is_whole) return;
+    team_.share(step.num_tokens, 1, [&](int token, int) {
+      attended_.write(l.output.format, token, 0, query(token), q_size());
     });
-    add_to_residual(step, l.output, attended_);
+  }
 
-    normalize(step, l.post_attention_norm, l.gate_up.format);
-    matmul<4>(team_, l.gate_up, normed_, tokens, [&](int token, int unit, auto& values) {
-      float* gate = values[0];
-      float* up = values[2];
-      if (l.gate_up.bias) {
-        for (int i = 0; i < 4 * kPanel; ++i) gate[i] += l.gate_up.bias[unit * 4 * kPanel + i];
+  // One task of attention: all keys, or one split of them; the last split to end puts them together.
+  void attend(const KVLayout& kv, const uint8_t* keys, const uint8_t* values,
+              const AttentionTask& task, const Span& span, int split, int format, bool is_whole) {
+    thread_local AttentionScratch scratch;
+    const int dim = kv.head_dim, rows = task.rows();
+    const size_t part_size = AttentionPart::size(rows, dim);
+    gather_queries(task, query(span.token) + size_t(task.kv_head) * task.group * dim, q_size(), dim,
+                   scratch);
+    AttentionPart all = AttentionPart::at(scratch.parts.data(), rows, dim);
+    if (span.num_splits == 1) {
+      const int first = task.first_split(), end = first + task.num_splits();
+      const AttentionPart next = AttentionPart::at(scratch.parts.data() + part_size, rows, dim);
+      attend_split(kv, keys, values, task, first, scratch, all);
+      for (int i = first + 1; i < end; ++i) {
+        attend_split(kv, keys, values, task, i, scratch, next);
+        all.merge(next, rows, dim);
       }
-      silu_and_mul(gate, up, kGroup, gate);
+    } else {
+      auto part = [&](int i) {
+        const size_t place = size_t(span.part + i) * kv.num_kv_heads + task.kv_head;
+        return AttentionPart::at(parts_.data() + place * part_size, rows, dim);
+      };
+      attend_split(kv, keys, values, task, split, scratch, part(split));
+      auto& finished = finished_[size_t(&span - spans_.data()) * kv.num_kv_heads + task.kv_head];
+      if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < span.num_splits) return;
+      finished.store(0, std::memory_order_relaxed);
+      all = part(0);
+      for (int i = 1; i < span.num_splits; ++i) all.merge(part(i), rows, dim);
+    }
+    for (int r = 0; r < rows; ++r) {
+      const float factor = 1.0f / all.total[r];
+      float* out = all.out + size_t(r) * dim;
+      for (int i = 0; i < dim; i += kLanes) store(out + i, load(out + i) * factor);
+    }
+    const int width = task.group * dim;  // of a token's outputs
+    for (int t = 0; t < task.num_tokens; ++t) {
+      const float* out = all.out + size_t(t) * width;
+      if (is_whole) {
+        attended_.write(format, span.token + t, task.kv_head * width / kGroup, out, width);
+      } else {
+        std::memcpy(query(span.token + t) + size_t(task.kv_head) * width, out, width * sizeof(float));
+      }
+    }
+  }
+
+  void add_to_residual(int tokens, const Matrix& m, const Activations& x) {
+    matmul(team_, m, x, tokens, 1, [&](int token, int panel, float* values) {
+      const PanelOutputs o(m, panel);
+      if (m.bias) add_bias(m.bias + o.begin, o.count, values);
+      float* to = residual(token) + o.begin;
+      for (int i = 0; i < o.count; ++i) to[i] += values[i];
+    });
+  }
+
+  void gate_and_up(int tokens, const Layer& l) {
+    constexpr int kUnit = 2 * kGroup / kPanel, kWidth = 2 * kGroup;
+    matmul(team_, l.gate_up, normed_, tokens, kUnit, [&](int token, int unit, float* gate) {
+      if (l.gate_up.bias) add_bias(l.gate_up.bias + unit * kWidth, kWidth, gate);
+      silu_and_mul(gate, gate + kGroup, kGroup, gate);
       const int left = model_.intermediate - unit * kGroup;
       gated_.write(l.down.format, token, unit, gate, left < kGroup ? left : kGroup);
     });
-    add_to_residual(step, l.down, gated_);
   }
 
-  // Norms of query and key heads, where the model has them, and the rotary embedding.
-  void position_heads(const Layer& l, int token) {
-    const int dim = model_.head_dim, half = dim / 2;
-    float* head = qkv(token);
-    for (int i = 0; i < model_.num_q_heads + model_.num_kv_heads; ++i, head += dim) {
-      const float* norm = i < model_.num_q_heads ? l.query_norm : l.key_norm;
-      if (norm) rms_norm(head, norm, dim, model_.eps, head);
-      rotate(head, &cosines_[size_t(token) * half], &sines_[size_t(token) * half], half);
+  // Inside `run`: out[rows][vocabulary] of tokens of the last step.
+  void compute_logits(const int64_t* tokens, int rows, float* out) {
+    team_.share(rows, 1, [&](int row, int) {
+      write_normed(residual(tokens[row]), model_.final_norm, model_.lm_head.format, row, head_in_);
+    });
+    multiply(team_, model_.lm_head, head_in_, rows, out);
+  }
+
+  // Calls `use(row, logits)` for each row, whose logits it may overwrite.
+  template <class Use>
+  void each_logits(const int64_t* tokens, int rows, Use&& use) {
+    const size_t vocabulary = model_.lm_head.rows;
+    for (int begin = 0; begin < rows; begin += kLogitRows) {
+      const int count = rows - begin < kLogitRows ? rows - begin : kLogitRows;
+      head_in_.reserve(count, model_.hidden);
+      if (logits_.size() < count * vocabulary) logits_.resize(count * vocabulary);
+      team_.run([&] {
+        compute_logits(tokens + begin, count, logits_.data());
+        team_.share(count, 1, [&](int row, int) {
+          use(begin + row, logits_.data() + row * vocabulary);
+        });
+      });
     }
   }
 
@@ -216,7 +330,11 @@ class Decoder {
   const std::vector<Layer> layers_;
   Team team_;
   std::vector<Span> spans_;
-  std::vector<float> residual_, qkv_, cosines_, sines_;
+  std::vector<Work> work_;
+  int num_parts_ = 0;
+  std::unique_ptr<std::atomic<int>[]> finished_;  // splits that have ended, of each span and KV head
+  size_t num_counters_ = 0;
+  std::vector<float> residual_, query_, cosines_, sines_, parts_, logits_;
   Activations normed_, attended_, gated_, head_in_;
 };
 

@@ -7,26 +7,24 @@
 namespace shoal {
 
 constexpr int kBlockRows = 96;  // rows that stay in the second-level cache while panels pass
+constexpr int kMaxUnit = 16;    // panels that one call of `done` may get
 
-// Calls `done(row, unit, values)` for each row and each unit of `Unit` neighbouring panels, with
-// values[Unit][16]. Every thread of the team calls this.
-template <int Unit, class Done>
-void matmul(Team& team, const Matrix& m, const Activations& x, int rows, Done&& done) {
-  const int units = m.panels() / Unit;
+// Calls `done(row, unit, values)` for each row and each unit of `unit` neighbouring panels, with
+// values[unit * 16], which it may overwrite. Every thread of the team calls this.
+template <class Done>
+void matmul(Team& team, const Matrix& m, const Activations& x, int rows, int unit, Done&& done) {
+  const int units = m.panels() / unit;
   const int blocks = (rows + kBlockRows - 1) / kBlockRows;
   const int grain = blocks > 1 ? 1 + units / 16 : team.grain(units);
+  const size_t stride = size_t(unit) * kPanel;
   team.share(units * blocks, grain, [&](int begin, int end) {
+    alignas(64) float values[kTileRows * kMaxUnit * kPanel];
     for (int task = begin; task < end; ++task) {
-      const int unit = task % units, first = task / units * kBlockRows;
+      const int u = task % units, first = task / units * kBlockRows;
       const int last = first + kBlockRows < rows ? first + kBlockRows : rows;
-      alignas(64) float values[Unit][kTileRows][kPanel];
       auto tiles = [&]<int R>(int row) {
-        for (int i = 0; i < Unit; ++i) tile<R>(m, unit * Unit + i, x, row, values[i][0]);
-        for (int r = 0; r < R; ++r) {
-          alignas(64) float of_row[Unit][kPanel];
-          for (int i = 0; i < Unit; ++i) std::memcpy(of_row[i], values[i][r], sizeof of_row[i]);
-          done(row + r, unit, of_row);
-        }
+        for (int i = 0; i < unit; ++i) tile<R>(m, u * unit + i, x, row, values + i * kPanel, stride);
+        for (int r = 0; r < R; ++r) done(row + r, u, values + r * stride);
       };
       int row = first;
       for (; row + 4 <= last; row += 4) tiles.template operator()<4>(row);
@@ -39,25 +37,23 @@ void matmul(Team& team, const Matrix& m, const Activations& x, int rows, Done&& 
   });
 }
 
-// Adds the bias and copies up to 16 outputs of a panel that are not padding.
-template <class Store>
-inline void each_output(const Matrix& m, int panel, const float* values, Store&& put) {
-  const int begin = panel * kPanel;
-  const int count = m.rows - begin < kPanel ? m.rows - begin : kPanel;
-  for (int i = 0; i < count; ++i) {
-    put(begin + i, values[i] + (m.bias ? m.bias[begin + i] : 0.0f));
-  }
+inline void add_bias(const float* bias, int count, float* values) {
+  for (int i = 0; bias && i < count; ++i) values[i] += bias[i];
 }
 
-// out[rows][m.rows] = x[rows][m.columns] times the matrix; `in` has room for the rows.
-inline void multiply_rows(Team& team, const Matrix& m, Activations& in, const float* x, int rows,
-                          float* out) {
-  team.share(rows, 1, [&](int row, int) {
-    in.write(m.format, row, 0, x + size_t(row) * m.columns, m.columns);
-  });
-  matmul<1>(team, m, in, rows, [&](int row, int panel, auto& values) {
-    float* to = out + size_t(row) * m.rows;
-    each_output(m, panel, values[0], [&](int n, float y) { to[n] = y; });
+// The outputs of a panel that are not padding: [begin, begin + count).
+struct PanelOutputs {
+  int begin, count;
+  PanelOutputs(const Matrix& m, int panel)
+      : begin(panel * kPanel), count(m.rows - begin < kPanel ? m.rows - begin : kPanel) {}
+};
+
+// out[row][m.rows] = row of x times the matrix, for rows that x holds already.
+inline void multiply(Team& team, const Matrix& m, const Activations& x, int rows, float* out) {
+  matmul(team, m, x, rows, 1, [&](int row, int panel, float* values) {
+    const PanelOutputs o(m, panel);
+    if (m.bias) add_bias(m.bias + o.begin, o.count, values);
+    std::memcpy(out + size_t(row) * m.rows + o.begin, values, o.count * sizeof(float));
   });
 }
 

@@ -6,6 +6,21 @@
 
 using namespace shoal;
 
+namespace {
+
+// 0, or 1 when memory ran out.
+template <class Body>
+int guarded(Body&& body) {
+  try {
+    body();
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+}  // namespace
+
 extern "C" {
 
 int64_t shoal_packed_bytes(const Matrix* m) { return int64_t(packed_bytes(*m)); }
@@ -37,16 +52,20 @@ int shoal_gguf_codes(int32_t type, const uint8_t* blocks, int64_t num_values, ui
 
 // out[rows][m.rows] = x[rows][m.columns] times the matrix, transposed, plus its bias.
 int shoal_matmul(const Matrix* m, const float* x, int32_t rows, float* out, int32_t num_threads) {
-  try {
+  return guarded([&] {
     Team team(num_threads);
     Activations in;
     in.reserve(rows, m->columns);
-    team.run([&] { multiply_rows(team, *m, in, x, rows, out); });
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  }
+    team.run([&] {
+      team.share(rows, 1, [&](int row, int) {
+        in.write(m->format, row, 0, x + size_t(row) * m->columns, m->columns);
+      });
+      multiply(team, *m, in, rows, out);
+    });
+  });
 }
+
+int64_t shoal_kv_block_bytes(const KVLayout* kv) { return int64_t(kv->block_bytes()); }
 
 Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
   return new (std::nothrow) Decoder(*model, num_threads);
@@ -54,23 +73,33 @@ Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
 
 void shoal_decoder_free(Decoder* decoder) { delete decoder; }
 
-// 0, or 1 when memory ran out.
 int shoal_forward(Decoder* decoder, const Step* step) {
-  try {
-    decoder->forward(*step);
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  }
+  return guarded([&] { decoder->forward(*step); });
 }
 
-int shoal_logits(Decoder* decoder, const float* hidden, int32_t rows, float* out) {
-  try {
-    decoder->logits(hidden, rows, out);
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  }
+int shoal_logits(Decoder* decoder, const int64_t* tokens, int32_t rows, float* out) {
+  return guarded([&] { decoder->logits(tokens, rows, out); });
+}
+
+int shoal_sample(Decoder* decoder, const Sampling* sampling) {
+  return guarded([&] { decoder->sample(*sampling); });
+}
+
+int shoal_logprobs(Decoder* decoder, const int64_t* tokens, const int32_t* targets, int32_t rows,
+                   int32_t num_top, int32_t* ids, float* values, int32_t* ranks) {
+  return guarded([&] {
+    decoder->logprobs(tokens, targets, rows, num_top, ids, values, ranks);
+  });
+}
+
+// The sampler alone, on given logits [rows][vocabulary], which it overwrites: for tests.
+int shoal_sample_logits(const Sampling* sampling, float* logits, int32_t vocabulary) {
+  return guarded([&] {
+    SamplingScratch scratch;
+    for (int row = 0; row < sampling->num_rows; ++row) {
+      sample_row(*sampling, row, logits + size_t(row) * vocabulary, vocabulary, scratch);
+    }
+  });
 }
 
 }  // extern "C"

@@ -23,6 +23,8 @@ typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+typedef int8_t SignedBytes __attribute__((vector_size(kLanes)));
 
 struct bf16 {
   uint16_t bits;
@@ -113,24 +115,56 @@ inline Floats load(const fp16* p) {
 #endif
 }
 
+// Round to nearest, ties to even; NaN stays NaN.
 inline void store(bf16* p, Floats v) {
-  for (int i = 0; i < kLanes; ++i) p[i] = to_bf16(v[i]);
+  const Words bits = (Words)v;
+  const Words rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Words quiet = (bits >> 16) | 0x40u;
+  const Halves raw = __builtin_convertvector(v == v ? rounded : quiet, Halves);
+  std::memcpy(p, &raw, sizeof raw);
+}
+
+// Codes as floats.
+inline Floats load(const uint8_t* p) {
+  Bytes raw;
+  std::memcpy(&raw, p, sizeof raw);
+  return __builtin_convertvector(__builtin_convertvector(raw, Ints), Floats);
 }
 
 inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats abs(Floats a) { return (Floats)((Words)a & 0x7fffffffu); }
 
-inline float sum(Floats v) {
-  float total = 0;
-  for (int i = 0; i < kLanes; ++i) total += v[i];
-  return total;
+// Fold the upper half of a vector onto the lower one until one lane is left: log2(lanes) steps.
+template <class Vector, class Fold>
+inline auto reduce(Vector v, Fold&& fold) {
+#if defined(__AVX512F__)
+  v = fold(v, (Vector)_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0x4e));
+  v = fold(v, (Vector)_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0xb1));
+  v = fold(v, (Vector)_mm512_permute_ps((__m512)v, 0x4e));
+  v = fold(v, (Vector)_mm512_permute_ps((__m512)v, 0xb1));
+#elif defined(__AVX2__)
+  v = fold(v, (Vector)_mm256_permute2f128_ps((__m256)v, (__m256)v, 1));
+  v = fold(v, (Vector)_mm256_permute_ps((__m256)v, 0x4e));
+  v = fold(v, (Vector)_mm256_permute_ps((__m256)v, 0xb1));
+#else
+  v = fold(v, Vector{v[2], v[3], v[0], v[1]});
+  v = fold(v, Vector{v[1], v[0], v[3], v[2]});
+#endif
+  return v[0];
 }
 
+inline float sum(Floats v) {
+  return reduce(v, [](Floats a, Floats b) { return a + b; });
+}
+inline int32_t sum(Ints v) {
+  return reduce(v, [](Ints a, Ints b) { return a + b; });
+}
 inline float largest(Floats v) {
-  float best = v[0];
-  for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
-  return best;
+  return reduce(v, [](Floats a, Floats b) { return max(a, b); });
+}
+inline float smallest(Floats v) {
+  return reduce(v, [](Floats a, Floats b) { return min(a, b); });
 }
 
 // Round to the nearest integer, as a float; |x| < 2^22.

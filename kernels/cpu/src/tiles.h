@@ -169,9 +169,10 @@ inline void dot_codes8(const uint8_t* w, const int16_t* x, Ints (&dots)[R][kVect
 }
 #endif
 
-// out[r][16]: rows of activations times a panel of codes.
+// out[r][16], rows `stride` apart: rows of activations times a panel of codes.
 template <int R, int Bits>
-SHOAL_NOINLINE void tile_codes(const uint8_t* w, const Activations& x, int row, float* out) {
+SHOAL_NOINLINE void tile_codes(const uint8_t* w, const Activations& x, int row, float* out,
+                               size_t stride) {
   constexpr int kCodeBytes = kGroup * kPanel * Bits / 8;
   using Code = std::conditional_t<Bits == 8 && kWideCodes8, int16_t, int8_t>;
   const Code* codes = x.tile<Code>(row);
@@ -208,12 +209,13 @@ SHOAL_NOINLINE void tile_codes(const uint8_t* w, const Activations& x, int row, 
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
     SHOAL_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(out + r * kPanel + v * kLanes, sums[r][v]);
+    for (int v = 0; v < kVectors; ++v) store(out + r * stride + v * kLanes, sums[r][v]);
   }
 }
 
 template <int R>
-SHOAL_NOINLINE void tile_bf16(const uint8_t* w, const Activations& x, int row, float* out) {
+SHOAL_NOINLINE void tile_bf16(const uint8_t* w, const Activations& x, int row, float* out,
+                              size_t stride) {
   Floats sums[R][kVectors];
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -255,18 +257,18 @@ SHOAL_NOINLINE void tile_bf16(const uint8_t* w, const Activations& x, int row, f
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
     SHOAL_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(out + r * kPanel + v * kLanes, sums[r][v]);
+    for (int v = 0; v < kVectors; ++v) store(out + r * stride + v * kLanes, sums[r][v]);
   }
 }
 
 // `row`, a multiple of four, begins a tile, of which R rows are computed.
 template <int R>
-void tile(const Matrix& m, int panel, const Activations& x, int row, float* out) {
+void tile(const Matrix& m, int panel, const Activations& x, int row, float* out, size_t stride) {
   const uint8_t* w = m.data + panel * panel_bytes(m);
   switch (m.format) {
-    case kCodes4: return tile_codes<R, 4>(w, x, row, out);
-    case kCodes8: return tile_codes<R, 8>(w, x, row, out);
-    default: return tile_bf16<R>(w, x, row, out);
+    case kCodes4: return tile_codes<R, 4>(w, x, row, out, stride);
+    case kCodes8: return tile_codes<R, 8>(w, x, row, out, stride);
+    default: return tile_bf16<R>(w, x, row, out, stride);
   }
 }
 

@@ -11,12 +11,12 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file, save_file
 
 from shoal.engine.models.config import load_config
-from shoal.engine.models.loader import load_native_model
 from shoal.engine.models.native_llama import NativeLlama, unsupported_by_kernels
+from shoal.engine.models.native_loader import load_native_model
 from shoal.engine.models.native_weights import Precision, weight_precision
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.errors import UnsupportedModel
-from tests.engine.models.drive import logits_in_chunks
+from tests.engine.models.drive import native_logits_in_chunks
 from tests.engine.models.test_gguf import write_gguf
 from tests.engine.models.test_parity import FAMILIES, TINY, save_reference
 from tests.kernels.cpu_library import INSTRUCTION_SETS, kernels
@@ -61,7 +61,7 @@ def test_logits_equal_transformers(name: str, isa: str, tmp_path: Path) -> None:
     expected = expected_logits(save_bf16(name, tmp_path))
     model = load(tmp_path, isa=isa)
     for chunks in ([83], [5, 1, 56, 21], [9] + [1] * 74):
-        logits = logits_in_chunks(model, TOKENS, chunks, block_size=16)
+        logits = native_logits_in_chunks(model, TOKENS, chunks)
         torch.testing.assert_close(logits, expected, atol=2e-4, rtol=0)
 
 
@@ -72,17 +72,17 @@ def test_however_a_prompt_is_cut_the_logits_are_the_same(
 ) -> None:
     save_bf16("qwen2 with mixed layers", tmp_path)
     model = load(tmp_path, isa=isa, precision=precision)
-    options: Any = {"block_size": 32, "kv_dtype": torch.bfloat16}
-    whole = logits_in_chunks(model, TOKENS, [83], **options)
+    options: Any = {"block_size": 32, "kv_format": "bfloat16"}
+    whole = native_logits_in_chunks(model, TOKENS, [83], **options)
     for chunks in ([1] * 83, [32, 32, 19], [7, 70, 6]):
-        assert torch.equal(logits_in_chunks(model, TOKENS, chunks, **options), whole)
+        assert torch.equal(native_logits_in_chunks(model, TOKENS, chunks, **options), whole)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_quantizing_stays_close(isa: str, tmp_path: Path) -> None:
     expected = expected_logits(save_bf16("llama 3", tmp_path))
     model = load(tmp_path, isa=isa, precision="int8")
-    logits = logits_in_chunks(model, TOKENS, [83], block_size=16, kv_dtype=torch.bfloat16)
+    logits = native_logits_in_chunks(model, TOKENS, [83], kv_format="bfloat16")
     assert (logits - expected).norm() < 0.12 * expected.norm()  # large random weights amplify
 
 
@@ -92,10 +92,10 @@ def test_gguf_files(kind: str, tmp_path: Path) -> None:
     reference = save_reference("smollm2", tmp_path, sizes=sizes)
     write_gguf(tmp_path / "m.gguf", reference, "llama", GGMLQuantizationType[kind])
     expected = expected_logits(reference)  # of the values as the file has them
-    logits = logits_in_chunks(load(tmp_path / "m.gguf"), TOKENS, [40, 1, 42], block_size=16)
+    logits = native_logits_in_chunks(load(tmp_path / "m.gguf"), TOKENS, [40, 1, 42])
     assert (logits - expected).norm() < 0.12 * expected.norm()
     in_bf16 = load(tmp_path / "m.gguf", precision="bfloat16")
-    logits = logits_in_chunks(in_bf16, TOKENS, [83], block_size=16)
+    logits = native_logits_in_chunks(in_bf16, TOKENS, [83])
     assert (logits - expected).norm() < 0.02 * expected.norm()
 
 
@@ -142,7 +142,7 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
         r"'model.norm.weight' has shape \[3\], expected \[64\]": (
             "model.norm.weight", torch.zeros(3),
         ),
-        "'model.norm.weight' holds torch.int8": (
+        "'model.norm.weight' holds int8": (
             "model.norm.weight", torch.zeros(64, dtype=torch.int8),
         ),
     }  # fmt: skip

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from shoal.engine.core.output import NewRequestData
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.runner.sampling_plan import SamplingPlan
 from shoal.engine.runner.sampling_table import SamplingTable, TokenHistory
-
-CPU = torch.device("cpu")
 
 
 def make_new(
@@ -43,7 +40,7 @@ def make_plan(
     """The plan for a step in which all of `requests` sample, from the given rows of the batch."""
     rows = rows if rows is not None else list(range(len(requests)))
     max_num_seqs = max(rows) + 1
-    table = SamplingTable(max_num_seqs, vocab_size=vocab_size, device=CPU)
+    table = SamplingTable(max_num_seqs, vocab_size=vocab_size)
     history = TokenHistory(
         token_ids=np.zeros((max_num_seqs, 64), dtype=np.int32),
         num_prompt_tokens=np.zeros(max_num_seqs, dtype=np.int64),

@@ -11,7 +11,8 @@ from shoal.engine.core.request import Request
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.scheduler import Scheduler
 from shoal.engine.models.causal_lm import CausalLM
-from shoal.engine.runner.model_runner import TorchModelRunner
+from shoal.engine.runner.model_runner import PagedModelRunner
+from shoal.engine.runner.torch_backend import TorchBackend
 
 MAX_MODEL_LEN = 64
 
@@ -28,9 +29,8 @@ class RunningEngine:
         )
         self.scheduler = Scheduler(config, cache)
         self.outputs: dict[str, list[int]] = {}
-        self._runner = TorchModelRunner(
-            model, cache=cache, scheduler=config, device=torch.device("cpu"), dtype=dtype
-        )
+        backend = TorchBackend(model, cache=cache, device=torch.device("cpu"), dtype=dtype)
+        self._runner = PagedModelRunner(backend, cache=cache, scheduler=config)
 
     def add(self, request_id: str, prompt: Sequence[int], **params: object) -> None:
         request = Request(

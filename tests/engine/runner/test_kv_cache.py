@@ -6,12 +6,8 @@ import pytest
 import torch
 
 from shoal.engine.core.config import CacheConfig, KVCacheGroup, SchedulerConfig
-from shoal.engine.runner.kv_cache import (
-    allocate_kv_caches,
-    bytes_per_block,
-    num_blocks_for,
-    plan_kv_cache,
-)
+from shoal.engine.runner.kv_cache import plan_kv_cache, share_among_layers
+from shoal.engine.runner.torch_backend import layer_block_bytes
 from shoal.errors import ConfigError
 from tests.engine.runner.fake_model import FakeConfig
 
@@ -24,7 +20,7 @@ SCHEDULER = SchedulerConfig(max_num_seqs=4, max_num_batched_tokens=16, max_model
 def plan(**changes: Any) -> CacheConfig:
     arguments = {
         "scheduler": SCHEDULER,
-        "dtype": torch.float32,
+        "layer_block_bytes": 512,
         "available_bytes": 100 * MIB,
         "block_size": 4,
         **changes,
@@ -32,19 +28,15 @@ def plan(**changes: Any) -> CacheConfig:
     return plan_kv_cache(arguments.pop("model", MODEL), **arguments)
 
 
-def test_bytes_per_block() -> None:
-    assert bytes_per_block(MODEL, block_size=4, dtype=torch.float32) == 1_536
-    assert bytes_per_block(MODEL, block_size=16, dtype=torch.bfloat16) == 3_072
+def test_bytes_of_a_block_in_a_layer() -> None:
+    sizes = {"num_kv_heads": 2, "head_dim": 8}
+    assert layer_block_bytes(block_size=4, dtype=torch.float32, **sizes) == 512
+    assert layer_block_bytes(block_size=16, dtype=torch.bfloat16, **sizes) == 1_024
 
 
-def test_groups_share_tensors() -> None:
+def test_groups_share_memory() -> None:
     mixed = FakeConfig(layer_group=(0, 1, 1, 0, 1), num_kv_heads=2, head_dim=8)
-    assert bytes_per_block(mixed, block_size=4, dtype=torch.float32) == 1_536
-
-
-def test_num_blocks_for() -> None:
-    assert num_blocks_for(15_360, MODEL, block_size=4, dtype=torch.float32) == 10
-    assert num_blocks_for(15_359, MODEL, block_size=4, dtype=torch.float32) == 9
+    assert plan(model=mixed, kv_cache_bytes=1_536 * 50).num_blocks == 50
 
 
 def test_given_bytes_are_used() -> None:
@@ -76,20 +68,14 @@ def test_window_groups_need_only_their_window() -> None:
     assert plan(model=windows).num_blocks == 29
 
 
-def test_layers_of_different_groups_get_the_same_tensors() -> None:
-    mixed = FakeConfig(
-        layer_group=(0, 1, 1, 0, 1),
-        kv_groups=(KVCacheGroup(), KVCacheGroup(sliding_window=8)),
-        num_kv_heads=2,
-        head_dim=8,
-    )
-    cache = CacheConfig(num_blocks=5, block_size=4, groups=mixed.kv_groups)
-    caches = allocate_kv_caches(mixed, cache, dtype=torch.bfloat16, device=torch.device("cpu"))
-    addresses = [(key.data_ptr(), value.data_ptr()) for key, value in caches]
-    first, second, third = addresses[0], addresses[2], addresses[4]
-    assert addresses == [first, first, second, second, third]
-    assert len({address for pair in addresses for address in pair}) == 6
-    for key, value in caches:
-        assert key.dtype is value.dtype is torch.bfloat16
-        assert not key.any()
-        assert key.numel() == 5 * 4 * 2 * 8
+def test_layers_of_different_groups_get_the_same_memory() -> None:
+    mixed = FakeConfig(layer_group=(0, 1, 1, 0, 1))
+    made: list[object] = []
+
+    def allocate() -> object:
+        made.append(object())
+        return made[-1]
+
+    of_layers = share_among_layers(mixed, allocate)
+    assert of_layers == [made[0], made[0], made[1], made[1], made[2]]
+    assert len(made) == 3

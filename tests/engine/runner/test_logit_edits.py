@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from shoal.engine.runner.logit_edits import apply_edits_
 from tests.engine.runner.plans import make_new, make_plan
 
 VOCAB = 12
@@ -14,7 +15,7 @@ def edited(*requests, rows: list[int] | None = None) -> torch.Tensor:  # type: i
     logits = base(len(requests))
     plan = make_plan(*requests, vocab_size=VOCAB, rows=rows)
     assert plan.edits is not None
-    plan.edits.apply_(logits)
+    apply_edits_(logits, plan.edits)
     return logits
 
 

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from shoal.engine.core.config import CacheConfig, SchedulerConfig
 from shoal.engine.core.output import ModelRunnerOutput
-from shoal.engine.runner import prompt_logprobs
-from shoal.engine.runner.model_runner import TorchModelRunner
+from shoal.engine.runner import torch_backend
+from shoal.engine.runner.model_runner import PagedModelRunner
+from shoal.engine.runner.torch_backend import TorchBackend
 from tests.engine.runner.fake_model import VOCAB, FakeModel, expected_tokens
 from tests.engine.runner.plans import make_new
 from tests.engine.runner.steps import make_step
@@ -19,18 +20,13 @@ from tests.engine.runner.steps import make_step
 
 def make_runner(
     model: FakeModel | None = None, *, num_blocks: int = 40, max_num_seqs: int = 8
-) -> TorchModelRunner:
+) -> PagedModelRunner:
     """Blocks of 4 tokens, at most 64 tokens a request."""
     model = model if model is not None else FakeModel()
-    return TorchModelRunner(
-        model,
-        cache=CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups),
-        scheduler=SchedulerConfig(
-            max_num_seqs=max_num_seqs, max_num_batched_tokens=16, max_model_len=64
-        ),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
+    config = SchedulerConfig(max_num_seqs=max_num_seqs, max_num_batched_tokens=16, max_model_len=64)
+    backend = TorchBackend(model, cache=cache, device=torch.device("cpu"), dtype=torch.float32)
+    return PagedModelRunner(backend, cache=cache, scheduler=config)
 
 
 def tokens_of(output: ModelRunnerOutput) -> dict[str, list[int]]:
@@ -167,7 +163,7 @@ def test_logprobs_of_outputs() -> None:
 def test_prompt_logprobs_come_once_in_prompt_order(
     chunks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt_logprobs, "CHUNK_BYTES", 3 * VOCAB * 4)
+    monkeypatch.setattr(torch_backend, "LOGITS_BYTES", 3 * VOCAB * 4)
     model = FakeModel()
     runner = make_runner(model)
     reports = []

@@ -13,11 +13,10 @@ from shoal.engine.core.config import CacheConfig
 from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.llama import LlamaForCausalLM
 from shoal.engine.models.rope import RopeConfig
-from shoal.engine.runner.kv_cache import allocate_kv_caches
+from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
 from tests.engine.runner.running_engine import RunningEngine
 
-CPU = torch.device("cpu")
 VOCAB = 97
 
 
@@ -41,7 +40,7 @@ def tiny_llama(*layer_windows: int | None) -> LlamaForCausalLM:
     for parameter in model.parameters():
         scale = 1.0 if parameter.ndim == 1 else 3.0 / parameter.shape[-1] ** 0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    model.inverse_frequencies = config.rope.inverse_frequencies(config.head_dim)
+    model.inverse_frequencies = torch.from_numpy(config.rope.inverse_frequencies(config.head_dim))
     return model
 
 
@@ -51,7 +50,9 @@ def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int
     tokens = list(prompt)
     for _ in range(num_tokens):
         block_size = len(tokens)
-        cache = CacheConfig(num_blocks=2, block_size=block_size, groups=model.config.kv_groups)
+        config = model.config
+        cache = CacheConfig(num_blocks=2, block_size=block_size, groups=config.kv_groups)
+        shape = kv_cache_shape(2, block_size, config.num_kv_heads, config.head_dim)
         batches = [
             PagedBatch(
                 query_lens=np.array([len(tokens)]),
@@ -66,7 +67,7 @@ def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int
         hidden = model(
             torch.tensor(tokens),
             torch.arange(len(tokens)),
-            allocate_kv_caches(model.config, cache, dtype=torch.float32, device=CPU),
+            [(torch.zeros(shape), torch.zeros(shape)) for _ in model.config.layer_group],
             batches,
         )
         tokens.append(int(model.compute_logits(hidden[-1:]).argmax()))
