@@ -12,7 +12,10 @@ class SchedulerConfig:
     max_num_seqs: int = 64
     """Requests that may run at once."""
     max_num_batched_tokens: int = 512
-    """Token budget of one step: the longest prefill chunk mixed with running decodes."""
+    """Most tokens of one step; prefill chunks are shorter where the step would take too long."""
+    itl_target_s: float | None = None
+    """Seconds that a step with running decodes should take at most; None: about twice what the
+    decodes take by themselves, as learnt from the steps so far."""
     max_model_len: int = 4096
     """Prompt plus output tokens of one request."""
     max_num_waiting: int = 1024
@@ -29,8 +32,10 @@ class SchedulerConfig:
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
                 f"max_num_seqs ({self.max_num_seqs}), or running requests would starve"
             )
-        if self.queue_timeout_s is not None and self.queue_timeout_s <= 0:
-            raise ValueError(f"queue_timeout_s must be positive, got {self.queue_timeout_s}")
+        for name in ("itl_target_s", "queue_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

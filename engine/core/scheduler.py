@@ -1,10 +1,11 @@
 """Continuous batching: which requests compute how many tokens in the next step, and why.
 
 There is no prefill or decode phase: a step is `{request_id: num_tokens}`. Every running decode
-gets its token in every step; what is left of the token budget goes to running prefills, then to
-waiting requests, in chunks. When blocks run out a victim gives up its own and is recomputed
-later. Chunked prefill mixed with decodes follows Sarathi-Serve (Agrawal et al., 2024), paging
-and preemption by recompute vLLM (Kwon et al., 2023).
+gets its token in every step; what is left of the budgets goes to running prefills, then to
+waiting requests, in chunks. There are two budgets: tokens, a constant, and time, from what the
+steps so far have taught about their durations (`step_time`, `prefill_time`). When blocks run out a
+victim gives up its own and is recomputed later. Chunked prefill mixed with decodes follows
+Sarathi-Serve (Agrawal et al., 2024), paging and preemption by recompute vLLM (Kwon et al., 2023).
 
 Time is an argument, nothing here does I/O. Liveness: see `policy`; a request that could never fit
 is refused at the door, so every admitted request ends.
@@ -29,10 +30,12 @@ from .output import (
     Started,
 )
 from .policy import choose_victim, order_key
+from .prefill_time import PrefillTime
 from .request import FinishReason, Request, RequestStatus
 from .request_queue import RequestQueue
 from .stats import SchedulerStats
 from .step import Step
+from .step_time import StepShape, StepTimeModel
 
 ADMISSION_HEADROOM = 0.01
 """Share of the pool a newcomer leaves free for decodes that run beside it: without it the
@@ -51,6 +54,11 @@ class Scheduler:
         # Running requests: those with one token left to compute, and those with more.
         self._decoding: dict[str, Request] = {}
         self._prefilling: dict[str, Request] = {}
+        self._decode_context = 0
+        """Known tokens of all that decode, kept as a sum: a step must not visit each request."""
+        self._step_time = StepTimeModel()
+        self._under_way: tuple[float, StepShape] | None = None
+        """When the step that has no output yet was scheduled, and what makes it long."""
         # What the next output has to tell.
         self._finished_req_ids: list[str] = []
         self._timed_out: list[str] = []
@@ -113,9 +121,14 @@ class Scheduler:
         step = Step(self._config.max_num_batched_tokens)
         self._expire(step, now)
         self._schedule_decodes(step)
-        self._schedule_prefills(step)
+        if self._prefilling or len(self._waiting):
+            step.prefill_time = self._prefill_time()
+            self._schedule_prefills(step)
         if not step.preempted and len(self._waiting):
             self._admit_waiting(step, now)
+        # Whoever decodes now is in the step.
+        decodes = len(self._decoding), self._decode_context
+        self._under_way = now, StepShape(*decodes, step.prefill_tokens, step.prefill_pairs)
         finished, self._finished_req_ids = self._finished_req_ids, []
         self._reasons.update(reason.kind for reason in step.reasons)
         return step.output(finished)
@@ -126,6 +139,12 @@ class Scheduler:
         """Book what a step computed, end what is complete, and report it to the front end."""
         finish_reasons = dict.fromkeys(self._timed_out, FinishReason.TIMEOUT)
         started, self._started, self._timed_out = self._started, {}, []
+        if self._under_way is not None:
+            scheduled_at, shape = self._under_way
+            self._step_time.observe(shape, now - scheduled_at)
+            self._under_way = None
+        # Whoever decodes still was in the step, so it gets its token here.
+        self._decode_context += len(self._decoding)
         req_ids, sampled = runner_output.req_ids, runner_output.sampled_token_ids
         requests = map(self._requests.get, req_ids)
         for request, new_token_ids in zip(requests, sampled, strict=True):
@@ -148,6 +167,7 @@ class Scheduler:
         for request in [r for r in self._prefilling.values() if r.num_computed_tokens]:
             if request.num_computed_tokens == request.num_tokens - 1:
                 self._decoding[request.request_id] = self._prefilling.pop(request.request_id)
+                self._decode_context += request.num_tokens
         return EngineCoreOutputs(
             req_ids=req_ids,
             new_token_ids=sampled,
@@ -187,6 +207,7 @@ class Scheduler:
             assert request.num_computed_tokens < request.num_tokens, request
         for request in self._decoding.values():
             assert request.num_computed_tokens == request.num_tokens - 1, request
+        assert self._decode_context == sum(r.num_tokens for r in self._decoding.values())
         self._kv.check_integrity(self._requests.values())
 
     # -- the parts of a step -------------------------------------------------------------
@@ -194,6 +215,27 @@ class Scheduler:
     @property
     def _num_running(self) -> int:
         return len(self._decoding) + len(self._prefilling)
+
+    def _prefill_time(self) -> PrefillTime | None:
+        """The seconds that a step with these decodes has for prefills; None: nothing is known."""
+        if not self._step_time.has_learnt:
+            return None
+        return PrefillTime(
+            self._step_time,
+            StepShape(len(self._decoding), self._decode_context),
+            num_prefills=len(self._prefilling) + self._num_startable(),
+            itl_target_s=self._config.itl_target_s,
+        )
+
+    def _num_startable(self) -> int:
+        """Waiting requests that have a seat; none if the first of them finds no blocks."""
+        head = self._waiting.peek()
+        if head is None:
+            return 0
+        nothing = ComputedBlocks([], 0)
+        if self._kv.num_lacking_blocks(head, nothing, reserve=self._reserved_blocks()) > 0:
+            return 0
+        return min(len(self._waiting), self._config.max_num_seqs - self._num_running)
 
     def _expire(self, step: Step, now: float) -> None:
         for request in self._waiting.pop_expired(now):
@@ -221,11 +263,12 @@ class Scheduler:
         for request in sorted(self._prefilling.values(), key=order_key):
             if request.request_id not in self._prefilling:  # a victim of one before it
                 continue
-            num_tokens = min(request.num_tokens - request.num_computed_tokens, step.budget)
+            start = request.num_computed_tokens
+            num_tokens = step.chunk(request.num_tokens - start, start=start)
             if num_tokens == 0:
-                step.explain(ReasonKind.BUDGET, request, detail="no tokens left in this step")
+                step.explain_budget(request, "nothing left in this step")
             elif self._grow(step, request, num_tokens):
-                self._kv.publish(request, request.num_computed_tokens + num_tokens)
+                self._kv.publish(request, start + num_tokens)
                 step.add_prefill(request, num_tokens)
 
     def _admit_waiting(self, step: Step, now: float) -> None:
@@ -233,22 +276,27 @@ class Scheduler:
 
         Letting smaller ones pass would starve it.
         """
-        while step.budget and (request := self._waiting.peek()) is not None:
+        while step.has_room and (request := self._waiting.peek()) is not None:
             if request.request_id in step.preempted:
                 break
             computed = self._kv.get_computed_blocks(request)
+            start = computed.num_tokens
+            num_tokens = step.chunk(request.num_tokens - start, start=start)
+            if num_tokens == 0:
+                break
             obstacle = self._make_way(step, request, computed)
             if obstacle is not None:
                 step.explain(obstacle, request, detail=f"{len(self._waiting)} waiting")
                 break
             self._waiting.pop()
-            self._start(step, request, computed, now)
+            self._start(step, request, computed, num_tokens, now)
 
-    def _start(self, step: Step, request: Request, computed: ComputedBlocks, now: float) -> None:
+    def _start(
+        self, step: Step, request: Request, computed: ComputedBlocks, num_tokens: int, now: float
+    ) -> None:
         request.status = RequestStatus.RUNNING
         self._prefilling[request.request_id] = request
         self._kv.admit(request, computed)
-        num_tokens = min(request.num_tokens - computed.num_tokens, step.budget)
         blocks = self._kv.allocate_slots(request, num_tokens)
         assert blocks is not None, "num_lacking_blocks said that it fits"
         self._kv.publish(request, computed.num_tokens + num_tokens)
@@ -329,6 +377,8 @@ class Scheduler:
     def _stop_running(self, request: Request) -> None:
         if self._decoding.pop(request.request_id, None) is None:
             del self._prefilling[request.request_id]
+        else:
+            self._decode_context -= request.num_tokens
         self._kv.free(request)
 
     def _reserved_blocks(self) -> int:

@@ -1,11 +1,13 @@
-"""One step while it is being decided: carries the budget, is turned into output, thrown away."""
+"""One step while it is being decided: carries the budgets, is turned into output, thrown away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from .output import NewRequestData, Reason, ReasonKind, SchedulerOutput
+from .prefill_time import PrefillTime
 from .request import Request
+from .step_time import count_pairs
 
 
 class Step:
@@ -13,6 +15,10 @@ class Step:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
+        self.prefill_time: PrefillTime | None = None
+        """Set when the decodes are known; None: tokens are the only limit."""
+        self.prefill_tokens = 0
+        self.prefill_pairs = 0
         self.num_scheduled_tokens: dict[str, int] = {}
         self.new_reqs: list[NewRequestData] = []
         self.new_block_ids: dict[str, list[list[int]]] = {}
@@ -25,13 +31,36 @@ class Step:
         self.num_scheduled_tokens = dict.fromkeys(request_ids, 1)
         self.budget -= len(self.num_scheduled_tokens)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another prefill may find a place."""
+        spent = self.prefill_time is not None and self.prefill_time.is_spent
+        return self.budget > 0 and not spent
+
+    def chunk(self, num_tokens: int, *, start: int) -> int:
+        """How many of the `num_tokens` that a prefill lacks from `start` on fit into the step."""
+        num_tokens = min(num_tokens, self.budget)
+        if self.prefill_time is None:
+            return num_tokens
+        return self.prefill_time.fit(num_tokens, start=start)
+
     def add_prefill(self, request: Request, num_tokens: int) -> None:
+        start = request.num_computed_tokens
         self.num_scheduled_tokens[request.request_id] = num_tokens
         self.budget -= num_tokens
-        left = request.num_tokens - request.num_computed_tokens - num_tokens
+        self.prefill_tokens += num_tokens
+        self.prefill_pairs += count_pairs(num_tokens, start=start)
+        if self.prefill_time is not None:
+            self.prefill_time.spend(num_tokens, start=start)
+        left = request.num_tokens - start - num_tokens
         if left:
-            detail = f"{num_tokens} tokens in this step, {left} left"
-            self.explain(ReasonKind.BUDGET, request, detail=detail)
+            self.explain_budget(request, f"{num_tokens} tokens in this step, {left} left")
+
+    def explain_budget(self, request: Request, what: str) -> None:
+        """Say which of the two budgets cut a prefill short: with tokens left it was the time."""
+        if self.budget and self.prefill_time is not None:
+            what += f"; it is to take {self.prefill_time.target_s * 1000:.0f} ms"
+        self.explain(ReasonKind.BUDGET, request, detail=what)
 
     def add_new(self, request: Request) -> None:
         """Hand a request to the runner in full."""

@@ -18,9 +18,9 @@ EXPECTED: Row = (32.0, 1.0, 1 / 4096, 1.0, 1 / 4096)
 """What a step, a decode, a token of context, a prefill token and a pair are expected to cost, in
 prefill tokens: where learning starts, and the scale on which a coefficient is large or small."""
 
-PRIOR_VARIANCE = 100.0
+PRIOR_VARIANCE = 1000.0
 """Of each coefficient by itself, before steps have told better (see `least_squares` for the unit):
-an expectation is worth a hundredth of a step."""
+with errors of 5 %, an expectation may be wrong by 1.6 times itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from shoal.engine.core.sampling_params import SamplingParams
         ({"max_num_seqs": 0}, "max_num_seqs must be at least 1, got 0"),
         ({"max_num_seqs": 64, "max_num_batched_tokens": 63}, "would starve"),
         ({"queue_timeout_s": 0.0}, "queue_timeout_s must be positive"),
+        ({"itl_target_s": 0.0}, "itl_target_s must be positive, got 0.0"),
+        ({"itl_target_s": float("nan")}, "itl_target_s must be positive, got nan"),
         ({"max_num_waiting": -1}, "max_num_waiting"),
     ],
 )

@@ -1,4 +1,4 @@
-"""No input may wedge the scheduler: adds, aborts, time and tiny caches in any order.
+"""No input may wedge the scheduler: adds, aborts, times and tiny caches in any order.
 
 After every step the books must balance (`check_integrity`), and at the end every admitted
 request must have ended, with exactly the tokens it would have got alone.
@@ -34,6 +34,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         windows=st.sampled_from([(None,), (None,), (6,), (None, 3)]),
         caching=st.booleans(),
         timeout_s=st.sampled_from([None, 20.0]),
+        seconds_per_step=st.sampled_from([0.0, 0.01, 1.0]),
+        seconds_per_token=st.sampled_from([0.0, 0.001, 0.1]),
+        itl_target_s=st.sampled_from([None, None, 1e-6, 0.02]),
     )
     def start(
         self,
@@ -44,6 +47,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         windows: tuple[int | None, ...],
         caching: bool,
         timeout_s: float | None,
+        seconds_per_step: float,
+        seconds_per_token: float,
+        itl_target_s: float | None,
     ) -> None:
         self.scheduler = make_scheduler(
             num_blocks=num_blocks,
@@ -55,9 +61,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             max_model_len=60,
             max_num_waiting=6,
             queue_timeout_s=timeout_s,
+            itl_target_s=itl_target_s,
         )
         self.runner = FakeRunner(block_size=block_size, windows=windows)
         self.max_num_seqs, self.budget = max_num_seqs, budget
+        self.seconds_per_step, self.seconds_per_token = seconds_per_step, seconds_per_token
         self.now = 0.0
         self.live: dict[str, Request] = {}
         self.outputs: dict[str, list[int]] = {}
@@ -106,6 +114,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert out.total_num_scheduled_tokens <= self.budget
         assert len(out.num_scheduled_tokens) <= self.max_num_seqs
         assert not set(out.preempted_req_ids) & set(out.num_scheduled_tokens)
+        # However long steps take, somebody advances whenever somebody runs or came to run.
+        if self.scheduler.make_stats().num_running:
+            assert out.total_num_scheduled_tokens
+        self.now += self.seconds_per_step + self.seconds_per_token * out.total_num_scheduled_tokens
         result = self.scheduler.update_from_output(out, self.runner.execute_model(out), self.now)
         self.scheduler.check_integrity()
         for request_id, new in zip(result.req_ids, result.new_token_ids, strict=True):
