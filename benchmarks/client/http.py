@@ -7,6 +7,7 @@ once per read. Connections are kept alive and reused for as long as servers sure
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 import time
 from typing import cast
@@ -22,6 +23,9 @@ CONNECT_TIMEOUT_S = 10.0
 MAX_IDLE_S = 2.0
 """uvicorn closes after 5 s of silence; a reused connection must not race with that."""
 
+OUR_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
+"""No more sockets or ports on this machine: nothing that the server could help."""
+
 
 class Connection(asyncio.Protocol):
     """One connection, one request at a time. `done` resolves when the answer has ended."""
@@ -32,6 +36,9 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._done: asyncio.Future[None] | None = None
         self._content_type = b""
+        self._has_length = False
+        self._ends_with_connection = False
+        """Whether the body has no length of its own: it ends where the connection does."""
         self._now = 0.0
         self.saw_bytes = False
         """Whether anything of the present answer has come."""
@@ -56,7 +63,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
-        if self._answer is not None:
+        if self._answer is not None and exc is None and self._ends_with_connection:
+            self._answer.on_complete()
+        elif self._answer is not None:
             kind = "cut_stream" if self._answer.first_s is not None else "disconnect"
             self._answer.fail(kind, f"the server closed the connection ({exc or 'end of file'})")
         self._end()
@@ -65,12 +74,18 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._content_type = b""
+        self._has_length = False
+        self._ends_with_connection = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type":
-            self._content_type = value.lower()
+        match name.lower():
+            case b"content-type":
+                self._content_type = value.lower()
+            case b"content-length" | b"transfer-encoding":
+                self._has_length = True
 
     def on_headers_complete(self) -> None:
+        self._ends_with_connection = not self._has_length
         if self._answer is not None:
             self._answer.on_headers(self._parser.get_status_code(), self._content_type)
 
@@ -188,5 +203,6 @@ class HTTPClient:
         except TimeoutError:
             answer.fail("connect_timeout", f"no connection within {CONNECT_TIMEOUT_S:.0f} s")
         except OSError as error:  # refused, unreachable, unknown host, bad certificate
-            answer.fail("connect", str(error))
+            kind = "client_limit" if error.errno in OUR_LIMITS else "connect"
+            answer.fail(kind, str(error))
         return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 import pytest
@@ -123,6 +124,65 @@ async def test_a_stream_that_breaks_off() -> None:
         client = HTTPClient(server.url, {})
         assert (await post(client)).error == "cut_stream"
         client.close()
+
+
+async def close_after(writer: asyncio.StreamWriter, response: bytes) -> None:
+    writer.write(response)
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        await close_after(writer, HEAD + b"\r\n" + BODY)
+
+    async with raw_server(handler) as server:
+        client = HTTPClient(server.url, {})
+        answers = [await post(client) for _ in range(2)]
+        assert [(answer.error, answer.text) for answer in answers] == [(None, "a")] * 2
+        assert server.num_connections == 2
+        client.close()
+
+
+async def test_a_stream_without_a_length_that_breaks_off() -> None:
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        await close_after(writer, HEAD + b"\r\n" + BODY.partition(b"data: [DONE]")[0])
+
+    async with raw_server(handler) as server:
+        client = HTTPClient(server.url, {})
+        assert (await post(client)).error == "cut_stream"
+        client.close()
+
+
+async def test_an_error_without_a_length_says_what_it_said() -> None:
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        await close_after(writer, b"HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\ncome back later")
+
+    async with raw_server(handler) as server:
+        client = HTTPClient(server.url, {})
+        answer = await post(client)
+        client.close()
+    assert (answer.error, answer.detail) == ("http_503", "come back later")
+
+
+async def test_headers_that_break_off_are_no_answer() -> None:
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        await close_after(writer, HEAD)
+
+    async with raw_server(handler) as server:
+        client = HTTPClient(server.url, {})
+        assert (await post(client)).error == "disconnect"
+        client.close()
+
+
+async def test_a_machine_without_sockets_is_not_the_servers_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+    assert (await post(HTTPClient("http://127.0.0.1:1", {}))).error == "client_limit"
 
 
 async def test_something_else_than_http() -> None:
