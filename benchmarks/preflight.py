@@ -14,6 +14,8 @@ from shoal.benchmarks.workload.tokens import TokenPool
 from shoal.benchmarks.workload.words import CANDIDATE_WORDS
 from shoal.errors import ConfigError, ShoalError
 
+from .direct_http import direct
+
 TIMEOUT_S = 10.0
 MAX_TOKENIZE_WORDS = 64
 """Words checked by one request to the server's tokenizer."""
@@ -30,7 +32,9 @@ class Preflight:
         self, url: str, headers: dict[str, str], *, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._url = url.rstrip("/")
-        self._http = httpx.Client(headers=headers, timeout=TIMEOUT_S, transport=transport)
+        self._http = httpx.Client(
+            headers=headers, timeout=TIMEOUT_S, transport=transport, **direct()
+        )
 
     def __enter__(self) -> Preflight:
         return self

@@ -86,6 +86,8 @@ class Series(msgspec.Struct, kw_only=True):
 class ServerWatch(msgspec.Struct, kw_only=True):
     """What the server and its process said of themselves during the run."""
 
+    version: str | None = None
+    """By its own word, where it has a /version route."""
     gauges: dict[str, Series] = {}
     """By metric name, e.g. `vllm:num_requests_running`; summed over label sets."""
     counters: dict[str, float] = {}

@@ -106,11 +106,13 @@ async def measure(
     """One repeat. Cancelled, it returns what was measured so far, marked as interrupted."""
     plan: ClientPlan = test.plan(pool, repeat=repeat)
     fleet = Fleet(plan, test.processes())
-    watcher = Watcher(test.url, pid=test.pid)
-    watcher.start()
+    watcher = Watcher(test.url, headers=test.headers, pid=test.pid)
     interrupted = False
     try:
-        await fleet.run(lambda progress: on_progress and on_progress(repeat, progress))
+        await fleet.run(
+            lambda progress: on_progress and on_progress(repeat, progress),
+            on_start=watcher.start,
+        )
     except asyncio.CancelledError:
         interrupted = True
         task = asyncio.current_task()

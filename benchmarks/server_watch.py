@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -13,6 +14,8 @@ import psutil
 from shoal.benchmarks.result import Series, ServerWatch
 from shoal.errors import ConfigError
 from shoal.metrics import parse_prometheus_text
+
+from .direct_http import direct
 
 SCRAPE_TIMEOUT_S = 2.0
 PREFIXES = ("vllm:", "shoal:", "shoal_", "sglang:", "llamacpp:", "process_")
@@ -70,34 +73,47 @@ class ProcessTree:
 class Watcher:
     """Samples at a steady pace between `start` and `stop`; never fails a run."""
 
-    def __init__(self, url: str, *, pid: int | None = None, every_s: float = 0.5) -> None:
-        self._metrics_url = f"{url.rstrip('/')}/metrics"
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        pid: int | None = None,
+        every_s: float = 0.5,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._headers = dict(headers or {})
         self._tree = None if pid is None else ProcessTree.of(pid)
         self._every_s = every_s
         self._gauges: dict[str, Series] = defaultdict(Series)
         self._first: dict[str, float] | None = None
         self._last: dict[str, float] = {}
+        self._has_metrics = True
         self._problem: str | None = None
         self._cpu_s = 0.0
         self._cores, self._rss = Series(), Series()
         self._origin = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._origin = time.perf_counter()
+    def start(self, origin: float) -> None:
+        """Times count from `origin`, on perf_counter; the first sample is taken now, before it."""
+        self._origin = origin
         if self._tree is not None:
             self._tree.sample()  # CPU counts from here
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> ServerWatch:
-        """One last sample, and everything seen."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        async with httpx.AsyncClient(timeout=SCRAPE_TIMEOUT_S) as http:
+        """One last sample, and everything seen; nothing, if it never started."""
+        if self._task is None:
+            return ServerWatch()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        async with self._client() as http:
             await self._sample(http)
+            version = await self._version(http)
         first = self._first or {}
         return ServerWatch(
+            version=version,
             gauges=dict(self._gauges),
             counters={
                 name: growth
@@ -110,8 +126,11 @@ class Watcher:
             problem=None if self._first is not None else self._problem,
         )
 
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(timeout=SCRAPE_TIMEOUT_S, headers=self._headers, **direct())
+
     async def _watch(self) -> None:
-        async with httpx.AsyncClient(timeout=SCRAPE_TIMEOUT_S) as http:
+        async with self._client() as http:
             due = self._origin
             while True:
                 await self._sample(http)
@@ -119,7 +138,7 @@ class Watcher:
                 await asyncio.sleep(due - time.perf_counter())
 
     async def _sample(self, http: httpx.AsyncClient) -> None:
-        now_s = time.perf_counter() - self._origin
+        now_s = max(0.0, time.perf_counter() - self._origin)
         if self._tree is not None:
             used_s, rss = self._tree.sample()
             self._cpu_s += used_s
@@ -127,14 +146,16 @@ class Watcher:
             if now_s - before_s > 0.01:
                 _append(self._cores, now_s, used_s / (now_s - before_s))
                 _append(self._rss, now_s, float(rss))
-        if self._problem is None or self._first is not None:
+        if self._has_metrics:
             await self._scrape(http, now_s)
 
     async def _scrape(self, http: httpx.AsyncClient, now_s: float) -> None:
-        """A server without metrics is asked once; one that stops answering, again and again."""
+        """A server that says it has no metrics is asked once; a silent one, again and again."""
         try:
-            response = await http.get(self._metrics_url)
-            response.raise_for_status()
+            response = await http.get(f"{self._url}/metrics")
+            if response.status_code != 200:
+                self._has_metrics = self._first is not None
+                raise ValueError(f"answers {response.status_code}")
             counters: dict[str, float] = defaultdict(float)
             gauges: dict[str, float] = defaultdict(float)
             for sample in parse_prometheus_text(response.text):
@@ -143,13 +164,22 @@ class Watcher:
                 elif sample.name.endswith("_total") and sample.name.startswith(PREFIXES):
                     counters[sample.name] += sample.value
         except (httpx.HTTPError, ValueError) as error:
-            self._problem = f"{self._metrics_url}: {error}"
+            self._problem = f"{self._url}/metrics: {error or type(error).__name__}"
             return
         if self._first is None:
             self._first = dict(counters)
         self._last = dict(counters)
         for name, value in gauges.items():
             _append(self._gauges[name], now_s, value)
+
+    async def _version(self, http: httpx.AsyncClient) -> str | None:
+        """What vLLM and Shoal say at /version; None from a server that has no such route."""
+        try:
+            answer = (await http.get(f"{self._url}/version")).json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        version = answer.get("version") if isinstance(answer, dict) else None
+        return version if isinstance(version, str) else None
 
 
 def _append(series: Series, t_s: float, value: float) -> None:

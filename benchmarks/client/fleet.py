@@ -45,6 +45,8 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+OnStart = Callable[[float], None]
+"""Called with the moment, on perf_counter, at which all processes will begin."""
 
 
 class Fleet:
@@ -57,7 +59,9 @@ class Fleet:
         self._latest: list[Batch | None] = [None] * num_processes
         self._processes: list[asyncio.subprocess.Process] = []
 
-    async def run(self, on_progress: OnProgress | None = None) -> Progress:
+    async def run(
+        self, on_progress: OnProgress | None = None, *, on_start: OnStart | None = None
+    ) -> Progress:
         """Everything measured. Raises ClientFailed or ConfigError when a process says so.
 
         Cancelled, it stops the processes and raises CancelledError; `progress` then holds what
@@ -71,6 +75,8 @@ class Fleet:
                     await self._expect_ready(process)
             at = time.perf_counter() + START_AFTER_S
             self.progress.started = at
+            if on_start is not None:
+                on_start(at)
             for process in self._processes:
                 _write(process, Start(at))
             readers = [

@@ -11,6 +11,7 @@ import msgspec
 from shoal.benchmarks.client.conversation import Endpoint, RequestForm
 from shoal.benchmarks.client.messages import Load
 from shoal.benchmarks.measure.slo import UNITS, parse_slo
+from shoal.benchmarks.server_url import server_url
 from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.workload.arrivals import ArrivalSpec
 from shoal.benchmarks.workload.spec import WorkloadSpec, completed, kind_of
@@ -25,7 +26,6 @@ def load_test(url: str, options: Options, *, model: str | None) -> LoadTest:
     """The test that the options ask for. `model` None: the first that the server lists."""
     workload = _workload(options)
     load = _load(options, workload)
-    key = options["api_key"]
     positive = ("timeout_s", "processes", "repeats", "num_requests", "concurrency", "pairs")
     for name in positive:
         if (value := options.get(name)) is not None and value <= 0:
@@ -33,7 +33,7 @@ def load_test(url: str, options: Options, *, model: str | None) -> LoadTest:
     if options["warmup"] < 0:
         raise ConfigError(f"--warmup is {options['warmup']}: it must be at least 0")
     return LoadTest(
-        url=url.rstrip("/").removesuffix("/v1"),
+        url=server_url(url),
         form=RequestForm(
             model=model or "",
             endpoint=_endpoint(options, workload),
@@ -43,7 +43,7 @@ def load_test(url: str, options: Options, *, model: str | None) -> LoadTest:
         workload=workload,
         load=load,
         slo=parse_slo(options["slo"]) if options["slo"] else None,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
+        headers=_headers(options["api_key"]),
         timeout_s=options["timeout_s"],
         pid=options.get("pid"),
         num_processes=options["processes"],
@@ -133,6 +133,16 @@ def _endpoint(options: Options, workload: WorkloadSpec) -> Endpoint:
     if given.value == "chat" and workload.as_token_ids:
         raise ConfigError("--token-ids goes with --endpoint completions: chat takes text")
     return "chat" if given.value == "chat" else "completions"
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    """Raises ConfigError, without repeating the key, for one that no header can hold."""
+    if not api_key:
+        return {}
+    key = api_key.strip()  # a file read into a variable ends with a line break
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("--api-key holds what no HTTP header can: a line break, or not ASCII")
+    return {"Authorization": f"Bearer {key}"}
 
 
 def _extra_body(text: str | None) -> dict[str, Any]:

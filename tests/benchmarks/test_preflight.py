@@ -88,3 +88,15 @@ def test_a_server_that_cannot_be_asked_gets_common_words() -> None:
 def test_what_is_no_url() -> None:
     with Preflight("ftp://x", {}) as asking, pytest.raises(ConfigError, match="http"):
         asking.choose_model(None)
+
+
+def test_a_proxy_in_the_environment_is_not_asked(
+    worker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load would not go through it."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Preflight(worker_url, {}) as asking:
+        assert asking.choose_model(None) == "fake"

@@ -9,8 +9,11 @@ import time
 import httpx
 import pytest
 
+import shoal
+from shoal.benchmarks.result import ServerWatch
 from shoal.benchmarks.server_watch import ProcessTree, Watcher
 from shoal.errors import ConfigError
+from tests.benchmarks.client.raw_server import raw_server
 
 BUSY = "import time; end = time.process_time() + {s}\nwhile time.process_time() < end: pass\n"
 
@@ -38,7 +41,7 @@ def test_a_process_that_is_not_there() -> None:
 
 async def test_counters_grow_and_gauges_are_kept(worker_url: str) -> None:
     watcher = Watcher(worker_url, every_s=0.05)
-    watcher.start()
+    watcher.start(time.perf_counter())
     await asyncio.sleep(0.2)
     body = {"prompt": "a b c", "max_tokens": 7}
     async with httpx.AsyncClient() as http:
@@ -53,10 +56,59 @@ async def test_counters_grow_and_gauges_are_kept(worker_url: str) -> None:
 
 async def test_a_server_without_metrics_is_no_failure() -> None:
     watcher = Watcher("http://127.0.0.1:9", pid=os.getpid(), every_s=0.05)
-    watcher.start()
+    watcher.start(time.perf_counter())
     await asyncio.sleep(0.15)
     seen = await watcher.stop()
     assert seen.problem is not None
     assert "/metrics" in seen.problem
     assert seen.counters == {}
     assert seen.rss_bytes is not None
+
+
+async def test_the_start_of_the_run_is_where_times_begin(worker_url: str) -> None:
+    watcher = Watcher(worker_url, pid=os.getpid(), every_s=0.05)
+    watcher.start(time.perf_counter() + 0.3)
+    await asyncio.sleep(0.6)
+    seen = await watcher.stop()
+    times = seen.gauges["vllm:num_requests_running"].t_s
+    assert times[0] == 0.0  # what was before it
+    assert times[1] >= 0.05
+    assert times[-1] < 5
+    assert seen.version == shoal.__version__
+
+
+async def test_a_run_that_never_began_was_not_watched() -> None:
+    assert await Watcher("http://127.0.0.1:9").stop() == ServerWatch()
+
+
+async def test_metrics_behind_a_key_and_a_proxy_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        body = b"vllm:num_requests_running 3.0\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with raw_server(handler) as server:
+        watcher = Watcher(server.url, headers={"Authorization": "Bearer k"}, every_s=0.05)
+        watcher.start(time.perf_counter())
+        await asyncio.sleep(0.2)
+        seen = await watcher.stop()
+    assert seen.gauges["vllm:num_requests_running"].values[0] == 3.0
+    assert seen.version is None
+    assert b"Authorization: Bearer k" in server.requests[0]
+
+
+async def test_a_server_that_has_no_metrics_is_asked_once() -> None:
+    async def handler(_number: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    async with raw_server(handler) as server:
+        watcher = Watcher(server.url, every_s=0.02)
+        watcher.start(time.perf_counter())
+        await asyncio.sleep(0.3)
+        seen = await watcher.stop()
+    assert seen.problem == f"{server.url}/metrics: answers 404"
+    assert sum(b"/metrics" in request for request in server.requests) == 1

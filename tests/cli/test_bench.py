@@ -68,6 +68,8 @@ def test_a_run_leaves_what_scripts_rely_on(url: str, tmp_path: Path) -> None:
         (["--rate", "1", "--num-turns", "3"], 2, "no use for num-turns"),
         (["--rate", "1", "--duration", "soon"], 2, "5m"),
         (["--trace", "/does/not/exist.csv"], 2, "exist.csv"),
+        (["--rate", "1", "--api-key", "schlüssel"], 2, "--api-key"),
+        (["--rate", "1", "--url", "localhost:8000"], 2, "not an http"),
     ],
 )
 def test_bad_use_is_one_clear_line(url: str, options: list[str], status: int, message: str) -> None:

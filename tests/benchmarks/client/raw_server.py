@@ -30,9 +30,12 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(
-                    int(line.split(b":")[1])
-                    for line in head.split(b"\r\n")
-                    if line.lower().startswith(b"content-length")
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length")
+                    ),
+                    0,
                 )
                 told.requests.append(head + await reader.readexactly(length))
                 await handler(len(told.requests), writer)
