@@ -69,6 +69,8 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
+    itl_target_s: float | None = None
+    """Longest step while answers run, as far as prefills make it long; None: learnt."""
     max_num_waiting: int = 1024
     queue_timeout_s: float | None = 60.0
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
@@ -101,6 +103,7 @@ class EngineConfig:
         return SchedulerConfig(
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
+            itl_target_s=self.itl_target_s,
             max_model_len=max_model_len,
             max_num_waiting=self.max_num_waiting,
             queue_timeout_s=self.queue_timeout_s,

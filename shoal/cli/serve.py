@@ -169,11 +169,21 @@ def serve(
         typer.Option(
             metavar="TOKENS",
             min=1,
-            help="Token budget of one step. More: prompts are done sooner. Less: running answers "
-            "flow more evenly.",
+            help="Most tokens of one step; time bounds a step too, see --itl-target-ms.",
             rich_help_panel=ENGINE,
         ),
     ] = 512,
+    itl_target_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            min=1.0,
+            help="Gap between the tokens of running answers that prompts may stretch a step to. "
+            "More: prompts are done sooner. Less: running answers flow more evenly.",
+            show_default="twice what it is without prompts, as learnt",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     max_num_waiting: Annotated[
         int,
         typer.Option(
@@ -245,6 +255,7 @@ def serve(
             enable_prefix_caching=not no_prefix_caching,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,
+            itl_target_s=None if itl_target_ms is None else itl_target_ms / 1000,
             max_num_waiting=max_num_waiting,
             queue_timeout_s=queue_timeout_s or None,
             supervision=SupervisionConfig(on_core_crash=on_core_crash),

@@ -60,6 +60,7 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
         " --cors-origin https://one --cors-origin https://two --max-body-mib 2"
         " --device cuda --dtype float16 --threads 3 --max-model-len 2048 --kv-cache-gib 1.5"
         " --no-prefix-caching --max-num-seqs 8 --max-num-batched-tokens 256"
+        " --itl-target-ms 80"
         " --max-num-waiting 9 --queue-timeout-s 0 --drain-timeout-s 7 --on-core-crash exit"
     )
     CliRunner().invoke(
@@ -75,6 +76,7 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
     assert config.kv_cache_bytes == GIB * 3 // 2
     assert not config.enable_prefix_caching
     assert (config.max_num_seqs, config.max_num_batched_tokens) == (8, 256)
+    assert config.itl_target_s == 0.08
     assert (config.max_num_waiting, config.queue_timeout_s) == (9, None)
     assert config.supervision.on_core_crash == "exit"
 
@@ -121,6 +123,7 @@ def shoal(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["serve", "./nowhere", "--port", "0"], 1, "'./nowhere' is neither a folder nor a .gguf"),
         (["serve", "m", "--max-num-batched-tokens", "8"], 2, "max_num_batched_tokens (8)"),
+        (["serve", "m", "--itl-target-ms", "inf"], 2, "itl_target_s must be positive and finite"),
         (["serve", "m", "--host", "no.such.host.invalid"], 2, "no such host"),
     ],
 )

@@ -12,6 +12,13 @@ def test_the_model_is_all_that_must_be_said() -> None:
     scheduler = config.scheduler_config(max_model_len=2048)
     assert scheduler.max_model_len == 2048
     assert scheduler.max_num_seqs == config.max_num_seqs
+    assert scheduler.itl_target_s is None
+
+
+def test_the_scheduler_is_told_its_part() -> None:
+    config = EngineConfig(model="m", itl_target_s=0.08, max_num_seqs=3)
+    scheduler = config.scheduler_config(max_model_len=2048)
+    assert (scheduler.itl_target_s, scheduler.max_num_seqs) == (0.08, 3)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +33,7 @@ def test_the_model_is_all_that_must_be_said() -> None:
         ("block_size", 0),
         ("max_num_seqs", 0),
         ("max_num_batched_tokens", 1),
+        ("itl_target_s", -0.1),
         ("queue_timeout_s", 0.0),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from shoal.engine.core.sampling_params import SamplingParams
         ({"max_num_seqs": 0}, "max_num_seqs must be at least 1, got 0"),
         ({"max_num_seqs": 64, "max_num_batched_tokens": 63}, "would starve"),
         ({"queue_timeout_s": 0.0}, "queue_timeout_s must be positive"),
-        ({"itl_target_s": 0.0}, "itl_target_s must be positive, got 0.0"),
-        ({"itl_target_s": float("nan")}, "itl_target_s must be positive, got nan"),
+        ({"itl_target_s": 0.0}, "itl_target_s must be positive and finite, got 0.0"),
+        ({"itl_target_s": inf}, "itl_target_s must be positive and finite, got inf"),
+        ({"itl_target_s": nan}, "itl_target_s must be positive and finite, got nan"),
         ({"max_num_waiting": -1}, "max_num_waiting"),
     ],
 )
