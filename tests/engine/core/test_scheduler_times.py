@@ -148,32 +148,49 @@ def test_steps_without_decodes_are_bounded_too() -> None:
     assert simulation.steps[3].seconds < 0.6
 
 
-def mixed_load(simulation: Simulation, *, num_requests: int) -> float:
-    """32 at a time, 128 tokens in and out; output tokens per second."""
+def closed_loop(
+    simulation: Simulation, *, num_requests: int, num_prompt_tokens: int, max_tokens: int
+) -> float:
+    """32 requests under way at all times; output tokens per second."""
     num_sent = 0
     while simulation.scheduler.has_unfinished_requests() or num_sent < num_requests:
         stats = simulation.scheduler.make_stats()
         for _ in range(32 - stats.num_running - stats.num_waiting):
             if num_sent < num_requests:
-                add(simulation, 128, max_tokens=128)
+                add(simulation, num_prompt_tokens, max_tokens=max_tokens)
                 num_sent += 1
         simulation.step()
-    return num_requests * 128 / (simulation.now - simulation.steps[0].start)
+    return num_requests * max_tokens / (simulation.now - simulation.steps[0].start)
 
 
-def test_throughput_of_a_mixed_load_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def itl_p99(simulation: Simulation) -> float:
+    times = simulation.token_times.values()
+    gaps = sorted(b - a for each in times for a, b in pairwise(each))
+    return gaps[int(0.99 * len(gaps))]
+
+
+def mean_seconds_to_the_end(simulation: Simulation) -> float:
+    arrivals = simulation.arrivals
+    return mean(times[-1] - arrivals[name] for name, times in simulation.token_times.items())
+
+
+@pytest.mark.parametrize(
+    ("num_prompt_tokens", "max_tokens", "share"),
+    [pytest.param(128, 128, 0.97, id="mixed"), pytest.param(1_000, 100, 0.9, id="mostly prefill")],
+)
+def test_throughput_stays(
+    monkeypatch: pytest.MonkeyPatch, num_prompt_tokens: int, max_tokens: int, share: float
+) -> None:
+    load = {
+        "num_requests": 96, "num_prompt_tokens": num_prompt_tokens, "max_tokens": max_tokens
+    }  # fmt: skip
     learnt = make_simulation()
-    tokens_per_s = mixed_load(learnt, num_requests=128)
+    tokens_per_s = closed_loop(learnt, **load)
     monkeypatch.setattr(StepTimeModel, "observe", lambda *_: None)
     constant = make_simulation()
-    assert tokens_per_s > 0.97 * mixed_load(constant, num_requests=128)
-
-    def itl_p99(simulation: Simulation) -> float:
-        times = simulation.token_times.values()
-        gaps = sorted(b - a for each in times for a, b in pairwise(each))
-        return gaps[int(0.99 * len(gaps))]
-
+    assert tokens_per_s > share * closed_loop(constant, **load)
     assert itl_p99(learnt) < 0.2 * itl_p99(constant)
+    assert mean_seconds_to_the_end(learnt) < 1.05 * mean_seconds_to_the_end(constant)
 
 
 def test_a_burst_is_not_held_back_for_the_few_that_run() -> None:
