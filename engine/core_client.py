@@ -26,7 +26,7 @@ CORE_COMMAND = (sys.executable, "-m", "shoal.engine.core_process")
 CORE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 """Defaults for the core's environment. Torch's threads wait for each other some thousand times a
 second. OpenMP's default is to spin, against whoever has the missing thread's CPU: with a busy
-neighbour on two cores a small matmul took 16 ms instead of 0.8 (docs/performance/README.md), and on an
+neighbour on two cores a small matmul took 16 ms instead of 0.8 (docs/performance), and on an
 idle machine sleeping costs next to nothing."""
 
 FAILED = 1

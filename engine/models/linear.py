@@ -10,7 +10,7 @@ class Linear(nn.Linear):
     """y = x @ W^T + b.
 
     On a CPU in fp32, oneDNN with a weight reordered once at load beats the BLAS call on the plain
-    one: 1.4 to 1.6 times at 8 to 32 rows on two Zen 3 cores (docs/performance/README.md). The operators
+    one: 1.4 to 1.6 times at 8 to 32 rows on two Zen 3 cores (docs/performance). The operators
     are those that torch.compile's CPU backend emits for frozen weights.
     """
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from shoal.kernels.cpu.kv_layout import KVFormat, kv_block_bytes
 from shoal.kernels.cpu.library import EditsStruct, SamplingStruct
+from shoal.kernels.cpu.memory import zeroed
 
 from ..core.config import CacheConfig
 from ..core.output import TokenLogprobs
@@ -30,11 +31,8 @@ class NativeBackend:
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
         )
-        # Zeroed pages, which the system hands out when they are first written.
         model.use_kv_cache(
-            share_among_layers(
-                config, lambda: (np.zeros(num_bytes, np.uint8), np.zeros(num_bytes, np.uint8))
-            ),
+            share_among_layers(config, lambda: (zeroed(num_bytes), zeroed(num_bytes))),
             kv_format,
             block_size=cache.block_size,
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shoal.errors import UnsupportedModel
 
 from .library import MatrixStruct
+from .memory import Arena
 
 GROUP = 32
 """Neighbours in a row that share a scale and a minimum."""
@@ -82,6 +83,7 @@ class Packer:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self._arena = Arena()
 
     def gguf_codes(
         self, type_id: int, blocks: NDArray[np.uint8], shape: tuple[int, int]
@@ -120,7 +122,7 @@ class Packer:
         """
         rows, columns = matrix.shape
         struct = MatrixStruct(matrix.bits if isinstance(matrix, Codes) else BF16, rows, columns)
-        data = _aligned(self._library.shoal_packed_bytes(struct))
+        data = self._arena.take(self._library.shoal_packed_bytes(struct))
         if isinstance(matrix, Codes):
             codes, scales, minima = map(
                 np.ascontiguousarray, (matrix.codes, matrix.scales, matrix.minima)
@@ -157,13 +159,6 @@ def matmul(
     if library.shoal_matmul(matrix.struct, x.ctypes.data, len(x), out.ctypes.data, num_threads):
         raise MemoryError(f"no memory to multiply {len(x)} rows")
     return out
-
-
-def _aligned(num_bytes: int) -> NDArray[np.uint8]:
-    """Memory that begins at a cache line, so that no vector of a panel straddles two."""
-    raw = np.empty(num_bytes + 63, np.uint8)
-    begin = -raw.ctypes.data % 64
-    return raw[begin : begin + num_bytes]
 
 
 CODE_BITS = {2: 4, 3: 4, 12: 4}

@@ -109,14 +109,14 @@ class Activations {
     }
     const float scale = largest(top) / 127.0f + sum(poison);
     const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
-    alignas(64) int8_t q[kGroup];
-    Ints total = {};
+    Ints rounded[kGroup / kLanes], total = {};
     for (int k = 0; k < kGroup; k += kLanes) {
-      const Ints rounded = __builtin_convertvector(round_to_int(load(x + k) * inverse), Ints);
-      const auto bytes = __builtin_convertvector(rounded, SignedBytes);
-      std::memcpy(q + k, &bytes, sizeof bytes);
-      total += rounded;
+      const Floats v = round_to_int(load(x + k) * inverse);
+      rounded[k / kLanes] = __builtin_convertvector(v, Ints);
+      total += rounded[k / kLanes];
     }
+    alignas(64) int8_t q[kGroup];
+    pack_bytes(rounded, q);
     const int lane = row % kTileRows;
     if (format == kCodes8 && kWideCodes8) {
       int16_t* out = at<int16_t>(row, group) + lane * 2;

@@ -195,9 +195,8 @@ void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
   const float* query = s.query.data() + size_t(row) * dim;
   float* scores = s.scores.data();
   float* out = part.out + size_t(row) * dim;
-  for (int p = 0; p < 2; ++p) {
-    if (tile.keys[p]) score_panel<R>(query, tile.keys[p], tile.key_stride, dim, scores + p * kPanel);
-  }
+  score_tile<R>(query, tile.keys, tile.keys[0] ? 0 : 1, tile.keys[1] ? 2 : 1, tile.key_stride, dim,
+                scores);
   int low = kKeyTile, high = -1;
   for (int r = 0; r < R; ++r) {
     const int position = task.first_position + (row + r) / task.group;
@@ -224,11 +223,7 @@ void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
       for (int i = 0; i < dim; i += kLanes) store(out + r * dim + i, load(out + r * dim + i) + offset);
     }
   }
-  for (int p = 0; p < 2; ++p) {
-    const int from = low > p * kPanel ? low - p * kPanel : 0;
-    const int to = high + 1 - p * kPanel < kPanel ? high + 1 - p * kPanel : kPanel;
-    if (from < to) add_panel<R>(scores + p * kPanel, tile.values[p], from, to, dim, out);
-  }
+  if (low <= high) add_tile<R>(scores, tile.values, low, high + 1, dim, out);
 }
 
 template <class T>
@@ -244,6 +239,20 @@ void attend_tile(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
       case 3: attend_rows<3>(task, tile, begin, row, dim, s, part); break;
       default: attend_rows<4>(task, tile, begin, row, dim, s, part); break;
     }
+  }
+}
+
+// Ask for the tile that comes after this one: blocks lie anywhere in memory, so the processor cannot
+// foresee them, and the sequences of a large batch have more KV than any cache holds.
+inline void prefetch_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
+                          const AttentionTask& task, int begin) {
+  for (int at = begin; at < begin + kKeyTile && at < task.end(); at += kPanel) {
+    const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
+    const size_t panel_bytes = kPanel * size_t(kv.head_dim) * kv.format / 8;
+    const uint8_t* values = place.values + place.offset / kPanel * panel_bytes;
+    for (size_t i = 0; i < panel_bytes; i += 64) __builtin_prefetch(values + i);
+    if (place.offset) continue;  // a block's keys lie together: the first panel asks for all
+    for (size_t i = 0; i < kv.code_bytes(); i += 64) __builtin_prefetch(place.keys + i);
   }
 }
 
@@ -322,6 +331,7 @@ inline void attend_split(const KVLayout& kv, const uint8_t* key_cache, const uin
   const int limit = begin + kSplitKeys < task.end() ? begin + kSplitKeys : task.end();
   if (begin < oldest) begin = oldest / kKeyTile * kKeyTile;
   for (; begin < limit; begin += kKeyTile) {
+    prefetch_tile(kv, key_cache, value_cache, task, begin + kKeyTile);
     if (kv.format == kKVFloat) {
       attend_tile(task, plain_tile<float>(kv, key_cache, value_cache, task, begin, oldest), begin,
                   dim, s, part);

@@ -1,7 +1,8 @@
-// The two small products of attention on one panel of 16 keys, for up to four rows of queries.
+// The two small products of attention on a tile of 32 keys, for up to four rows of queries.
 //
-// Each output is summed in the same order whatever R is and wherever the panel comes from, so a
-// row's result does not depend on the rows beside it.
+// A tile is two panels of 16 keys, which may lie in different blocks. Each output is summed in the
+// same order whatever R is and wherever the panels come from, so a row's result does not depend on
+// the rows beside it.
 #pragma once
 
 #include "matrix.h"
@@ -12,62 +13,105 @@ namespace shoal {
 
 constexpr int kKeyTile = 2 * kPanel;  // keys that one softmax step takes
 
-// scores[r][0..16) = query[r][dim] . keys[dim][stride]
-template <int R, class T>
-SHOAL_NOINLINE void score_panel(const float* query, const T* keys, size_t stride, int dim,
-                                float* scores) {
-  constexpr int kVecs = kPanel / kLanes;
-  Floats acc[R][kVecs];
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
+
+// How many of `most` vectors R rows can accumulate side by side, beside R broadcasts and a load.
+constexpr int vectors_beside(int rows, int most) {
+  int vectors = most;
+  while (vectors > 1 && rows * vectors + rows + 1 > kRegisters) vectors /= 2;
+  return vectors;
+}
+
+// scores[r][V * kLanes] = query[r][dim] . keys[dim][stride]; `keys` has a pointer a panel.
+template <int R, int V, class T>
+inline void score_vectors(const float* query, const T* const* keys, size_t stride, int dim,
+                          float* scores) {
+  constexpr int kPerPanel = kPanel / kLanes, kPanels = V > kPerPanel ? V / kPerPanel : 1;
+  const T* from[kPanels];
+  for (int p = 0; p < kPanels; ++p) from[p] = keys[p];
+  Floats acc[R][V];
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
     SHOAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) acc[r][v] = Floats{};
+    for (int v = 0; v < V; ++v) acc[r][v] = Floats{};
   }
-  for (int i = 0; i < dim; ++i, keys += stride) {
-    Floats key[kVecs];
+  for (int i = 0; i < dim; ++i) {
     SHOAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) key[v] = load(keys + v * kLanes);
-    SHOAL_UNROLL
-    for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) {
+      const Floats key = load(from[v / kPerPanel] + v % kPerPanel * kLanes);
       SHOAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) acc[r][v] += key[v] * splat(query[r * dim + i]);
+      for (int r = 0; r < R; ++r) acc[r][v] += key * splat(query[r * dim + i]);
     }
+    SHOAL_UNROLL
+    for (int p = 0; p < kPanels; ++p) from[p] += stride;
   }
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
     SHOAL_UNROLL
-    for (int v = 0; v < kVecs; ++v) store(scores + r * kKeyTile + v * kLanes, acc[r][v]);
+    for (int v = 0; v < V; ++v) store(scores + r * kKeyTile + v * kLanes, acc[r][v]);
   }
 }
 
-// out[r][dim] += weights[r][k] * values[k][dim] for the keys [begin, end) of a panel.
+// scores[r][32] of the panels [begin, end) of a tile.
 template <int R, class T>
-SHOAL_NOINLINE void add_panel(const float* weights, const T* values, int begin, int end, int dim,
-                              float* out) {
-  constexpr int kVecs = kPanel / kLanes;
-  for (int column = 0; column < dim; column += kPanel) {
-    Floats acc[R][kVecs];
-    SHOAL_UNROLL
-    for (int r = 0; r < R; ++r) {
-      SHOAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) acc[r][v] = load(out + r * dim + column + v * kLanes);
+SHOAL_NOINLINE void score_tile(const float* query, const T* const* keys, int begin, int end,
+                               size_t stride, int dim, float* scores) {
+  constexpr int kPerPanel = kPanel / kLanes, kBoth = vectors_beside(R, 2 * kPerPanel);
+  if constexpr (kBoth == 2 * kPerPanel) {
+    if (end - begin == 2) return score_vectors<R, kBoth>(query, keys, stride, dim, scores);
+  }
+  constexpr int kOne = vectors_beside(R, kPerPanel);
+  for (int p = begin; p < end; ++p) {
+    for (int v = 0; v < kPerPanel; v += kOne) {
+      const T* part = keys[p] + v * kLanes;
+      score_vectors<R, kOne>(query, &part, stride, dim, scores + p * kPanel + v * kLanes);
     }
-    const T* row = values + size_t(begin) * dim + column;
-    for (int k = begin; k < end; ++k, row += dim) {
-      Floats value[kVecs];
+  }
+}
+
+// out[r][V * kLanes] += weights[r][k] * values[k][V * kLanes] for the keys [begin, end) of a tile.
+template <int R, int V, class T>
+inline void add_vectors(const float* weights, const T* const* values, int begin, int end, int dim,
+                        int column, float* out) {
+  Floats acc[R][V];
+  SHOAL_UNROLL
+  for (int r = 0; r < R; ++r) {
+    SHOAL_UNROLL
+    for (int v = 0; v < V; ++v) acc[r][v] = load(out + r * dim + column + v * kLanes);
+  }
+  for (int k = begin; k < end;) {
+    const int panel = k / kPanel, last = end < (panel + 1) * kPanel ? end : (panel + 1) * kPanel;
+    const T* row = values[panel] + size_t(k % kPanel) * dim + column;
+    for (; k < last; ++k, row += dim) {
       SHOAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) value[v] = load(row + v * kLanes);
-      SHOAL_UNROLL
-      for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) {
+        const Floats value = load(row + v * kLanes);
         SHOAL_UNROLL
-        for (int v = 0; v < kVecs; ++v) acc[r][v] += value[v] * splat(weights[r * kKeyTile + k]);
+        for (int r = 0; r < R; ++r) acc[r][v] += value * splat(weights[r * kKeyTile + k]);
       }
     }
+  }
+  SHOAL_UNROLL
+  for (int r = 0; r < R; ++r) {
     SHOAL_UNROLL
-    for (int r = 0; r < R; ++r) {
-      SHOAL_UNROLL
-      for (int v = 0; v < kVecs; ++v) store(out + r * dim + column + v * kLanes, acc[r][v]);
-    }
+    for (int v = 0; v < V; ++v) store(out + r * dim + column + v * kLanes, acc[r][v]);
+  }
+}
+
+template <int R, class T>
+SHOAL_NOINLINE void add_tile(const float* weights, const T* const* values, int begin, int end,
+                             int dim, float* out) {
+  constexpr int kWide = vectors_beside(R, 8), kNarrow = vectors_beside(R, kPanel / kLanes);
+  int column = 0;
+  for (; column + kWide * kLanes <= dim; column += kWide * kLanes) {
+    add_vectors<R, kWide>(weights, values, begin, end, dim, column, out);
+  }
+  for (; column < dim; column += kNarrow * kLanes) {
+    add_vectors<R, kNarrow>(weights, values, begin, end, dim, column, out);
   }
 }
 

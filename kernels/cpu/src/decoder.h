@@ -202,12 +202,14 @@ class Decoder {
     matmul(team_, l.qkv, normed_, step.num_tokens, dim / kPanel, [&](int token, int head, float* x) {
       if (l.qkv.bias) add_bias(l.qkv.bias + head * dim, dim, x);
       if (head >= q_heads + model_.num_kv_heads) {
+        if (kv.is_quantized()) hadamard(x, dim);
         const int kv_head = head - q_heads - model_.num_kv_heads;
         return write_value(kv, step.value_caches[index], slots[token], kv_head, x);
       }
       const float* norm = head < q_heads ? l.query_norm : l.key_norm;
       if (norm) rms_norm(x, norm, dim, model_.eps, x);
       rotate(x, &cosines_[size_t(token) * half], &sines_[size_t(token) * half], half);
+      if (kv.is_quantized()) hadamard(x, dim);
       if (head < q_heads) {
         std::memcpy(query(token) + size_t(head) * dim, x, dim * sizeof(float));
       } else {
@@ -270,6 +272,7 @@ class Decoder {
       const float factor = 1.0f / all.total[r];
       float* out = all.out + size_t(r) * dim;
       for (int i = 0; i < dim; i += kLanes) store(out + i, load(out + i) * factor);
+      if (kv.is_quantized()) hadamard(out, dim);
     }
     const int width = task.group * dim;  // of a token's outputs
     for (int t = 0; t < task.num_tokens; ++t) {

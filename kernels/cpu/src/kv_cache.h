@@ -4,7 +4,8 @@
 // values as [block_size][head_dim]: scores of neighbouring keys are then neighbouring lanes, and
 // nothing is summed across a register. In 8 and 4 bits a token's key (or value) of a head is
 // scale * code + minimum, its scale and minimum behind the codes: float [2][block_size]. A byte of
-// 4-bit codes holds dimension i below and dimension i + head_dim / 2 above.
+// 4-bit codes holds dimension i below and dimension i + head_dim / 2 above. Queries, keys and values
+// come rotated by a Hadamard matrix then (`layer_ops.h`), and outputs are rotated back.
 #pragma once
 
 #include <cstdint>

@@ -33,6 +33,24 @@ inline void rotate(float* x, const float* cosines, const float* sines, int half)
   }
 }
 
+// Multiply by an orthonormal Hadamard matrix, in place: twice is the identity, and the dot product of
+// two vectors stays the same. It spreads the few large dimensions of keys and values over all, which
+// 4-bit codes need (QuaRot: Ashkboos et al., 2024). Blocks are the largest power of two in dim.
+inline void hadamard(float* x, int dim) {
+  const int block = dim & -dim;
+  for (int half = 1; half < block; half *= 2) {
+    for (int i = 0; i < dim; i += 2 * half) {
+      for (int j = i; j < i + half; ++j) {
+        const float a = x[j], b = x[j + half];
+        x[j] = a + b;
+        x[j + half] = a - b;
+      }
+    }
+  }
+  const float scale = 1.0f / std::sqrt(float(block));
+  for (int i = 0; i < dim; ++i) x[i] *= scale;
+}
+
 // out = silu(gate) * up
 inline void silu_and_mul(const float* gate, const float* up, int dim, float* out) {
   for (int i = 0; i < dim; i += kLanes) store(out + i, silu(load(gate + i)) * load(up + i));

@@ -23,8 +23,6 @@ typedef float Floats __attribute__((vector_size(kLanes * 4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
 typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
-typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
-typedef int8_t SignedBytes __attribute__((vector_size(kLanes)));
 
 struct bf16 {
   uint16_t bits;
@@ -41,10 +39,17 @@ inline Floats load(const float* p) {
   return v;
 }
 
+// Compilers make a detour of widening through vector types, so the instructions are named.
 inline Floats load(const bf16* p) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+#else
   Halves raw;
   std::memcpy(&raw, p, sizeof raw);
   return (Floats)(__builtin_convertvector(raw, Words) << 16);
+#endif
 }
 
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
@@ -124,12 +129,6 @@ inline void store(bf16* p, Floats v) {
   std::memcpy(p, &raw, sizeof raw);
 }
 
-// Codes as floats.
-inline Floats load(const uint8_t* p) {
-  Bytes raw;
-  std::memcpy(&raw, p, sizeof raw);
-  return __builtin_convertvector(__builtin_convertvector(raw, Ints), Floats);
-}
 
 inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
@@ -167,12 +166,36 @@ inline float smallest(Floats v) {
   return reduce(v, [](Floats a, Floats b) { return min(a, b); });
 }
 
-// Round to the nearest integer, as a float; |x| < 2^22.
+// Round to the nearest integer, ties to even, as a float; |x| < 2^22.
 inline Floats round_to_int(Floats x) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
   const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: the sum has no bits below one
   Floats shifted = x + magic;
   asm("" : "+m"(shifted));  // keeps the compiler from folding the pair away
   return shifted - magic;
+#endif
+}
+
+// 32 integers in [-128, 127], as bytes.
+inline void pack_bytes(const Ints* x, int8_t* out) {
+#if defined(__AVX512F__)
+  for (int i = 0; i < 2; ++i) {
+    _mm_storeu_si128((__m128i*)(out + 16 * i), _mm512_cvtepi32_epi8((__m512i)x[i]));
+  }
+#elif defined(__AVX2__)
+  // The packing instructions work on halves of registers: their words come out in turns.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+  const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+  const __m256i bytes = _mm256_packs_epi16(low, high);
+  _mm256_storeu_si256((__m256i*)out, _mm256_permutevar8x32_epi32(bytes, order));
+#else
+  for (int i = 0; i < 32; ++i) out[i] = int8_t(x[i / kLanes][i % kLanes]);
+#endif
 }
 
 // e^x to 2 ulp for |x| <= 87, and 0 below. The polynomial is the Taylor series of degree 6 on

@@ -16,6 +16,7 @@ from shoal.engine.models.native_loader import load_native_model
 from shoal.engine.models.native_weights import Precision, weight_precision
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.errors import UnsupportedModel
+from shoal.kernels.cpu.kv_layout import KV_BITS, KVFormat
 from tests.engine.models.drive import native_logits_in_chunks
 from tests.engine.models.test_gguf import write_gguf
 from tests.engine.models.test_parity import FAMILIES, TINY, save_reference
@@ -66,16 +67,47 @@ def test_logits_equal_transformers(name: str, isa: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("kv_format", KV_BITS)
 @pytest.mark.parametrize("precision", ["checkpoint", "int8"])
 def test_however_a_prompt_is_cut_the_logits_are_the_same(
-    isa: str, precision: Precision, tmp_path: Path
+    isa: str, kv_format: KVFormat, precision: Precision, tmp_path: Path
 ) -> None:
     save_bf16("qwen2 with mixed layers", tmp_path)
     model = load(tmp_path, isa=isa, precision=precision)
-    options: Any = {"block_size": 32, "kv_format": "bfloat16"}
+    options: Any = {"block_size": 32, "kv_format": kv_format}
     whole = native_logits_in_chunks(model, TOKENS, [83], **options)
     for chunks in ([1] * 83, [32, 32, 19], [7, 70, 6]):
         assert torch.equal(native_logits_in_chunks(model, TOKENS, chunks, **options), whole)
+
+
+@pytest.mark.parametrize("isa", EXACT_SETS)
+@pytest.mark.parametrize("name", ["smollm2", "qwen2 with mixed layers"])
+def test_long_contexts_are_split_and_put_together(name: str, isa: str, tmp_path: Path) -> None:
+    """1,300 tokens are three splits: a decode's may be worked on by several threads."""
+    reference = save_bf16(name, tmp_path)
+    tokens = torch.randint(101, (1_300,), generator=torch.Generator().manual_seed(2)).tolist()
+    model = load(tmp_path, isa=isa)
+    whole = native_logits_in_chunks(model, tokens, [1_300])
+    with torch.inference_mode():
+        expected = reference(torch.tensor([tokens])).logits[0]
+    torch.testing.assert_close(whole, expected, atol=2e-3, rtol=0)
+    for chunks in ([1_299, 1], [511, 1, 1, 510, 1, 276], [1_000] + [1] * 300):
+        assert torch.equal(native_logits_in_chunks(model, tokens, chunks), whole)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_a_quantized_kv_cache_errs_by_its_step(isa: str, tmp_path: Path) -> None:
+    """A code of 4 bits is 17 times as coarse as one of 8; large random weights amplify both."""
+    save_bf16("llama 3", tmp_path)
+    model = load(tmp_path, isa=isa)
+    exact = native_logits_in_chunks(model, TOKENS, [40, 1, 42])
+
+    def error(kv_format: KVFormat) -> float:
+        logits = native_logits_in_chunks(model, TOKENS, [40, 1, 42], kv_format=kv_format)
+        return float((logits - exact).norm() / exact.norm())
+
+    assert 0.001 < error("int8") < 0.03
+    assert 8 < error("int4") / error("int8") < 34
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
