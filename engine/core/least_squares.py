@@ -86,8 +86,6 @@ class LeastSquares:
         c0, c1, c2 = c0 + gain * s0, c1 + gain * s1, c2 + gain * s2
         c3, c4 = c3 + gain * s3, c4 + gain * s4
         self.coefficients = (c0, c1, c2, c3, c4)
-        if c0 < 0 or c1 < 0 or c2 < 0 or c3 < 0 or c4 < 0:
-            c0, c1, c2, c3, c4 = self._remove_negatives()
         # P - s s' / (1 + leverage) is what is left to learn; then a bit of the alternative
         # d c c' + diagonal(own).
         keep = 1 - FORGETTING
@@ -114,6 +112,8 @@ class LeastSquares:
             keep * p34 - k3 * s4 + d3 * c4,
             keep * p44 - k4 * s4 + d4 * c4 + own * (c4 * c4 + floor),
         )
+        if c0 < 0 or c1 < 0 or c2 < 0 or c3 < 0 or c4 < 0:
+            self._remove_negatives()
 
     def covariance(self) -> list[list[float]]:
         """The whole matrix, to look at."""
@@ -131,9 +131,9 @@ class LeastSquares:
         self._scatter += SCATTER_RATE * (abs(clipped) - self._scatter)
         return clipped
 
-    def _remove_negatives(self) -> Row:
+    def _remove_negatives(self) -> None:
         """Move each negative coefficient to 0, and the others with it as far as the covariance says
-        that they trade places."""
+        that they trade places: what was observed is still explained."""
         coefficients = list(self.coefficients)
         for i, line in enumerate(self.covariance()):
             if coefficients[i] < 0:
@@ -141,4 +141,3 @@ class LeastSquares:
                 coefficients = [c - shift * p for c, p in zip(coefficients, line, strict=True)]
         c0, c1, c2, c3, c4 = (max(c, 0.0) for c in coefficients)
         self.coefficients = (c0, c1, c2, c3, c4)
-        return self.coefficients
