@@ -120,6 +120,19 @@ def _version_of(distribution: str) -> str | None:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    return done.stdout.strip() or None
+    """Of the sources, `-dirty` when any were edited since; None for an installed package (whatever
+    repository its environment lies in), and where there is no git."""
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the folder of this file; None when it fails or is not there."""
+    here = str(Path(__file__).resolve().parent)
+    command = ["git", "--no-optional-locks", "-C", here, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

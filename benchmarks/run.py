@@ -32,6 +32,9 @@ OnProgress = Callable[[int, Progress], None]
 WARMUP_SEED = 900_001
 WARMUP_TIMEOUT_S = 120.0
 
+LEAST_WATCHED_S = 0.5
+"""In a shorter run a process does little else than begin and end: its CPU share says nothing."""
+
 
 @dataclass(slots=True)
 class Measured:
@@ -147,12 +150,11 @@ def result_of(test: LoadTest, repeats: Sequence[Measured]) -> RunResult:
             cpu_s / measured.duration_s
             for measured in repeats
             for cpu_s in measured.cpu_s
-            if measured.duration_s > 0
+            if measured.duration_s > LEAST_WATCHED_S
         ],
         send_delay_p99_s=figures.send_delay_s.p99,
     )
     each = [summarize(m.records, m.duration_s, test.slo) for m in repeats]
-    last_intended_s = max((record.intended_s for record in first.records), default=0.0)
     return RunResult(
         name=test.name or test.form.model,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -160,7 +162,7 @@ def result_of(test: LoadTest, repeats: Sequence[Measured]) -> RunResult:
         config=test.described(),
         interrupted=any(measured.interrupted for measured in repeats),
         duration_s=duration_s,
-        offered_requests_per_s=_offered(test, first.records, last_intended_s),
+        offered_requests_per_s=_offered(test, first),
         client=client,
         server=first.server,
         timeline=timeline(first.records, first.duration_s) if first.records else None,
@@ -171,11 +173,26 @@ def result_of(test: LoadTest, repeats: Sequence[Measured]) -> RunResult:
     )
 
 
-def _offered(test: LoadTest, records: Sequence[RequestRecord], last_s: float) -> float | None:
-    """Requests per second that were meant to be sent; None in a closed loop: it offers nothing."""
-    if test.load.concurrency is not None or not records:
+def _offered(test: LoadTest, run: Measured) -> float | None:
+    """Requests per second that were meant to be sent; None in a closed loop: it offers nothing.
+
+    Over the time in which any could have been due: all of `--duration`, unless the run ended
+    earlier or had no more to send.
+    """
+    load, records = test.load, run.records
+    if load.concurrency is not None or not records:
         return None
-    return len(records) / max(test.load.duration_s or last_s, last_s, 1e-9)
+    last_s = max(record.intended_s for record in records)
+    planned_s = last_s if load.duration_s is None else load.duration_s
+    if run.interrupted:
+        planned_s = min(planned_s, run.duration_s)
+    elif load.num_sessions is not None and _num_sessions(records) >= load.num_sessions:
+        planned_s = last_s
+    return len(records) / max(planned_s, last_s, 1e-9)
+
+
+def _num_sessions(records: Sequence[RequestRecord]) -> int:
+    return len({record.session for record in records})
 
 
 def _fields(figures: Figures) -> dict[str, Any]:

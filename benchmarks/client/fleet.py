@@ -100,7 +100,8 @@ class Fleet:
     async def _start(self, share: int) -> asyncio.subprocess.Process:
         plan = msgspec.structs.replace(self._plan, share=share, num_shares=self._num_processes)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"{__package__}.process",
+            # -P: a `random.py` in the folder where somebody works is none of our modules.
+            sys.executable, "-P", "-m", f"{__package__}.process",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 22,

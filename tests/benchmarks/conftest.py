@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from shoal.benchmarks.client.fleet import Progress
+
+T = TypeVar("T")
 SHOAL = str(Path(sys.executable).with_name("shoal"))
 
 
@@ -40,3 +45,17 @@ def worker_url(shared_worker: str) -> Iterator[str]:
     """A worker without faults, whatever the test before did to it."""
     yield shared_worker
     httpx.post(f"{shared_worker}/faults", json={"faults": []}).raise_for_status()
+
+
+async def interrupted(work: Callable[[Callable[[Progress], None]], Coroutine[Any, Any, T]]) -> T:
+    """The result of work that is cancelled once six requests have ended; it tells its progress."""
+    enough = asyncio.Event()
+
+    def seen(progress: Progress) -> None:
+        if len(progress.records) > 5:
+            enough.set()
+
+    task = asyncio.create_task(work(seen))
+    await asyncio.wait_for(enough.wait(), 30)
+    task.cancel()
+    return await asyncio.wait_for(task, 30)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +72,25 @@ def test_gpus_are_named_when_the_driver_answers(
     monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(module.subprocess, "run", answer)
     assert environment()["gpu"] == expected
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert environment()["commit"] is None
+
+
+def test_a_commit_of_edited_sources_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    source = tmp_path / "environment.py"
+    monkeypatch.setattr(module, "__file__", str(source))
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    source.write_text("1")
+    assert environment()["commit"] is None  # a package that lies in somebody's repository
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "x"], check=True)
+    commit = environment()["commit"]
+    assert commit is not None
+    source.write_text("2")
+    assert environment()["commit"] == f"{commit}-dirty"

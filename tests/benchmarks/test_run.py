@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,15 +22,19 @@ from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.workload.arrivals import ArrivalSpec
 from shoal.benchmarks.workload.spec import WorkloadSpec
 from shoal.errors import ConfigError
+from tests.benchmarks.client.raw_server import raw_server
+from tests.benchmarks.conftest import interrupted
 
 SHORT = WorkloadSpec(input_len="32", output_len="5")
+_seeds = itertools.count(10_000, 100)
+"""A test each: the worker has the prompts of others in its prefix cache."""
 
 
 def load_test(url: str, **fields: Any) -> LoadTest:
     given: dict[str, Any] = {
         "url": url,
         "form": RequestForm(model=""),
-        "workload": SHORT,
+        "workload": msgspec.structs.replace(SHORT, seed=next(_seeds)),
         "load": Load(concurrency=4, num_sessions=12),
     }
     return LoadTest(**given | fields)
@@ -62,8 +69,9 @@ async def test_an_open_loop_sends_what_was_planned(worker_url: str) -> None:
 async def test_processes_share_one_plan(worker_url: str) -> None:
     arrivals = ArrivalSpec(rate=30.0)
     load = Load(arrivals=arrivals, num_sessions=15)
-    one = await run_load(load_test(worker_url, load=load, save_requests=True))
-    three = await run_load(load_test(worker_url, load=load, save_requests=True, num_processes=3))
+    test = load_test(worker_url, load=load, save_requests=True)
+    one = await run_load(test)
+    three = await run_load(msgspec.structs.replace(test, num_processes=3))
     assert one.requests is not None
     assert three.requests is not None
     assert three.requests.intended_s == pytest.approx(one.requests.intended_s)
@@ -153,18 +161,61 @@ async def test_other_lengths_than_asked_for_are_told(worker_url: str) -> None:
 
 
 async def test_what_was_measured_survives_an_interruption(worker_url: str) -> None:
-    load = Load(arrivals=ArrivalSpec(rate=50.0), duration_s=60.0)
-    seen = asyncio.Event()
+    load = Load(arrivals=ArrivalSpec(rate=50.0, process="constant"), duration_s=60.0)
     test = load_test(worker_url, load=load)
-    task = asyncio.create_task(
-        run_load(test, lambda _, progress: seen.set() if len(progress.records) > 5 else None)
-    )
-    await asyncio.wait_for(seen.wait(), 30)
-    task.cancel()
-    result = await asyncio.wait_for(task, 30)
+    result = await interrupted(lambda seen: run_load(test, lambda _, progress: seen(progress)))
     assert result.interrupted
     assert result.num_succeeded > 5
     assert result.errors == {}
+    assert result.offered_requests_per_s == pytest.approx(50.0, rel=0.3)
+
+
+async def test_what_a_stalled_server_makes_wait_is_counted() -> None:
+    """It answers nothing for 0.8 s: requests go on coming due, and each counts from its time."""
+    stall_s, stalled_until = 0.8, 0.0
+
+    async def handler(number: int, writer: asyncio.StreamWriter) -> None:
+        nonlocal stalled_until
+        if server.requests[number - 1].startswith(b"GET"):
+            writer.write(answer(b'{"data": [{"id": "m"}]}', b"application/json"))
+            return
+        if number_of_posts() == 10:
+            stalled_until = time.perf_counter() + stall_s
+        await asyncio.sleep(stalled_until - time.perf_counter())
+        writer.write(answer(b'data: {"choices": [{"text": "a"}]}\n\ndata: [DONE]\n\n'))
+
+    def number_of_posts() -> int:
+        return sum(request.startswith(b"POST /v1") for request in server.requests)
+
+    def answer(body: bytes, kind: bytes = b"text/event-stream") -> bytes:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+        return head % (kind, len(body)) + body
+
+    load = Load(arrivals=ArrivalSpec(rate=20.0, process="constant"), num_sessions=40)
+    async with raw_server(handler) as server:
+        result = await run_load(load_test(server.url, load=load, save_requests=True, warmup=0))
+    assert result.num_succeeded == 40
+    assert result.requests is not None
+    waited = [ttft for ttft in result.requests.ttft_s if ttft is not None and ttft > 0.05]
+    # Due at 0, 50, 100, ... 750 ms of the stall: a closed loop would have seen one such wait.
+    assert len(waited) >= 12
+    assert sum(waited) == pytest.approx(sum(stall_s - i / 20 for i in range(16)), rel=0.25)
+
+
+async def test_a_number_of_requests_is_offered_in_the_time_it_takes(worker_url: str) -> None:
+    load = Load(
+        arrivals=ArrivalSpec(rate=40.0, process="constant"), num_sessions=20, duration_s=60.0
+    )
+    result = await run_load(load_test(worker_url, load=load))
+    assert result.offered_requests_per_s == pytest.approx(20 / (19 / 40))
+
+
+async def test_files_of_the_working_folder_are_not_imported(
+    worker_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert (await run_load(load_test(worker_url))).num_succeeded == 12
 
 
 async def test_prompts_may_be_token_ids(worker_url: str) -> None:
