@@ -24,6 +24,9 @@ from .run import Measured, measure, prepare, result_of
 
 OnPair = Callable[[int, str, Progress], None]
 
+NOTHING = Measured(records=[], duration_s=0.0, num_processes=0)
+"""Stands for the side whose turn had not come."""
+
 
 def turns(num_pairs: int) -> Iterator[tuple[int, str]]:
     """(pair, side) in the order of the runs: A B, B A, A B, ..."""
@@ -37,8 +40,8 @@ async def run_compare(
 ) -> CompareResult:
     """Measure `num_pairs` pairs. Both sides of a pair get the same arrivals and prompts.
 
-    A cancelled comparison returns the pairs that are complete; CancelledError is raised when
-    there is none.
+    A cancelled comparison returns the pairs that are complete; without any, what was measured of
+    the first, and no ratio. CancelledError is raised when that is nothing.
     """
     tests = {"a": a, "b": b}
     pools = {}
@@ -53,22 +56,26 @@ async def run_compare(
                 on_progress(pair, side, progress)
 
         measured = await measure(tests[side], pools[side], repeat=pair, on_progress=report)
-        if measured.interrupted:
-            interrupted = True
-            break
+        interrupted = measured.interrupted
+        if interrupted and pair > 0:
+            break  # half a pair has no ratio
         runs[side].append(measured)
-    complete = min(len(runs["a"]), len(runs["b"]))
-    if complete == 0:
+        if interrupted:
+            break
+    if not any(measured.records for of_side in runs.values() for measured in of_side):
         raise asyncio.CancelledError
+    complete = min(len(runs["a"]), len(runs["b"]))
+    if any(measured.interrupted for of_side in runs.values() for measured in of_side):
+        complete = 0  # it was the first pair
+    shown = {side: runs[side][: max(complete, 1)] or [NOTHING] for side in runs}
     sides = {
         side: result_of(
             msgspec.structs.replace(test, name=test.name or f"{side.upper()} {test.form.model}"),
-            runs[side][:complete],
+            shown[side],
         )
         for side, test in tests.items()
     }
     ratios = _ratios(a, b, runs, complete)
-    warnings = [] if complete > 1 else ["one pair says nothing about chance: use --pairs 5"]
     return CompareResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
@@ -77,8 +84,20 @@ async def run_compare(
         a=sides["a"],
         b=sides["b"],
         ratios=ratios,
-        warnings=warnings,
+        warnings=list(_warnings(tests["a"], tests["b"], complete)),
     )
+
+
+def _warnings(a: LoadTest, b: LoadTest, num_pairs: int) -> Iterator[str]:
+    if num_pairs == 0:
+        yield "not one pair is complete: there is nothing to compare"
+    elif num_pairs == 1:
+        yield "one pair says nothing about chance: use --pairs 5"
+    if (a.url, a.form.model) == (b.url, b.form.model):
+        yield (
+            "A and B are one server: the second run of a pair finds the prompts of the first in the"
+            " prefix cache, if the server has one"
+        )
 
 
 def _ratios(

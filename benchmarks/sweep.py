@@ -83,10 +83,12 @@ async def run_sweep(
     """Search, and return the run at the best rate (the lowest one, if all failed) with the curve.
 
     `test.load.arrivals` gives process and shape; its rate is replaced. A cancelled search returns
-    what it has; CancelledError is raised when not one step was finished.
+    what it has; cancelled in its first step, that run without a curve.
     """
     if test.slo is None:
         raise ConfigError("a sweep needs objectives: --slo ttft:200ms,tpot:50ms")
+    if test.repeats > 1:
+        raise ConfigError("a sweep runs every rate once: repeat the run at the rate that it finds")
     test, pool = await prepare(test)
     tried: list[tuple[float, bool]] = []
     steps: list[SweepStep] = []
@@ -104,6 +106,8 @@ async def run_sweep(
         if interrupted and results:
             break  # half a step says nothing about its rate
         result = result_of(step_test, [measured])
+        if interrupted:
+            return result
         results[rate] = result
         step = _step(rate, result, plan.target)
         steps.append(step)

@@ -12,7 +12,7 @@ from shoal.benchmarks.sweep import SweepPlan, at_rate, best_rate, next_rate, run
 from shoal.benchmarks.workload.arrivals import ArrivalSpec
 from shoal.benchmarks.workload.spec import WorkloadSpec
 from shoal.errors import ConfigError
-from tests.benchmarks.conftest import fake_worker
+from tests.benchmarks.conftest import fake_worker, interrupted
 
 PLAN = SweepPlan(start_rate=1.0, resolution=0.1)
 
@@ -120,3 +120,20 @@ async def test_a_sweep_needs_objectives() -> None:
     test = msgspec.structs.replace(load_test("http://x"), slo=None)
     with pytest.raises(ConfigError, match="--slo"):
         await run_sweep(test, PLAN)
+
+
+async def test_a_sweep_and_repeats_contradict_each_other() -> None:
+    test = msgspec.structs.replace(load_test("http://x"), repeats=2)
+    with pytest.raises(ConfigError, match="every rate once"):
+        await run_sweep(test, PLAN)
+
+
+async def test_half_a_step_says_nothing_about_its_rate(worker_url: str) -> None:
+    load = Load(arrivals=ArrivalSpec(rate=50.0), duration_s=60.0)
+    test = msgspec.structs.replace(load_test(worker_url), load=load)
+    result = await interrupted(
+        lambda seen: run_sweep(test, SweepPlan(start_rate=50.0), lambda _, p: seen(p))
+    )
+    assert result.interrupted
+    assert result.num_succeeded > 5
+    assert result.sweep is None
