@@ -14,6 +14,8 @@ BUSY_CORES = 0.8
 LATE_S = 0.01
 TEMPLATE_TOKENS = 40
 """What a chat template may add to a prompt before it is worth a word."""
+KNOWN_SHARE = 0.1
+"""Of prompts that share nothing: more in the prefix cache were there before the run."""
 
 
 def warnings_about(
@@ -26,6 +28,7 @@ def warnings_about(
         *_late_client(figures),
         *_other_lengths(test, good),
         *_other_prompts(good),
+        *_known_prompts(test, figures),
     ]
 
 
@@ -75,4 +78,15 @@ def _other_prompts(good: Sequence[RequestRecord]) -> Iterator[str]:
         yield (
             f"prompts hold {counted / expected:.2f} times the planned tokens by the server's count:"
             " its tokenizer could not be asked, or its chat template adds much"
+        )
+
+
+def _known_prompts(test: LoadTest, figures: Figures) -> Iterator[str]:
+    shares_nothing = test.workload.kind == "synthetic" and test.workload.prefix_len is None
+    cached = figures.cached_tokens or 0
+    if shares_nothing and cached > KNOWN_SHARE * figures.prompt_tokens:
+        yield (
+            f"{cached / figures.prompt_tokens:.0%} of the prompt tokens were in the server's prefix"
+            " cache although the prompts share nothing: a run with the same seed came before; for"
+            f" other prompts give --seed {test.workload.seed + 1000}"
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from shoal.benchmarks.client.conversation import RequestForm
 from shoal.benchmarks.client.messages import Load
 from shoal.benchmarks.measure.record import RequestRecord
@@ -54,3 +56,20 @@ def test_prompts_of_other_lengths() -> None:
 
 def test_failed_requests_have_no_lengths() -> None:
     assert warnings([make_record(planned_output_tokens=99, error="timeout")]) == []
+
+
+def test_prompts_that_the_server_knew_before() -> None:
+    (warning,) = warnings([make_record(prompt_tokens=10, cached_tokens=n) for n in (0, 8)])
+    assert warning.startswith("40% of the prompt tokens")
+    assert "--seed 1000" in warning
+
+
+def test_a_few_tokens_that_prompts_have_in_common() -> None:
+    assert warnings([make_record(prompt_tokens=100, cached_tokens=9)]) == []
+
+
+def test_prompts_that_are_meant_to_share_their_beginning() -> None:
+    test = msgspec.structs.replace(TEST, workload=WorkloadSpec(prefix_len="8"))
+    records = [make_record(cached_tokens=8)]
+    client = ClientLoad(processes=1, cpu_cores=[])
+    assert warnings_about(test, records, summarize(records, 1.0, None), client) == []
