@@ -51,6 +51,17 @@ class PromptFile:
         return None
 
 
+def holds_messages(path: Path) -> bool:
+    """Whether the first prompt of the file is a chat. False for a file that cannot be read, which
+    is told when the prompts are."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            first: Any = json.loads(next(line for line in lines if line.strip()))
+    except (OSError, ValueError, StopIteration):
+        return False
+    return isinstance(first, dict) and "messages" in first
+
+
 def read_prompts(path: Path, default: Lengths, *, seed: int = 0) -> Iterator[Session]:
     """Sessions of the file. Raises ConfigError naming the line that does not fit."""
     try:

@@ -33,7 +33,12 @@ def _option(panel: str, metavar: str, help: str, default: str | bool = False) ->
 
 EndpointOption = Annotated[
     Endpoint | None,
-    _option(TARGET, "ROUTE", "completions or chat.", "chat for conversations, else completions"),
+    _option(
+        TARGET,
+        "ROUTE",
+        "completions or chat.",
+        "chat for conversations and messages, else completions",
+    ),
 ]
 ApiKey = Annotated[
     str | None,

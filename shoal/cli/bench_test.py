@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from shoal.benchmarks.measure.slo import UNITS, parse_slo
 from shoal.benchmarks.server_url import server_url
 from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.workload.arrivals import ArrivalSpec
+from shoal.benchmarks.workload.prompt_file import holds_messages
 from shoal.benchmarks.workload.spec import WorkloadSpec, completed, kind_of
 from shoal.errors import ConfigError
 
@@ -129,7 +131,10 @@ def _load(options: Options, workload: WorkloadSpec) -> Load:
 def _endpoint(options: Options, workload: WorkloadSpec) -> Endpoint:
     given = options["endpoint"]
     if given is None:
-        return "chat" if kind_of(workload.kind).is_conversation else "completions"
+        is_chat = kind_of(workload.kind).is_conversation or (
+            workload.kind == "jsonl" and holds_messages(Path(workload.path or ""))
+        )
+        return "chat" if is_chat else "completions"
     if given.value == "chat" and workload.as_token_ids:
         raise ConfigError("--token-ids goes with --endpoint completions: chat takes text")
     return "chat" if given.value == "chat" else "completions"

@@ -10,7 +10,7 @@ import pytest
 
 from shoal.benchmarks.workload.lengths import Fixed, parse_lengths
 from shoal.benchmarks.workload.plan import Session, Workload
-from shoal.benchmarks.workload.prompt_file import read_prompts
+from shoal.benchmarks.workload.prompt_file import holds_messages, read_prompts
 from shoal.benchmarks.workload.spec import WorkloadSpec, build_workload
 from shoal.errors import ConfigError
 from tests.benchmarks.workload.toy import make_pool
@@ -130,3 +130,23 @@ def test_files_without_prompts_are_refused(tmp_path: Path) -> None:
         make(binary)
     with pytest.raises(ConfigError, match="needs a file: --prompts FILE"):
         build_workload(WorkloadSpec(kind="jsonl"), make_pool())
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([{"messages": [{"role": "user", "content": "hi"}]}], True),
+        (["", {"messages": []}, {"prompt": "a"}], True),
+        ([{"prompt": "a"}, {"messages": []}], False),
+        (["no JSON"], False),
+        ([""], False),
+    ],
+)
+def test_a_file_of_messages_is_known_by_its_first_line(
+    tmp_path: Path, lines: list[str | dict[str, Any]], expected: bool
+) -> None:
+    assert holds_messages(write(tmp_path, *lines)) is expected
+
+
+def test_a_file_that_is_not_there_holds_no_messages(tmp_path: Path) -> None:
+    assert not holds_messages(tmp_path / "none.jsonl")
