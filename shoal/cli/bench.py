@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -290,9 +291,17 @@ def _finish(result: Result, json: Path | None, html: Path | None) -> None:
 
 def _check_outputs(*paths: Path | None) -> None:
     """Find out before a long run, not after it. Raises ShoalError."""
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ShoalError(f"cannot write {path}: there is no folder {path.absolute().parent}")
+    given = [path for path in paths if path is not None]
+    for path in given:
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise ShoalError(f"cannot write {path}: there is no folder {folder}")
+        if path.is_dir():
+            raise ShoalError(f"cannot write {path}: it is a folder")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise ShoalError(f"cannot write {path}: permission denied")
+    if len({path.absolute() for path in given}) < len(given):
+        raise ShoalError(f"--json and --html name the same file, {given[0]}")
 
 
 def _print(results: list[Result]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import time
@@ -35,14 +34,22 @@ def measured(work: Coroutine[object, object, T]) -> T:
     async def run() -> T:
         task = asyncio.current_task()
         assert task is not None
-        with contextlib.suppress(NotImplementedError):  # SIGINT is the runner's
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        loop = asyncio.get_running_loop()
+
+        def end(number: signal.Signals) -> None:
+            task.cancel()
+            loop.remove_signal_handler(number)  # the second one does what signals do
+
+        # SIGINT too, and not as the runner does it: a shell script lets what it starts with `&`
+        # ignore it, and a script that sends it wants the result.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
         return await work
 
     try:
         return asyncio.run(run())
     except (KeyboardInterrupt, asyncio.CancelledError):
-        typer.secho("Interrupted before anything was measured.", err=True, fg="yellow")
+        typer.secho("Interrupted before there was a result.", err=True, fg="yellow")
         raise typer.Exit(130) from None
 
 

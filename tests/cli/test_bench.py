@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,6 +63,9 @@ def test_a_run_leaves_what_scripts_rely_on(url: str, tmp_path: Path) -> None:
         (["--rate", "1", "--slo", "fast"], 2, "ttft:200ms"),
         (["--sweep"], 2, "--slo"),
         (["--rate", "1", "--json", "/does/not/exist/run.json"], 1, "no folder"),
+        (["--rate", "1", "--json", "/tmp"], 1, "it is a folder"),
+        (["--rate", "1", "--json", "/tmp/x", "--html", "/tmp/x"], 1, "the same file"),
+        (["--sweep", "--slo", "ttft:1s", "--repeats", "2"], 2, "every rate once"),
         (["--rate", "1", "--pid", "99999999"], 2, "--pid"),
         (["--rate", "1", "--input-len", "many"], 2, "lognormal"),
         (["--rate", "1", "--extra-body", "[]"], 2, "--extra-body"),
@@ -97,12 +101,19 @@ def test_nothing_but_failures_is_a_failure(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_bytes())["errors"] == {"http_500": 4}
 
 
-def test_ctrl_c_writes_what_was_measured(url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN])
+def test_ctrl_c_writes_what_was_measured(url: str, tmp_path: Path, inherited: Any) -> None:
+    """Also when a shell script started it with `&`, which makes it ignore the signal."""
     result = tmp_path / "run.json"
     argv = [SHOAL, "bench", "run", "--url", url, "--rate", "20", "--duration", "5m",
             "--json", str(result)]  # fmt: skip
     before = answered(url)
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
+    ) as process:
         deadline = time.monotonic() + 60
         while answered(url) < before + 10:
             assert time.monotonic() < deadline
@@ -114,6 +125,15 @@ def test_ctrl_c_writes_what_was_measured(url: str, tmp_path: Path) -> None:
     assert found["interrupted"] is True
     assert found["num_succeeded"] >= 5
     assert found["errors"] == {}
+
+
+def test_messages_of_a_file_are_sent_as_chat(url: str, tmp_path: Path) -> None:
+    prompts, result = tmp_path / "prompts.jsonl", tmp_path / "run.json"
+    prompts.write_text('{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}\n')
+    done = bench("run", "--url", url, "--prompts", str(prompts), "--concurrency", "1",
+                 "--json", str(result))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(result.read_bytes())["config"]["form"]["endpoint"] == "chat"
 
 
 def answered(url: str) -> float:
