@@ -76,7 +76,7 @@ def _read(content: dict[str, Any]) -> RunResult:
         if goodput_rate is None
         else Goodput(
             slo={},  # the file does not say what was asked for
-            attainment=min(1.0, goodput_rate * duration_s / max(num_requests, 1)),
+            attainment=min(1.0, round(goodput_rate * duration_s) / max(num_requests, 1)),
             requests_per_s=goodput_rate,
         ),
         warnings=[FROM_SENDING],

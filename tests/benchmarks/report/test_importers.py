@@ -111,6 +111,16 @@ def test_vllm_oddities(tmp_path: Path) -> None:
     assert run.goodput.attainment == pytest.approx(4.0 * 25 / 203)
 
 
+def test_all_requests_within_the_objectives_are_all_of_them(tmp_path: Path) -> None:
+    """The file holds a rate, which does not come out at a whole number of requests."""
+    content = vllm_content() | {"request_goodput": 203 / 25 * (1 - 1e-7), "failed": 0}
+    content |= {"num_prompts": 203, "completed": 203}
+    goodput = load_vllm(tmp_path, content).goodput
+    assert goodput is not None
+    assert goodput.attainment == 1.0
+
+
+
 def test_appended_vllm_results_are_several(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     lines = [json.dumps(vllm_content(count=count)) for count in (100, 200)]
