@@ -12,6 +12,7 @@ from shoal.benchmarks.workload.arrivals import start_times
 from shoal.benchmarks.workload.plan import Workload
 from shoal.errors import ConfigError
 
+from .ahead import Ahead
 from .messages import Load
 from .sender import Sender, sleep_until
 
@@ -23,22 +24,23 @@ class TooManyOpen(ConfigError):
     """The server falls behind without bound."""
 
 
-async def open_loop(sender: Sender, workload: Workload, times: Iterator[tuple[int, float]]) -> None:
+async def open_loop(sender: Sender, ahead: Ahead) -> None:
     """Start each session at its time, whatever became of those before it.
 
-    `times` yields (index, seconds from the origin) in order. The body of the next request is
-    prepared before its time has come, so that long prompts do not make it late.
+    While nothing is due, the sessions that come next are written.
     """
     async with asyncio.TaskGroup() as group:
         open_sessions = set[asyncio.Task[None]]()
-        for index, start_s in times:
-            session = workload.session(index)
+        while (planned := ahead.take()) is not None:
+            index, start_s, session = planned
             if len(open_sessions) >= MAX_OPEN_SESSIONS:
                 raise TooManyOpen(
                     f"{MAX_OPEN_SESSIONS} sessions are under way at once: the server falls behind"
                     " without bound; lower the rate"
                 )
             due = sender.origin + start_s
+            while due - time.perf_counter() > 2 * ahead.slowest_s and ahead.write():  # noqa: ASYNC110
+                await asyncio.sleep(0)  # streams are read between two of them
             await sleep_until(due)
             task = group.create_task(sender.run(index, session, due))
             open_sessions.add(task)

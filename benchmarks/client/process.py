@@ -22,6 +22,7 @@ import uvloop
 from shoal.benchmarks.workload.spec import build_workload
 from shoal.errors import ConfigError, ShoalError
 
+from .ahead import Ahead
 from .dispatch import check_ends, closed_loop, open_loop, session_times, share_of_sessions
 from .http import HTTPClient
 from .messages import Batch, ClientPlan, Finished, FromClient, Ready, Start, frame, read_frame
@@ -79,6 +80,12 @@ async def measure(plan: ClientPlan, pipes: ParentPipes) -> None:
     client = HTTPClient(plan.url, plan.headers)
     sender = Sender(client, plan.form, timeout_s=plan.timeout_s)
     load = plan.load
+    share = {"share": plan.share, "num_shares": plan.num_shares}
+    ahead: Ahead | None = None
+    if load.concurrency is None:
+        ahead = Ahead(workload, session_times(load, workload, seed=plan.workload.seed, **share))
+        while ahead.write():
+            pass
     gc.collect()
     gc.freeze()  # what lives for the whole run need not be looked at by each collection
     pipes.send(Ready())
@@ -102,7 +109,6 @@ async def measure(plan: ClientPlan, pipes: ParentPipes) -> None:
             await asyncio.sleep(REPORT_EVERY_S)
             report()
 
-    share = {"share": plan.share, "num_shares": plan.num_shares}
     await asyncio.sleep(max(0.0, start.at - time.perf_counter()))
     beside = [
         asyncio.create_task(report_regularly()),
@@ -114,9 +120,8 @@ async def measure(plan: ClientPlan, pipes: ParentPipes) -> None:
             indices = share_of_sessions(load, workload, **share)
             until_s = math.inf if load.duration_s is None else load.duration_s
             await closed_loop(sender, workload, indices, slots=own_slots, until_s=until_s)
-        else:
-            times = session_times(load, workload, seed=plan.workload.seed, **share)
-            await open_loop(sender, workload, times)
+        elif ahead is not None:
+            await open_loop(sender, ahead)
     finally:
         for task in beside:
             task.cancel()

@@ -7,6 +7,7 @@ from itertools import chain, pairwise
 
 import pytest
 
+from shoal.benchmarks.client.ahead import Ahead
 from shoal.benchmarks.client.answer import Answer
 from shoal.benchmarks.client.conversation import RequestForm
 from shoal.benchmarks.client.dispatch import (
@@ -71,7 +72,7 @@ def sender(client: FakeHTTP, *, timeout_s: float = 5.0) -> Sender:
 async def test_an_open_loop_does_not_wait_for_anybody() -> None:
     client = FakeHTTP(delay_s=0.3)
     sending = sender(client)
-    await open_loop(sending, Plain(), iter([(0, 0.0), (1, 0.05), (2, 0.1)]))
+    await open_loop(sending, Ahead(Plain(), iter([(0, 0.0), (1, 0.05), (2, 0.1)])))
     records = sorted(sending.take_records(), key=lambda record: record.session)
     assert client.most_open == 3
     assert [record.intended_s for record in records] == pytest.approx([0.0, 0.05, 0.1])
@@ -82,11 +83,27 @@ async def test_a_stalled_client_does_not_hide_the_wait() -> None:
     """Coordinated omission: a request that leaves late has waited since it was due."""
     sending = sender(FakeHTTP())
     asyncio.get_running_loop().call_later(0.01, time.sleep, 0.2)
-    await open_loop(sending, Plain(), iter([(0, 0.05)]))
+    await open_loop(sending, Ahead(Plain(), iter([(0, 0.05)])))
     (record,) = sending.take_records()
     assert record.intended_s == pytest.approx(0.05)
     assert record.ttft_s is not None
     assert record.ttft_s > 0.1
+
+
+async def test_a_burst_of_long_prompts_leaves_at_once() -> None:
+    """Five prompts that take 30 ms each to write are due at one moment, 0.4 s from now."""
+
+    class Slow(Plain):
+        def session(self, index: int) -> Session:
+            time.sleep(0.03)
+            return super().session(index)
+
+    sending = sender(FakeHTTP())
+    await open_loop(sending, Ahead(Slow(), iter([(0, 0.0), *((i, 0.4) for i in range(1, 6))])))
+    burst = [record for record in sending.take_records() if record.session > 0]
+    late_s = [(record.sent_s or 0.0) - record.intended_s for record in burst]
+    assert len(late_s) == 5
+    assert max(late_s) < 0.03
 
 
 async def test_a_closed_loop_keeps_its_slots_full() -> None:
