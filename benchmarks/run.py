@@ -32,9 +32,6 @@ OnProgress = Callable[[int, Progress], None]
 WARMUP_SEED = 900_001
 WARMUP_TIMEOUT_S = 120.0
 
-LEAST_WATCHED_S = 0.5
-"""In a shorter run a process does little else than begin and end: its CPU share says nothing."""
-
 
 @dataclass(slots=True)
 class Measured:
@@ -150,7 +147,7 @@ def result_of(test: LoadTest, repeats: Sequence[Measured]) -> RunResult:
             cpu_s / measured.duration_s
             for measured in repeats
             for cpu_s in measured.cpu_s
-            if measured.duration_s > LEAST_WATCHED_S
+            if measured.duration_s > 0
         ],
         send_delay_p99_s=figures.send_delay_s.p99,
     )

@@ -11,6 +11,8 @@ from shoal.benchmarks.settings import LoadTest
 
 BUSY_CORES = 0.8
 """A process above this share of a core stamps tokens late."""
+LEAST_WATCHED_S = 0.5
+"""In a shorter run a process does little else than begin and end: its CPU share says nothing."""
 LATE_S = 0.01
 TEMPLATE_TOKENS = 40
 """What a chat template may add to a prompt before it is worth a word."""
@@ -24,7 +26,7 @@ def warnings_about(
     """Sentences for the reader, empty when all is well."""
     good = [record for record in records if record.error is None]
     return [
-        *_busy_client(client),
+        *_busy_client(client, records),
         *_late_client(figures),
         *_other_lengths(test, good),
         *_other_prompts(good),
@@ -32,9 +34,10 @@ def warnings_about(
     ]
 
 
-def _busy_client(client: ClientLoad) -> Iterator[str]:
+def _busy_client(client: ClientLoad, records: Sequence[RequestRecord]) -> Iterator[str]:
     busiest = max(client.cpu_cores, default=0.0)
-    if busiest > BUSY_CORES:
+    last_s = max((record.end_s for record in records if record.end_s is not None), default=0.0)
+    if busiest > BUSY_CORES and last_s > LEAST_WATCHED_S:
         yield (
             f"the load generator used {busiest:.0%} of a core in a process: latencies are partly"
             f" its own; give it more with --processes {2 * client.processes}"

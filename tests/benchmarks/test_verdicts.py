@@ -28,9 +28,13 @@ def test_all_is_well() -> None:
 
 
 def test_a_busy_client() -> None:
-    (warning,) = warnings([make_record()], cores=0.9)
+    (warning,) = warnings([make_record(5.0)], cores=0.9)
     assert "90%" in warning
     assert "--processes 2" in warning
+
+
+def test_a_client_that_only_begins_and_ends_is_not_busy() -> None:
+    assert warnings([make_record()], cores=1.4) == []
 
 
 def test_a_late_client() -> None:
