@@ -14,21 +14,23 @@ from shoal.benchmarks.result import Timeline
 from .record import RequestRecord
 
 Floats = NDArray[np.float64]
-MAX_BUCKETS = 80
+MAX_BUCKETS, FEW_BUCKETS = 80, 24
 BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
-def bucket_width(duration_s: float) -> float:
-    """The smallest round width that keeps a plot at 80 points or fewer."""
+def bucket_width(duration_s: float, num_requests: int) -> float:
+    """The smallest round width that keeps a plot at 80 points or fewer, and at 24 or fewer where
+    there are not two requests for each: most of its points would be gaps."""
+    max_buckets = min(MAX_BUCKETS, max(FEW_BUCKETS, num_requests // 2))
     for width in BUCKETS_S:
-        if duration_s / width <= MAX_BUCKETS:
+        if duration_s / width <= max_buckets:
             return float(width)
-    return duration_s / MAX_BUCKETS
+    return duration_s / max_buckets
 
 
 def timeline(records: Sequence[RequestRecord], duration_s: float) -> Timeline:
     """Bucket the records of one run of `duration_s`."""
-    width = bucket_width(duration_s)
+    width = bucket_width(duration_s, len(records))
     count = max(1, math.ceil(duration_s / width))
     edges: Floats = np.arange(count + 1, dtype=np.float64) * width
 

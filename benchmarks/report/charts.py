@@ -41,6 +41,9 @@ class Chart:
     x_label: str = ""
     log_x: bool = False
     log_y: bool = False
+    x_range: tuple[float, float] | None = None
+    """None: from zero to the largest value, or round numbers around all if not `x_from_zero`."""
+    x_from_zero: bool = True
     y_range: tuple[float, float] | None = None
     """None: from zero to the largest value."""
     level: tuple[float, str] | None = None
@@ -91,8 +94,12 @@ def _x_scale(chart: Chart, xs: Sequence[float]) -> Scale:
     low, high = min(xs), max(xs)
     if chart.log_x and low > 0:
         return scales.logarithmic(low, high, num_ticks=7)
+    if chart.x_range is not None:
+        return scales.exact(*chart.x_range, num_ticks=6)
     if chart.marker is not None:
         low, high = min(low, chart.marker[0]), max(high, chart.marker[0])
+    if not chart.x_from_zero:
+        return scales.linear(low, high, num_ticks=6)
     return scales.exact(min(low, 0.0), high, num_ticks=6)
 
 
@@ -179,16 +186,17 @@ def _line(chart: Chart, series: Series, x_scale: Scale, y_scale: Scale) -> Marku
         spots = [(x, y) for x, y in run if y is not None]
         coordinates = [(_px(x_scale, x), _py(y_scale, y)) for x, y in spots]
         steps = [f"{compact(px)} {compact(py)}" for px, py in coordinates]
-        pieces.append("M" + "L".join(steps) + ("h.01" if len(steps) == 1 else ""))
+        if len(steps) > 1:
+            pieces.append("M" + "L".join(steps))
+        elif not series.dots:  # a point between two gaps
+            dots += [element("circle", cx=px, cy=py, r=2) for px, py in coordinates]
         places += [f"{compact(px)},{compact(py)}" for px, py in coordinates]
         texts += [f"{numbers.text(y, chart.y)} · {numbers.text(x, chart.x)}" for x, y in spots]
         if series.dots:
             dots += [element("circle", cx=px, cy=py, r=3) for px, py in coordinates]
-    path = element(
-        "path",
-        d="".join(pieces),
-        class_="dashed" if series.dashed else None,
-    )
+    path = None
+    if pieces:
+        path = element("path", d="".join(pieces), class_="dashed" if series.dashed else None)
     return element(
         "g",
         path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from shoal import __version__
 from shoal.benchmarks.result import CompareResult, Result, RunResult
@@ -54,10 +55,15 @@ def _run(run: RunResult, runs: Sequence[RunResult]) -> list[Markup]:
         parts.append(element("p", f"No server metrics: {run.server.problem}", class_="sub"))
     parts += _present(
         sections.counters(run),
-        sections.facts("Configuration", run.config),
+        sections.facts("Configuration", _config(run)),
         sections.facts("Environment", run.environment),
     )
     return parts
+
+
+def _config(run: RunResult) -> dict[str, Any]:
+    version = None if run.server is None else run.server.version
+    return run.config if version is None else {**run.config, "server_version": version}
 
 
 def _title(results: Sequence[Result], runs: Sequence[RunResult]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from shoal.benchmarks.result import RunResult, Sweep
 from shoal.benchmarks.result import Series as Sampled
@@ -18,6 +19,9 @@ WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:reque
 CACHE = ("vllm:kv_cache_usage_perc", "sglang:token_usage", "llamacpp:kv_cache_usage_ratio")
 WIDE = 20.0
 """Above this ratio of largest to smallest value a distribution gets a logarithmic axis."""
+NARROW = 0.3
+"""If the smallest value is above this share of the largest, the axis begins beside it: from zero,
+a narrow distribution is a vertical line."""
 
 
 def distributions(runs: Sequence[RunResult]) -> Markup | None:
@@ -36,7 +40,8 @@ def _distribution(measure: Measure, runs: Sequence[RunResult]) -> Markup | None:
         if (quantiles := measure.of(run).quantiles)
     ]
     values = [x for line in lines for x, _ in line.points]
-    wide = bool(values) and min(values) > 0 and max(values) / min(values) > WIDE
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    wide = low > 0 and high / low > WIDE
     return draw(
         Chart(
             title=f"{measure.label}: {measure.meaning}",
@@ -44,39 +49,80 @@ def _distribution(measure: Measure, runs: Sequence[RunResult]) -> Markup | None:
             y=Quantity.SHARE,
             y_range=(0.0, 1.0),
             log_x=wide,
+            x_from_zero=low < NARROW * high,
             x_label="at most",
         )
     )
 
 
 def timeline(run: RunResult) -> Markup | None:
-    """The run over time, as the client and the server saw it."""
-    charts: list[Markup | None] = []
-    if (line := run.timeline) is not None:
-        charts += [
-            _over_time("TTFT by the time of sending", Quantity.SECONDS, [
-                ("p50", line.t_s, line.ttft_p50_s), ("p99", line.t_s, line.ttft_p99_s)]),
-            _over_time("Gap between tokens, p50", Quantity.SECONDS,
-                       [("ITL p50", line.t_s, line.itl_p50_s)]),
-            _over_time("Output tokens per second", Quantity.NUMBER,
-                       [("output", line.t_s, line.output_tokens_per_s)]),
-            _over_time("Requests in flight, and their rate", Quantity.NUMBER, [
-                ("in flight", line.t_s, line.in_flight),
-                ("sent per second", line.t_s, line.requests_per_s)]),
-        ]  # fmt: skip
-    if (server := run.server) is not None:
-        gauges = server.gauges
-        charts.append(
-            _over_time("The server's requests", Quantity.NUMBER, [
-                ("running", *_sampled(gauges, RUNNING)), ("waiting", *_sampled(gauges, WAITING))])
-        )  # fmt: skip
-        cache = [("KV cache", *_sampled(gauges, CACHE))]
-        charts.append(_over_time("KV cache in use", Quantity.SHARE, cache, y_range=(0.0, 1.0)))
-        charts.append(_over_time("Cores the server used", Quantity.NUMBER,
-                                 [("cores", *_columns(server.cpu_cores))]))  # fmt: skip
-        charts.append(_over_time("Memory of the server", Quantity.BYTES,
-                                 [("resident", *_columns(server.rss_bytes))]))  # fmt: skip
-    return _grid(charts)
+    """The run over time, as the client and the server saw it, all on the same axis."""
+    plans = [*_seen_by_client(run), *_seen_by_server(run)]
+    end_s = max((t_s[-1] for plan in plans for _, t_s, _ in plan.lines if t_s), default=0.0)
+    return _grid(
+        [
+            draw(
+                Chart(
+                    title=plan.title,
+                    series=[
+                        Series(name=name, points=list(zip(t_s, values, strict=True)), colour=index)
+                        for index, (name, t_s, values) in enumerate(plan.lines)
+                        if t_s
+                    ],
+                    x_range=(0.0, end_s),
+                    y=plan.y,
+                    y_range=plan.y_range,
+                    x_label="time",
+                )
+            )
+            for plan in plans
+        ]
+    )
+
+
+Line = tuple[str, Sequence[float], Sequence[float | None]]
+"""Name, times, values."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OverTime:
+    """One chart of the timeline."""
+
+    title: str
+    y: Quantity
+    lines: Sequence[Line]
+    y_range: tuple[float, float] | None = None
+
+
+def _seen_by_client(run: RunResult) -> list[_OverTime]:
+    if (line := run.timeline) is None:
+        return []
+    t_s = [start_s + line.bucket_s / 2 for start_s in line.t_s]
+    return [
+        _OverTime("TTFT by the time of sending", Quantity.SECONDS, [
+            ("p50", t_s, line.ttft_p50_s), ("p99", t_s, line.ttft_p99_s)]),
+        _OverTime("Gap between tokens, p50", Quantity.SECONDS, [("ITL p50", t_s, line.itl_p50_s)]),
+        _OverTime("Output tokens per second", Quantity.NUMBER, [
+            ("output", t_s, line.output_tokens_per_s)]),
+        _OverTime("Requests in flight, and their rate", Quantity.NUMBER, [
+            ("in flight", t_s, line.in_flight), ("sent per second", t_s, line.requests_per_s)]),
+    ]  # fmt: skip
+
+
+def _seen_by_server(run: RunResult) -> list[_OverTime]:
+    if (server := run.server) is None:
+        return []
+    gauges = server.gauges
+    return [
+        _OverTime("The server's requests", Quantity.NUMBER, [
+            ("running", *_sampled(gauges, RUNNING)), ("waiting", *_sampled(gauges, WAITING))]),
+        _OverTime("KV cache in use", Quantity.SHARE, [
+            ("KV cache", *_sampled(gauges, CACHE))], y_range=(0.0, 1.0)),
+        _OverTime("Cores the server used", Quantity.NUMBER, [
+            ("cores", *_columns(server.cpu_cores))]),
+        _OverTime("Memory of the server", Quantity.BYTES, [
+            ("resident", *_columns(server.rss_bytes))]),
+    ]  # fmt: skip
 
 
 def sweep(found: Sweep) -> Markup | None:
@@ -140,21 +186,6 @@ def sweep(found: Sweep) -> Markup | None:
 
 
 Columns = tuple[Sequence[float], Sequence[float | None]]
-
-
-def _over_time(
-    title: str,
-    y: Quantity,
-    lines: Sequence[tuple[str, Sequence[float], Sequence[float | None]]],
-    *,
-    y_range: tuple[float, float] | None = None,
-) -> Markup | None:
-    series = [
-        Series(name=name, points=list(zip(t_s, values, strict=True)), colour=index)
-        for index, (name, t_s, values) in enumerate(lines)
-        if t_s
-    ]
-    return draw(Chart(title=title, series=series, y=y, y_range=y_range, x_label="time"))
 
 
 def _sampled(gauges: dict[str, Sampled], names: Sequence[str]) -> Columns:

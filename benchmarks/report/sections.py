@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from .markup import Markup, element
 from .numbers import Quantity, unit_for
 
 NUM_COUNTERS = 40
+MAX_TILES_IN_A_ROW = 6
+"""More become rows of even length."""
 
 
 def tiles(run: RunResult) -> Markup:
@@ -42,13 +45,14 @@ def tiles(run: RunResult) -> Markup:
          _of(run, "itl_p99_s")),
     ]  # fmt: skip
     if run.goodput is not None:
-        limits = ", ".join(f"{name.upper()} {numbers.seconds(limit)}"
+        limits = ", ".join(_whole(f"{name.upper()} {numbers.seconds(limit)}")
                            for name, limit in run.goodput.slo.items())  # fmt: skip
         found.append(("Goodput", numbers.share(run.goodput.attainment), f"within {limits}"))
     if run.cached_tokens is not None and run.prompt_tokens:
         share = numbers.share(run.cached_tokens / run.prompt_tokens)
         found.append(("Prefix cache", share, "of prompt tokens"))
     found.append(("Failed", numbers.count(failed), f"of {numbers.count(run.num_requests)}"))
+    num_rows = math.ceil(len(found) / MAX_TILES_IN_A_ROW)
     return element(
         "div",
         *(
@@ -57,7 +61,13 @@ def tiles(run: RunResult) -> Markup:
             for label, text, note in found
         ),
         class_="tiles",
+        style=f"--columns: {math.ceil(len(found) / num_rows)}",
     )  # fmt: skip
+
+
+def _whole(text: str) -> str:
+    """Text that no line break parts."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def warnings(texts: Sequence[str]) -> Markup | None:
@@ -134,8 +144,11 @@ def ratios_table(result: CompareResult) -> Markup:
         spread = "–"
         if ratio.low is not None and ratio.high is not None:
             spread = f"{numbers.ratio(ratio.low)} – {numbers.ratio(ratio.high)}"
-        cells = (of.label, of.text(value(result.a, key)), of.text(value(result.b, key)),
-                 numbers.ratio(ratio.geometric_mean), spread,
+        sides = [
+            ("~" if is_shaky_in(run, key) else "") + of.text(value(run, key))
+            for run in (result.a, result.b)
+        ]
+        cells = (of.label, *sides, numbers.ratio(ratio.geometric_mean), spread,
                  numbers.count(len(ratio.pairs)))  # fmt: skip
         rows.append(element("tr", *(element("td", cell) for cell in cells)))
     return _table(["", result.a.name, result.b.name, "A / B", "95 % interval", "pairs"], rows)

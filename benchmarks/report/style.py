@@ -20,9 +20,9 @@ h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; font-weight: 650; }
 h2 { font-size: 18px; margin: 40px 0 12px; font-weight: 650; }
 h3 { font-size: 15px; margin: 22px 0 8px; font-weight: 600; }
 p.sub, .soft { color: var(--soft); margin: 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
-  margin: 22px 0 0; }
-.tile { background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0 0; }
+.tile { flex: 1 1 calc((100% + 12px) / var(--columns) - 12px);
+  background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: 12px 14px; }
 .tile b { display: block; font-size: 20px; font-weight: 620; line-height: 1.3;
   white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -31,6 +31,7 @@ p.sub, .soft { color: var(--soft); margin: 0; }
 ul.warnings { list-style: none; margin: 20px 0 0; padding: 10px 14px; border-radius: 8px;
   background: var(--warn); color: var(--warn-ink); }
 .scroll { overflow-x: auto; }
+.charts + .scroll { margin-top: 18px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
@@ -72,6 +73,10 @@ dl { display: grid; grid-template-columns: minmax(120px, max-content) 1fr; gap: 
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere;
   font-family: ui-monospace, "Liberation Mono", monospace; font-size: 12.5px; }
 footer { margin-top: 48px; color: var(--soft); font-size: 13px; }
+/* A chart shrinks with the screen, and its words with it: on a phone they are drawn larger. */
+@media (max-width: 700px) { main { padding: 20px 16px 40px; }
+  .tile { flex-basis: calc(50% - 6px); }
+  svg text { font-size: 17px; } svg.whiskers text { font-size: 19px; } }
 @media print { main { max-width: none; padding: 0; } h2 { break-after: avoid; }
   figure, .tile { break-inside: avoid; } }
 """

@@ -12,7 +12,7 @@ from .charts import WIDTH
 from .figures import better, figure
 from .markup import Markup, element
 
-ROW, TOP, LEFT, RIGHT, BOTTOM = 26, 8, 130, 120, 30
+ROW, TOP, LEFT, RIGHT, BOTTOM = 26, 8, 160, 120, 30
 
 
 def draw(ratios: Mapping[str, Ratio]) -> Markup | None:
@@ -23,7 +23,7 @@ def draw(ratios: Mapping[str, Ratio]) -> Markup | None:
     reach = max(*(abs(math.log(end)) for end in ends), math.log(1.1)) * 1.08
     scale = scales.logarithmic(math.exp(-reach), math.exp(reach), num_ticks=7)
     height = TOP + ROW * len(ratios) + BOTTOM
-    width = WIDTH + 160
+    width = WIDTH + 190
 
     def px(value: float) -> float:
         return LEFT + scale(value) * (width - LEFT - RIGHT)

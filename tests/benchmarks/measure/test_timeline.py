@@ -53,4 +53,10 @@ def test_a_request_that_never_came_back_is_open_to_the_end() -> None:
 
 @pytest.mark.parametrize("duration_s", [0.01, 1.0, 59.0, 3600.0, 1e7])
 def test_a_plot_has_few_points(duration_s: float) -> None:
-    assert duration_s / bucket_width(duration_s) <= MAX_BUCKETS + 1e-6
+    assert duration_s / bucket_width(duration_s, 10_000) <= MAX_BUCKETS + 1e-6
+
+
+def test_few_requests_get_few_buckets() -> None:
+    assert bucket_width(5.0, 1000) == 0.1
+    assert bucket_width(5.0, 39) == 0.25
+    assert bucket_width(60.0, 3) == 5.0
