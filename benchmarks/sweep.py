@@ -22,6 +22,11 @@ from shoal.errors import ConfigError
 
 from .run import measure, prepare, result_of
 
+LEAST_REQUESTS = 10
+"""Of a step, on average: with fewer, chance decides. Low rates get the time that this takes."""
+MAX_SILENT_STEPS = 2
+"""Steps one after the other without one complete answer, after which lower rates are no help."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
@@ -93,8 +98,8 @@ async def run_sweep(
     tried: list[tuple[float, bool]] = []
     steps: list[SweepStep] = []
     results: dict[float, RunResult] = {}
-    interrupted = False
-    while not interrupted and (rate := next_rate(plan, tried)) is not None:
+    interrupted, num_silent = False, 0
+    while num_silent < MAX_SILENT_STEPS and (rate := next_rate(plan, tried)) is not None:
         step_test = at_rate(test, rate, seed=test.workload.seed + len(tried))
         measured = await measure(
             step_test,
@@ -109,6 +114,7 @@ async def run_sweep(
         if interrupted:
             return result
         results[rate] = result
+        num_silent = 0 if result.num_succeeded else num_silent + 1
         step = _step(rate, result, plan.target)
         steps.append(step)
         tried.append((rate, step.passed))
@@ -122,10 +128,14 @@ async def run_sweep(
 
 
 def at_rate(test: LoadTest, rate: float, *, seed: int) -> LoadTest:
-    """The test with another rate and seed, one repeat."""
+    """The test with another rate and seed, one repeat, and time for LEAST_REQUESTS."""
     arrivals = test.load.arrivals or ArrivalSpec(rate=rate)
+    duration_s = test.load.duration_s
     load: Load = msgspec.structs.replace(
-        test.load, arrivals=msgspec.structs.replace(arrivals, rate=rate), concurrency=None
+        test.load,
+        arrivals=msgspec.structs.replace(arrivals, rate=rate),
+        concurrency=None,
+        duration_s=None if duration_s is None else max(duration_s, LEAST_REQUESTS / rate),
     )
     workload = msgspec.structs.replace(test.workload, seed=seed)
     return msgspec.structs.replace(test, load=load, workload=workload, repeats=1)

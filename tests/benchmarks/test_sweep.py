@@ -95,11 +95,24 @@ def load_test(url: str) -> LoadTest:
 
 def test_a_step_changes_rate_and_seed_and_nothing_else() -> None:
     test = load_test("http://x")
-    step = at_rate(test, 4.0, seed=7)
-    assert step.load.arrivals == ArrivalSpec(rate=4.0, process="constant")
+    step = at_rate(test, 16.0, seed=7)
+    assert step.load.arrivals == ArrivalSpec(rate=16.0, process="constant")
     assert step.workload.seed == 7
     assert step.load.duration_s == 1.0
     assert msgspec.structs.replace(step, load=test.load, workload=test.workload) == test
+
+
+def test_low_rates_get_time_for_ten_requests() -> None:
+    assert at_rate(load_test("http://x"), 0.5, seed=7).load.duration_s == 20.0
+
+
+async def test_a_server_that_answers_nothing_is_not_searched_for_long() -> None:
+    with fake_worker("--fault", "error") as url:
+        test = msgspec.structs.replace(load_test(url), warmup=0)
+        result = await run_sweep(test, SweepPlan(start_rate=16.0))
+    assert result.sweep is not None
+    assert (len(result.sweep.steps), result.sweep.best_rate) == (2, None)
+    assert result.num_succeeded == 0
 
 
 async def test_a_worker_with_a_limit_is_found_out() -> None:
