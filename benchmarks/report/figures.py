@@ -110,10 +110,11 @@ def is_shaky(statistic: str, count: int) -> bool:
     """Whether a percentile rests on too few samples to be one.
 
     The p99 needs a hundred samples, the p90 ten: below, it is little else than the largest value.
+    Without a sample there is no percentile to doubt.
     """
     if not re.fullmatch(r"p\d\d", statistic):
         return False
-    return count * (100 - int(statistic[1:])) < 100
+    return 0 < count * (100 - int(statistic[1:])) < 100
 
 
 SHAKY_NOTE = (
@@ -123,9 +124,11 @@ SHAKY_NOTE = (
 
 
 def is_shaky_in(run: RunResult, key: str) -> bool:
-    """`is_shaky` for a figure of a run; False for what is not a percentile."""
+    """`is_shaky` for a figure of a run; False for what is not a percentile, or not there."""
     match = _LATENCY.fullmatch(key)
-    return match is not None and is_shaky(match[2], getattr(run, match[1] + "_s").count)
+    if match is None or value(run, key) is None:
+        return False
+    return is_shaky(match[2], getattr(run, match[1] + "_s").count)
 
 
 def better(figure: Figure, ratio: float) -> bool | None:

@@ -124,7 +124,8 @@ def sweep_table(sweep: Sweep) -> Markup:
                     numbers.rate(step.requests_per_s, "req"),
                     numbers.rate(step.output_tokens_per_s, "tok"),
                     numbers.seconds(step.ttft_p50_s),
-                    _shaky(numbers.seconds(step.ttft_p99_s), "p99", step.num_requests),
+                    _shaky(numbers.seconds(step.ttft_p99_s), "p99",
+                           0 if step.ttft_p99_s is None else step.num_requests),
                     numbers.count(step.num_requests),
                 )
             ),

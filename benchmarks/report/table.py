@@ -82,9 +82,9 @@ def sweep_table(sweep: Sweep) -> RenderableType:
             numbers.number(step.requests_per_s),
             numbers.number(step.output_tokens_per_s),
             numbers.seconds(step.ttft_p50_s),
-            few + numbers.seconds(step.ttft_p99_s),
+            (few if step.ttft_p99_s is not None else "") + numbers.seconds(step.ttft_p99_s),
             numbers.seconds(step.tpot_p50_s),
-            few + numbers.seconds(step.tpot_p99_s),
+            (few if step.tpot_p99_s is not None else "") + numbers.seconds(step.tpot_p99_s),
             numbers.count(step.num_requests),
         )
     shaky = any(is_shaky("p99", step.num_requests) for step in sweep.steps)

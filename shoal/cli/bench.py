@@ -278,8 +278,10 @@ def _finish(result: Result, json: Path | None, html: Path | None) -> None:
     _print([result])
     runs = (result.a, result.b) if isinstance(result, CompareResult) else (result,)
     for one in runs:
+        if one.num_requests == 0 and not result.interrupted:
+            raise ShoalError("no request came due: give a longer --duration or a higher --rate")
         if one.num_succeeded == 0 and not result.interrupted:
-            kind, count = next(iter(one.errors.items()), ("no request was sent", 0))
+            kind, count = next(iter(one.errors.items()))
             example = one.error_examples.get(kind, "")
             raise ShoalError(
                 f"none of {one.num_requests} requests succeeded ({kind}: {count}) {example}".strip()

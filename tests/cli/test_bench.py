@@ -127,6 +127,12 @@ def test_ctrl_c_writes_what_was_measured(url: str, tmp_path: Path, inherited: An
     assert found["errors"] == {}
 
 
+def test_a_run_too_short_for_a_request(url: str) -> None:
+    done = bench("run", "--url", url, "--rate", "0.01", "--duration", "0.1")
+    assert done.returncode == 1
+    assert "no request came due" in done.stderr
+
+
 def test_messages_of_a_file_are_sent_as_chat(url: str, tmp_path: Path) -> None:
     prompts, result = tmp_path / "prompts.jsonl", tmp_path / "run.json"
     prompts.write_text('{"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}\n')

@@ -12,6 +12,7 @@ from tests.benchmarks.report.samples import make_compare, make_empty_run, make_r
 @pytest.mark.parametrize(
     ("statistic", "count", "shaky"),
     [
+        ("p99", 0, False),
         ("p99", 99, True),
         ("p99", 100, False),
         ("p95", 19, True),

@@ -120,7 +120,6 @@ def test_all_requests_within_the_objectives_are_all_of_them(tmp_path: Path) -> N
     assert goodput.attainment == 1.0
 
 
-
 def test_appended_vllm_results_are_several(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     lines = [json.dumps(vllm_content(count=count)) for count in (100, 200)]

@@ -7,6 +7,7 @@ import re
 import pytest
 from rich.console import Console, RenderableType
 
+from shoal.benchmarks.report.html import render_html
 from shoal.benchmarks.report.table import (
     compare_table,
     report_table,
@@ -14,7 +15,7 @@ from shoal.benchmarks.report.table import (
     several_table,
     sweep_table,
 )
-from shoal.benchmarks.result import Ratio
+from shoal.benchmarks.result import Ratio, Sweep, SweepStep
 from tests.benchmarks.report.samples import (
     make_compare,
     make_empty_run,
@@ -53,6 +54,17 @@ def test_a_run_shows_rates_latencies_intervals_errors_and_warnings() -> None:
     assert '1 http_500  {"error": "<b>boom</b>"}' in text
     assert "warning: The load generator was late" in text
     assert "~" not in text
+
+
+def test_what_is_not_there_is_not_doubted() -> None:
+    run = make_empty_run()
+    step = SweepStep(rate=1.0, attainment=0.0, passed=False, requests_per_s=0.0,
+                     output_tokens_per_s=0.0, num_requests=5)  # fmt: skip
+    run.sweep = Sweep(target=0.9, best_rate=None, steps=[step])
+    for shown in (text_of(report_table([run])), text_of(several_table([run, make_run()]))):
+        assert "~–" not in shown
+    assert "~–" not in render_html([run])
+    assert "~TTFT" not in render_html([run])
 
 
 def test_few_samples_are_marked_with_a_footnote() -> None:
