@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-scheduler bench-peers bench-agreement bench-client docs clean
+.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-agreement bench-client docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,12 @@ coverage: $(DEV)  ## branch coverage of the scheduler core, at least 95 %
 fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+bench-cpu: $(DEV)  ## the CPU kernels beside the floors of this processor; last line is JSON
+	$(BIN)/python -m shoal.benchmarks.cpu $(ARGS)
+
+bench-quality: $(DEV)  ## perplexity of every number format on the CPU, beside bf16
+	$(BIN)/python -m shoal.benchmarks.quality $(ARGS)
 
 # The peers bring other versions of what we use, so each lives in a place of its own below .peers.
 bench-scheduler: $(DEV)  ## cost of one scheduling step beside vLLM's; last line is JSON

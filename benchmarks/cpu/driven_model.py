@@ -14,7 +14,7 @@ from shoal.engine.models.native_llama import NativeLlama
 from shoal.engine.models.native_loader import load_native_model
 from shoal.engine.models.native_weights import Precision
 from shoal.engine.sources.model_files import ModelFiles
-from shoal.kernels.cpu.kv_layout import KVFormat, kv_block_bytes
+from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
 from shoal.kernels.cpu.memory import zeroed
 
 BLOCK_SIZE = 16
@@ -32,7 +32,7 @@ class Part:
 
 
 class DrivenModel:
-    """Sequences 0, 1, ... have a contiguous piece of the KV cache each, `max_len` tokens long."""
+    """Each part of a step has its blocks of the KV cache behind those of the part before it."""
 
     def __init__(
         self,
@@ -40,40 +40,48 @@ class DrivenModel:
         library: ctypes.CDLL,
         *,
         num_threads: int,
-        num_seqs: int,
-        max_len: int,
+        num_kv_tokens: int,
         precision: Precision = "checkpoint",
         kv_format: KVFormat = "bfloat16",
     ) -> None:
+        """num_kv_tokens: of all parts of a step together, each rounded up to whole blocks."""
         config = load_config(files)
         self.model: NativeLlama = load_native_model(
             files, config, library, precision=precision, num_threads=num_threads
         )
         self.config: ModelConfig = self.model.config
-        per_seq = -(-max_len // BLOCK_SIZE)
-        self._tables = 1 + np.arange(num_seqs * per_seq, dtype=np.int32).reshape(num_seqs, per_seq)
-        num_bytes = (1 + num_seqs * per_seq) * kv_block_bytes(
-            library, kv_format,
-            block_size=BLOCK_SIZE, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim,
-        )  # fmt: skip
+        num_blocks = 1 + -(-num_kv_tokens // BLOCK_SIZE)
+        layout = KVLayout(
+            kv_format=kv_format,
+            num_blocks=num_blocks,
+            block_size=BLOCK_SIZE,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+        )
+        num_bytes = layout.cache_bytes(library)
         caches = [(zeroed(num_bytes), zeroed(num_bytes)) for _ in range(config.num_layers)]
-        self.model.use_kv_cache(caches, kv_format, block_size=BLOCK_SIZE)
+        self.kv_bytes_per_token = 2 * num_bytes // (num_blocks * BLOCK_SIZE) * config.num_layers
+        self.model.use_kv_cache(caches, layout)
 
     def step(self, parts: Sequence[Part]) -> None:
-        """Compute one step; part i is of sequence i."""
-        seqs = np.repeat(np.arange(len(parts)), [len(part.tokens) for part in parts])
+        """Compute one step; a part that comes again in the same place finds its K and V."""
+        lengths = np.array([len(part.tokens) for part in parts])
+        num_blocks = [-(-(part.context + len(part.tokens)) // BLOCK_SIZE) for part in parts]
+        tables = np.zeros((len(parts), max(num_blocks)), np.int32)
+        first = 1  # block 0 holds no tokens
+        for table, count in zip(tables, num_blocks, strict=True):
+            table[:count] = np.arange(first, first + count)
+            first += count
+        seqs = np.repeat(np.arange(len(parts)), lengths)
         positions = np.concatenate(
             [np.arange(part.context, part.context + len(part.tokens)) for part in parts]
         )
-        blocks = self._tables[seqs, positions // BLOCK_SIZE].astype(np.int64)
+        blocks = tables[seqs, positions // BLOCK_SIZE].astype(np.int64)
+        num_groups = len(self.config.kv_groups)
         self.model.forward(
             np.concatenate([part.tokens for part in parts]),
             positions,
-            query_lens=np.array([len(part.tokens) for part in parts]),
-            slot_mapping=[blocks * BLOCK_SIZE + positions % BLOCK_SIZE] * self._num_groups,
-            block_tables=[self._tables[: len(parts)]] * self._num_groups,
+            query_lens=lengths,
+            slot_mapping=[blocks * BLOCK_SIZE + positions % BLOCK_SIZE] * num_groups,
+            block_tables=[tables] * num_groups,
         )
-
-    @property
-    def _num_groups(self) -> int:
-        return len(self.config.kv_groups)

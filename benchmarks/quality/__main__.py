@@ -110,7 +110,7 @@ def compare(files: ModelFiles, windows: list[Tokens], console: Console) -> dict[
 def run(variant: Variant, files: ModelFiles, windows: list[Tokens], console: Console) -> Prediction:
     model = DrivenModel(
         files, native_kernels(cache_home() / "kernels"),
-        num_threads=cpu_share().num_threads, num_seqs=1, max_len=WINDOW,
+        num_threads=cpu_share().num_threads, num_kv_tokens=WINDOW,
         precision=variant.precision, kv_format=variant.kv_format,
     )  # fmt: skip
     parts = list(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal.kernels.cpu.kv_layout import KV_BITS, KVFormat
+from shoal.kernels.cpu.kv_layout import KV_BITS, KVLayout
 from shoal.kernels.cpu.library import LayerStruct, ModelStruct, SamplingStruct, StepStruct
 from shoal.kernels.cpu.packed import PackedMatrix
 
@@ -20,7 +20,7 @@ from .config import ModelConfig
 Floats = NDArray[np.float32]
 LongInts = NDArray[np.int64]
 KVCache = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""Keys and values of a layer: num_blocks * `kv_block_bytes` each."""
+"""Keys and values of a layer: `KVLayout.cache_bytes` each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +75,15 @@ class NativeLlama:
     ) -> None:
         self.config = config
         self.library = library
-        self._weights = weights
+        self.weights = weights
         self._decoder = library.shoal_decoder_new(_model_struct(config, weights), num_threads)
         if not self._decoder:
             raise MemoryError("no memory for the decoder")
         weakref.finalize(self, library.shoal_decoder_free, self._decoder)
 
-    def use_kv_cache(self, caches: list[KVCache], kv_format: KVFormat, *, block_size: int) -> None:
+    def use_kv_cache(self, caches: list[KVCache], layout: KVLayout) -> None:
         """Read and write these from now on: the key and value cache of each layer."""
-        self._kv_caches = caches
-        self._block_size, self._kv_format = block_size, KV_BITS[kv_format]
+        self._kv_caches, self._layout = caches, layout
         self._keys = _pointers([keys for keys, _ in caches])
         self._values = _pointers([values for _, values in caches])
 
@@ -107,8 +106,9 @@ class NativeLlama:
         step = StepStruct(
             num_tokens=len(input_ids),
             num_seqs=len(query_lens),
-            block_size=self._block_size,
-            kv_format=self._kv_format,
+            block_size=self._layout.block_size,
+            kv_format=KV_BITS[self._layout.kv_format],
+            num_blocks=self._layout.num_blocks,
             input_ids=_address(input_ids),
             positions=_address(positions),
             query_lens=_address(query_lens),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal.kernels.cpu.kv_layout import KVFormat, kv_block_bytes
+from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
 from shoal.kernels.cpu.library import EditsStruct, SamplingStruct
 from shoal.kernels.cpu.memory import zeroed
 
@@ -24,18 +24,16 @@ class NativeBackend:
         config = model.config
         self.vocab_size = config.vocab_size
         self._model = model
-        num_bytes = cache.num_blocks * kv_block_bytes(
-            model.library,
-            kv_format,
+        layout = KVLayout(
+            kv_format=kv_format,
+            num_blocks=cache.num_blocks,
             block_size=cache.block_size,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
         )
-        model.use_kv_cache(
-            share_among_layers(config, lambda: (zeroed(num_bytes), zeroed(num_bytes))),
-            kv_format,
-            block_size=cache.block_size,
-        )
+        num_bytes = layout.cache_bytes(model.library)
+        caches = share_among_layers(config, lambda: (zeroed(num_bytes), zeroed(num_bytes)))
+        model.use_kv_cache(caches, layout)
 
     def forward(self, inputs: StepInputs) -> None:
         self._model.forward(

@@ -40,7 +40,7 @@ def compiled(isa: InstructionSet, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as folder:
             new = Path(folder) / path.name
-            _compile(compiler, isa, new)
+            compile_library(compiler, isa, SOURCES / "shoal_cpu.cpp", new)
             new.replace(path)
     return path
 
@@ -54,8 +54,8 @@ def find_compiler() -> str:
     raise NoCompiler(f"no C++ compiler: looked for {' and '.join(names)} on the PATH")
 
 
-def _compile(compiler: str, isa: InstructionSet, out: Path) -> None:
-    main = SOURCES / "shoal_cpu.cpp"
+def compile_library(compiler: str, isa: InstructionSet, main: Path, out: Path) -> None:
+    """Compile the one source file `main`, with what it includes. Raises NoCompiler."""
     command = [compiler, *FLAGS, *isa.compiler_flags, str(main), "-o", str(out)]
     try:
         done = subprocess.run(

@@ -31,13 +31,18 @@ constexpr bool kWideCodes8 = !kVnni;
 constexpr bool kWideCodes8 = false;
 #endif
 
-// Rows lie in tiles of four, the rows of a tile side by side: a kernel that works on a tile reads
-// memory in order, at fixed distances. For a tile, per group of 32 columns:
+// Rows lie in tiles, the rows of a tile side by side: a kernel that works on a tile reads memory in
+// order, at fixed distances. A tile has as many rows as there are registers to add up: with fewer, the
+// latency of a multiply-add would be waited for. For a tile, per group of 32 columns:
 //   8-bit codes         [8][row][4]              columns 4j .. 4j+3
 //   16-bit codes        [8][2][row][2]           columns 4j, 4j+2; then 4j+1, 4j+3
 //   bf16                [16][row][2]             columns 2j, 2j+1
 //   floats              [32][row]
+#if defined(__AVX512F__)
+constexpr int kTileRows = 8;
+#else
 constexpr int kTileRows = 4;
+#endif
 
 class Activations {
  public:
@@ -55,7 +60,7 @@ class Activations {
 
   int groups() const { return groups_; }
 
-  // Values of the tile that `row`, a multiple of four, begins.
+  // Values of the tile that `row`, a multiple of kTileRows, begins.
   template <class T>
   const T* tile(int row) const {
     return reinterpret_cast<const T*>(values_.data()) + size_t(row) * groups_ * kGroup;

@@ -91,6 +91,8 @@ template <class T>
 struct KeyTile {
   const T* keys[2];    // [dim][key_stride] a panel; null: it holds nothing
   const T* values[2];  // [16][dim] a panel
+  const T* next_keys[2];    // of the tile after it, to be asked for: blocks lie anywhere in memory,
+  const T* next_values[2];  // and the sequences of a large batch have more KV than any cache holds
   size_t key_stride;
   const float* scales;  // of codes: key scales, key minima, value scales, value minima, [32] each
 };
@@ -104,8 +106,7 @@ struct PanelPlace {
 
 inline PanelPlace panel_place(const KVLayout& kv, const uint8_t* key_cache,
                               const uint8_t* value_cache, const AttentionTask& task, int at) {
-  const size_t base = size_t(task.block_table[at / kv.block_size]) * kv.block_bytes() +
-                      task.kv_head * kv.head_bytes();
+  const size_t base = kv.place(task.kv_head, size_t(task.block_table[at / kv.block_size]));
   return {key_cache + base, value_cache + base, at % kv.block_size};
 }
 
@@ -195,8 +196,8 @@ void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
   const float* query = s.query.data() + size_t(row) * dim;
   float* scores = s.scores.data();
   float* out = part.out + size_t(row) * dim;
-  score_tile<R>(query, tile.keys, tile.keys[0] ? 0 : 1, tile.keys[1] ? 2 : 1, tile.key_stride, dim,
-                scores);
+  score_tile<R>(query, tile.keys, tile.next_keys, tile.keys[0] ? 0 : 1, tile.keys[1] ? 2 : 1,
+                tile.key_stride, dim, scores);
   int low = kKeyTile, high = -1;
   for (int r = 0; r < R; ++r) {
     const int position = task.first_position + (row + r) / task.group;
@@ -223,7 +224,7 @@ void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
       for (int i = 0; i < dim; i += kLanes) store(out + r * dim + i, load(out + r * dim + i) + offset);
     }
   }
-  if (low <= high) add_tile<R>(scores, tile.values, low, high + 1, dim, out);
+  if (low <= high) add_tile<R>(scores, tile.values, tile.next_values, low, high + 1, dim, out);
 }
 
 template <class T>
@@ -242,32 +243,23 @@ void attend_tile(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
   }
 }
 
-// Ask for the tile that comes after this one: blocks lie anywhere in memory, so the processor cannot
-// foresee them, and the sequences of a large batch have more KV than any cache holds.
-inline void prefetch_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
-                          const AttentionTask& task, int begin) {
-  for (int at = begin; at < begin + kKeyTile && at < task.end(); at += kPanel) {
-    const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
-    const size_t panel_bytes = kPanel * size_t(kv.head_dim) * kv.format / 8;
-    const uint8_t* values = place.values + place.offset / kPanel * panel_bytes;
-    for (size_t i = 0; i < panel_bytes; i += 64) __builtin_prefetch(values + i);
-    if (place.offset) continue;  // a block's keys lie together: the first panel asks for all
-    for (size_t i = 0; i < kv.code_bytes(); i += 64) __builtin_prefetch(place.keys + i);
-  }
-}
-
 // Where one tile's keys and values are: in the cache if its numbers can be used as they are by the
 // few rows of a decode, else in scratch memory as floats.
 template <class T>
 KeyTile<T> plain_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
                       const AttentionTask& task, int begin, int oldest) {
-  KeyTile<T> tile{{}, {}, size_t(kv.block_size), nullptr};
-  for (int p = 0; p < 2; ++p) {
-    const int at = begin + p * kPanel;
-    if (at >= task.end() || at + kPanel <= oldest) continue;
+  KeyTile<T> tile{};
+  tile.key_stride = size_t(kv.block_size);
+  auto point = [&](int at, const T*& keys, const T*& values) {
+    if (at >= task.end() || at + kPanel <= oldest) return;
     const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
-    tile.keys[p] = reinterpret_cast<const T*>(place.keys) + place.offset;
-    tile.values[p] = reinterpret_cast<const T*>(place.values) + size_t(place.offset) * kv.head_dim;
+    keys = reinterpret_cast<const T*>(place.keys) + place.offset;
+    values = reinterpret_cast<const T*>(place.values) + size_t(place.offset) * kv.head_dim;
+  };
+  for (int p = 0; p < 2; ++p) {
+    point(begin + p * kPanel, tile.keys[p], tile.values[p]);
+    tile.next_keys[p] = tile.keys[p], tile.next_values[p] = tile.values[p];
+    point(begin + kKeyTile + p * kPanel, tile.next_keys[p], tile.next_values[p]);
   }
   return tile;
 }
@@ -275,7 +267,9 @@ KeyTile<T> plain_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_
 inline KeyTile<float> unpacked_tile(const KVLayout& kv, const uint8_t* key_cache,
                                     const uint8_t* value_cache, const AttentionTask& task, int begin,
                                     int oldest, AttentionScratch& s) {
-  KeyTile<float> tile{{}, {}, kKeyTile, kv.is_quantized() ? s.scales.data() : nullptr};
+  KeyTile<float> tile{};
+  tile.key_stride = kKeyTile;
+  tile.scales = kv.is_quantized() ? s.scales.data() : nullptr;
   for (int p = 0; p < 2; ++p) {
     const int at = begin + p * kPanel;
     float* scales = s.scales.data() + p * kPanel;
@@ -299,8 +293,8 @@ inline KeyTile<float> unpacked_tile(const KVLayout& kv, const uint8_t* key_cache
                   reinterpret_cast<const bf16*>(place.values) + size_t(place.offset) * kv.head_dim,
                   keys, values);
     }
-    tile.keys[p] = keys;
-    tile.values[p] = values;
+    tile.keys[p] = tile.next_keys[p] = keys;
+    tile.values[p] = tile.next_values[p] = values;
   }
   return tile;
 }
@@ -331,7 +325,6 @@ inline void attend_split(const KVLayout& kv, const uint8_t* key_cache, const uin
   const int limit = begin + kSplitKeys < task.end() ? begin + kSplitKeys : task.end();
   if (begin < oldest) begin = oldest / kKeyTile * kKeyTile;
   for (; begin < limit; begin += kKeyTile) {
-    prefetch_tile(kv, key_cache, value_cache, task, begin + kKeyTile);
     if (kv.format == kKVFloat) {
       attend_tile(task, plain_tile<float>(kv, key_cache, value_cache, task, begin, oldest), begin,
                   dim, s, part);

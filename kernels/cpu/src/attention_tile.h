@@ -26,13 +26,14 @@ constexpr int vectors_beside(int rows, int most) {
   return vectors;
 }
 
-// scores[r][V * kLanes] = query[r][dim] . keys[dim][stride]; `keys` has a pointer a panel.
+// scores[r][V * kLanes] = query[r][dim] . keys[dim][stride]; `keys` has a pointer a panel. The same
+// places of the panels in `next` are asked for meanwhile.
 template <int R, int V, class T>
-inline void score_vectors(const float* query, const T* const* keys, size_t stride, int dim,
-                          float* scores) {
+inline void score_vectors(const float* query, const T* const* keys, const T* const* next,
+                          size_t stride, int dim, float* scores) {
   constexpr int kPerPanel = kPanel / kLanes, kPanels = V > kPerPanel ? V / kPerPanel : 1;
-  const T* from[kPanels];
-  for (int p = 0; p < kPanels; ++p) from[p] = keys[p];
+  const T *from[kPanels], *soon[kPanels];
+  for (int p = 0; p < kPanels; ++p) from[p] = keys[p], soon[p] = next[p];
   Floats acc[R][V];
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -47,7 +48,11 @@ inline void score_vectors(const float* query, const T* const* keys, size_t strid
       for (int r = 0; r < R; ++r) acc[r][v] += key * splat(query[r * dim + i]);
     }
     SHOAL_UNROLL
-    for (int p = 0; p < kPanels; ++p) from[p] += stride;
+    for (int p = 0; p < kPanels; ++p) {
+      __builtin_prefetch(soon[p]);
+      from[p] += stride;
+      soon[p] += stride;
+    }
   }
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -58,25 +63,25 @@ inline void score_vectors(const float* query, const T* const* keys, size_t strid
 
 // scores[r][32] of the panels [begin, end) of a tile.
 template <int R, class T>
-SHOAL_NOINLINE void score_tile(const float* query, const T* const* keys, int begin, int end,
-                               size_t stride, int dim, float* scores) {
+SHOAL_NOINLINE void score_tile(const float* query, const T* const* keys, const T* const* next,
+                               int begin, int end, size_t stride, int dim, float* scores) {
   constexpr int kPerPanel = kPanel / kLanes, kBoth = vectors_beside(R, 2 * kPerPanel);
   if constexpr (kBoth == 2 * kPerPanel) {
-    if (end - begin == 2) return score_vectors<R, kBoth>(query, keys, stride, dim, scores);
+    if (end - begin == 2) return score_vectors<R, kBoth>(query, keys, next, stride, dim, scores);
   }
   constexpr int kOne = vectors_beside(R, kPerPanel);
   for (int p = begin; p < end; ++p) {
     for (int v = 0; v < kPerPanel; v += kOne) {
-      const T* part = keys[p] + v * kLanes;
-      score_vectors<R, kOne>(query, &part, stride, dim, scores + p * kPanel + v * kLanes);
+      const T *part = keys[p] + v * kLanes, *soon = next[p] + v * kLanes;
+      score_vectors<R, kOne>(query, &part, &soon, stride, dim, scores + p * kPanel + v * kLanes);
     }
   }
 }
 
 // out[r][V * kLanes] += weights[r][k] * values[k][V * kLanes] for the keys [begin, end) of a tile.
 template <int R, int V, class T>
-inline void add_vectors(const float* weights, const T* const* values, int begin, int end, int dim,
-                        int column, float* out) {
+inline void add_vectors(const float* weights, const T* const* values, const T* const* next,
+                        int begin, int end, int dim, int column, float* out) {
   Floats acc[R][V];
   SHOAL_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -85,8 +90,10 @@ inline void add_vectors(const float* weights, const T* const* values, int begin,
   }
   for (int k = begin; k < end;) {
     const int panel = k / kPanel, last = end < (panel + 1) * kPanel ? end : (panel + 1) * kPanel;
-    const T* row = values[panel] + size_t(k % kPanel) * dim + column;
-    for (; k < last; ++k, row += dim) {
+    const size_t place = size_t(k % kPanel) * dim + column;
+    const T *row = values[panel] + place, *soon = next[panel] + place;
+    for (; k < last; ++k, row += dim, soon += dim) {
+      __builtin_prefetch(soon);
       SHOAL_UNROLL
       for (int v = 0; v < V; ++v) {
         const Floats value = load(row + v * kLanes);
@@ -103,15 +110,15 @@ inline void add_vectors(const float* weights, const T* const* values, int begin,
 }
 
 template <int R, class T>
-SHOAL_NOINLINE void add_tile(const float* weights, const T* const* values, int begin, int end,
-                             int dim, float* out) {
+SHOAL_NOINLINE void add_tile(const float* weights, const T* const* values, const T* const* next,
+                             int begin, int end, int dim, float* out) {
   constexpr int kWide = vectors_beside(R, 8), kNarrow = vectors_beside(R, kPanel / kLanes);
   int column = 0;
   for (; column + kWide * kLanes <= dim; column += kWide * kLanes) {
-    add_vectors<R, kWide>(weights, values, begin, end, dim, column, out);
+    add_vectors<R, kWide>(weights, values, next, begin, end, dim, column, out);
   }
   for (; column < dim; column += kNarrow * kLanes) {
-    add_vectors<R, kNarrow>(weights, values, begin, end, dim, column, out);
+    add_vectors<R, kNarrow>(weights, values, next, begin, end, dim, column, out);
   }
 }
 

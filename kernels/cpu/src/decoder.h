@@ -38,7 +38,7 @@ struct Model {
 
 // The tokens of a step, and where their keys and values live. Sequences are in order of tokens.
 struct Step {
-  int32_t num_tokens, num_seqs, block_size, kv_format;
+  int32_t num_tokens, num_seqs, block_size, kv_format, num_blocks;
   const int64_t* input_ids;             // [num_tokens]
   const int64_t* positions;             // [num_tokens]
   const int64_t* query_lens;            // [num_seqs]
@@ -95,10 +95,13 @@ class Decoder {
   }
 
  private:
-  // Query tokens of one sequence that attend together. Those of a decode may be split among threads,
-  // by keys; its parts begin at `part`.
+  // Query tokens of one sequence that attend together. Their keys may be split among threads: what
+  // each split of each KV head contributes lies at parts_[part] then.
   struct Span {
-    int seq, token, position, num_tokens, num_splits, part;
+    int seq, token, position, num_tokens, num_splits;
+    size_t part;
+
+    int last_split() const { return (position + num_tokens - 1) / kSplitKeys; }
   };
   struct Work {
     int span, split;
@@ -122,7 +125,6 @@ class Decoder {
     attended_.reserve(n, q_size());
     gated_.reserve(n, model_.intermediate);
     divide_attention(step);
-    grow(parts_, AttentionPart::size(group(), model_.head_dim) * num_parts_ * model_.num_kv_heads);
     const size_t counters = spans_.size() * model_.num_kv_heads;
     if (num_counters_ < counters) {
       finished_ = std::make_unique<std::atomic<int>[]>(counters);
@@ -133,20 +135,27 @@ class Decoder {
   void divide_attention(const Step& step) {
     spans_.clear();
     work_.clear();
-    num_parts_ = 0;
     const int most = group() >= 16 ? 4 : 64 / group();  // 64 rows a task
     for (int seq = 0, token = 0; seq < step.num_seqs; ++seq) {
       for (int left = int(step.query_lens[seq]); left > 0;) {
         const int count = left < most ? left : most;
-        const int position = int(step.positions[token]);
-        const int splits = count == 1 ? position / kSplitKeys + 1 : 1;
-        for (int i = 0; i < splits; ++i) work_.push_back({int(spans_.size()), i});
-        spans_.push_back({seq, token, position, count, splits, num_parts_});
-        if (splits > 1) num_parts_ += splits;
+        spans_.push_back({seq, token, int(step.positions[token]), count, 1, 0});
         token += count;
         left -= count;
       }
     }
+    // A long decode among short ones, or one chunk alone, would leave threads idle.
+    const bool are_few = spans_.size() * model_.num_kv_heads < size_t(8 * team_.size());
+    size_t floats = 0;
+    for (Span& span : spans_) {
+      if (span.num_tokens == 1 || are_few) span.num_splits = span.last_split() + 1;
+      for (int i = 0; i < span.num_splits; ++i) work_.push_back({int(&span - spans_.data()), i});
+      span.part = floats;
+      if (span.num_splits == 1) continue;
+      const size_t size = AttentionPart::size(span.num_tokens * group(), model_.head_dim);
+      floats += size * span.num_splits * model_.num_kv_heads;
+    }
+    if (parts_.size() < floats) parts_.resize(floats);
   }
 
   void embed(const Step& step) {
@@ -191,7 +200,7 @@ class Decoder {
   }
 
   KVLayout layout(const Step& step) const {
-    return {step.kv_format, step.block_size, model_.num_kv_heads, model_.head_dim};
+    return {step.kv_format, step.num_blocks, step.block_size, model_.num_kv_heads, model_.head_dim};
   }
 
   // Queries, with their norm and position, to query_; keys and values to the cache.
@@ -258,8 +267,8 @@ class Decoder {
       }
     } else {
       auto part = [&](int i) {
-        const size_t place = size_t(span.part + i) * kv.num_kv_heads + task.kv_head;
-        return AttentionPart::at(parts_.data() + place * part_size, rows, dim);
+        const size_t place = size_t(i) * kv.num_kv_heads + task.kv_head;
+        return AttentionPart::at(parts_.data() + span.part + place * part_size, rows, dim);
       };
       attend_split(kv, keys, values, task, split, scratch, part(split));
       auto& finished = finished_[size_t(&span - spans_.data()) * kv.num_kv_heads + task.kv_head];
@@ -334,7 +343,6 @@ class Decoder {
   Team team_;
   std::vector<Span> spans_;
   std::vector<Work> work_;
-  int num_parts_ = 0;
   std::unique_ptr<std::atomic<int>[]> finished_;  // splits that have ended, of each span and KV head
   size_t num_counters_ = 0;
   std::vector<float> residual_, query_, cosines_, sines_, parts_, logits_;

@@ -1,8 +1,10 @@
 // The paged KV cache as it lies in memory, and how a token's keys and values get into it.
 //
-// A block holds, for each KV head, its keys as [head_dim][block_size] and, in the value cache, its
-// values as [block_size][head_dim]: scores of neighbouring keys are then neighbouring lanes, and
-// nothing is summed across a register. In 8 and 4 bits a token's key (or value) of a head is
+// [num_kv_heads][num_blocks]: a head's blocks lie side by side, so that a sequence whose blocks follow
+// each other, as they do in a cache that is not yet worn, is one stream of memory for each head. A
+// block holds keys as [head_dim][block_size] and, in the value cache, values as [block_size][head_dim]:
+// scores of neighbouring keys are then neighbouring lanes, and nothing is summed across a register.
+// In 8 and 4 bits a token's key (or value) of a head is
 // scale * code + minimum, its scale and minimum behind the codes: float [2][block_size]. A byte of
 // 4-bit codes holds dimension i below and dimension i + head_dim / 2 above. Queries, keys and values
 // come rotated by a Hadamard matrix then (`layer_ops.h`), and outputs are rotated back.
@@ -19,16 +21,20 @@ enum KVFormat : int32_t { kKVFloat = 32, kKVBf16 = 16, kKVInt8 = 8, kKVInt4 = 4 
 
 struct KVLayout {
   int32_t format;
+  int32_t num_blocks;
   int32_t block_size;  // a multiple of 16
   int32_t num_kv_heads;
   int32_t head_dim;  // a multiple of 16
 
   bool is_quantized() const { return format <= 8; }
   size_t code_bytes() const { return size_t(block_size) * head_dim * format / 8; }
-  size_t head_bytes() const {
+  size_t block_bytes() const {  // of one head
     return code_bytes() + (is_quantized() ? 2 * sizeof(float) * block_size : 0);
   }
-  size_t block_bytes() const { return head_bytes() * num_kv_heads; }
+  size_t cache_bytes() const { return block_bytes() * num_blocks * num_kv_heads; }
+  size_t place(int head, size_t block) const {
+    return (size_t(head) * num_blocks + block) * block_bytes();
+  }
 };
 
 namespace detail {
@@ -61,7 +67,7 @@ inline void write_codes(const KVLayout& kv, const float* x, uint8_t* codes, size
 // The place of a slot: where its head's keys (or values) begin in the cache, and its offset there.
 inline uint8_t* head_at(const KVLayout& kv, uint8_t* cache, int64_t slot, int head, int& offset) {
   offset = int(slot % kv.block_size);
-  return cache + size_t(slot / kv.block_size) * kv.block_bytes() + head * kv.head_bytes();
+  return cache + kv.place(head, size_t(slot / kv.block_size));
 }
 
 inline float* scales_of(const KVLayout& kv, uint8_t* head) {

@@ -9,6 +9,15 @@ namespace shoal {
 constexpr int kBlockRows = 96;  // rows that stay in the second-level cache while panels pass
 constexpr int kMaxUnit = 16;    // panels that one call of `done` may get
 
+// Calls `body<rows>()` for a number of rows in [1, R] that is known when the program runs.
+template <int R, class Body>
+inline void for_rows(int rows, Body&& body) {
+  if constexpr (R > 0) {
+    if (rows == R) return body.template operator()<R>();
+    for_rows<R - 1>(rows, body);
+  }
+}
+
 // Calls `done(row, unit, values)` for each row and each unit of `unit` neighbouring panels, with
 // values[unit * 16], which it may overwrite. Every thread of the team calls this.
 template <class Done>
@@ -27,12 +36,8 @@ void matmul(Team& team, const Matrix& m, const Activations& x, int rows, int uni
         for (int r = 0; r < R; ++r) done(row + r, u, values + r * stride);
       };
       int row = first;
-      for (; row + 4 <= last; row += 4) tiles.template operator()<4>(row);
-      switch (last - row) {
-        case 3: tiles.template operator()<3>(row); break;
-        case 2: tiles.template operator()<2>(row); break;
-        case 1: tiles.template operator()<1>(row); break;
-      }
+      for (; row + kTileRows <= last; row += kTileRows) tiles.template operator()<kTileRows>(row);
+      for_rows<kTileRows - 1>(last - row, [&]<int R>() { tiles.template operator()<R>(row); });
     }
   });
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from shoal.engine.models.causal_lm import CausalLM
 from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.native_llama import NativeLlama
-from shoal.kernels.cpu.kv_layout import KVFormat, kv_block_bytes
+from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
 from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
 
@@ -106,15 +106,19 @@ def native_logits_in_chunks(
     """The same on the native kernels. Bytes that nobody wrote are those of a NaN in each format."""
     config = model.config
     num_blocks = -(-len(token_ids) // block_size)
-    num_bytes = (num_blocks + 1) * kv_block_bytes(
-        model.library, kv_format,
-        block_size=block_size, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim,
-    )  # fmt: skip
+    layout = KVLayout(
+        kv_format=kv_format,
+        num_blocks=num_blocks + 1,
+        block_size=block_size,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+    )
+    num_bytes = layout.cache_bytes(model.library)
     caches = [
         (np.full(num_bytes, 0xFF, np.uint8), np.full(num_bytes, 0xFF, np.uint8))
         for _ in config.layer_group
     ]
-    model.use_kv_cache(caches, kv_format, block_size=block_size)
+    model.use_kv_cache(caches, layout)
     tables = permuted_tables(config, num_blocks)
     parts = []
     for chunk in cut(token_ids, chunks, tables, block_size):

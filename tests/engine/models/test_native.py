@@ -137,7 +137,7 @@ def test_codes_stay_codes_and_floats_become_what_is_asked_for(tmp_path: Path) ->
     write_gguf(tmp_path / "m.gguf", reference, "llama", GGMLQuantizationType.Q4_1)
 
     def formats(path: Path, precision: Precision) -> set[int]:
-        layers = load(path, precision=precision)._weights.layers
+        layers = load(path, precision=precision).weights.layers
         return {m.struct.format for y in layers for m in (y.qkv, y.output, y.gate_up, y.down)}
 
     assert formats(tmp_path / "m.gguf", "checkpoint") == {4}
