@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from shoal.benchmarks.measure.record import RequestRecord
-from shoal.benchmarks.measure.summary import Figures
+from shoal.benchmarks.measure.summary import CANCELLED, Figures
 from shoal.benchmarks.result import ClientLoad
 from shoal.benchmarks.settings import LoadTest
 
@@ -28,6 +28,7 @@ def warnings_about(
     return [
         *_busy_client(client, records),
         *_late_client(figures),
+        *_unfinished(records),
         *_other_lengths(test, good),
         *_other_prompts(good),
         *_known_prompts(test, figures),
@@ -51,6 +52,12 @@ def _late_client(figures: Figures) -> Iterator[str]:
             f"1 % of the requests left {late_s * 1e3:.0f} ms late or later: the client is the limit"
             " (the delay is part of every latency)"
         )
+
+
+def _unfinished(records: Sequence[RequestRecord]) -> Iterator[str]:
+    count = sum(record.error == CANCELLED for record in records)
+    if count:
+        yield f"{count} requests were under way when the run was interrupted: no figure has them"
 
 
 def _other_lengths(test: LoadTest, good: Sequence[RequestRecord]) -> Iterator[str]:

@@ -49,7 +49,9 @@ def _run(run: RunResult, runs: Sequence[RunResult]) -> list[Markup]:
     if len(runs) > 1:
         parts += _present(sections.warnings(run.warnings))
     parts += _section(_heading("Failed requests", run, runs), sections.errors(run))
-    parts += _section(_heading("Over time", run, runs), plots.timeline(run))
+    num_repeats = max((interval.count for interval in run.intervals.values()), default=1)
+    which = f", the first of {num_repeats} repeats" if num_repeats > 1 else ""
+    parts += _section(_heading(f"Over time{which}", run, runs), plots.timeline(run))
     parts.append(element("h2", _heading("How it was measured", run, runs)))
     if run.server is not None and run.server.problem:
         parts.append(element("p", f"No server metrics: {run.server.problem}", class_="sub"))

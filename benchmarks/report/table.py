@@ -69,10 +69,14 @@ def sweep_table(sweep: Sweep) -> RenderableType:
         else Text("No rate held: even the lowest one failed.", style="bold")
     )
     found.append(f"  (target: {numbers.share(sweep.target)} of requests)", style="dim")
-    table = _table("rate\nreq/s", "met the\nobjectives", "", "answered\nreq/s", "output\ntok/s",
-                   "TTFT\np50", "\np99", "TPOT\np50", "\np99", "requests")  # fmt: skip
+    steps = sorted(sweep.steps, key=lambda step: step.rate)
+    ttft = unit_for(Quantity.SECONDS, [step.ttft_p99_s for step in steps])
+    tpot = unit_for(Quantity.SECONDS, [step.tpot_p99_s for step in steps])
+    table = _table("rate\nreq/s", "\nmet", "", "done\nreq/s", "output\ntok/s",
+                   f"TTFT\np50 {ttft.symbol}", f"\np99 {ttft.symbol}",
+                   f"TPOT\np50 {tpot.symbol}", f"\np99 {tpot.symbol}", "\nsent")  # fmt: skip
     table.columns[2].justify = "left"
-    for step in sorted(sweep.steps, key=lambda step: step.rate):
+    for step in steps:
         few = "~" if is_shaky("p99", step.num_requests) else ""
         _row(
             table,
@@ -81,10 +85,10 @@ def sweep_table(sweep: Sweep) -> RenderableType:
             Text("held", style="green") if step.passed else Text("failed", style="red"),
             numbers.number(step.requests_per_s),
             numbers.number(step.output_tokens_per_s),
-            numbers.seconds(step.ttft_p50_s),
-            (few if step.ttft_p99_s is not None else "") + numbers.seconds(step.ttft_p99_s),
-            numbers.seconds(step.tpot_p50_s),
-            (few if step.tpot_p99_s is not None else "") + numbers.seconds(step.tpot_p99_s),
+            ttft.number(step.ttft_p50_s),
+            (few if step.ttft_p99_s is not None else "") + ttft.number(step.ttft_p99_s),
+            tpot.number(step.tpot_p50_s),
+            (few if step.tpot_p99_s is not None else "") + tpot.number(step.tpot_p99_s),
             numbers.count(step.num_requests),
         )
     shaky = any(is_shaky("p99", step.num_requests) for step in sweep.steps)
@@ -243,9 +247,9 @@ def _has_spread(intervals: Iterable[Interval]) -> bool:
 def _ahead(of: Figure, low: float | None, high: float | None) -> Text:
     """Who is ahead, said only where the whole interval lies on one side of even."""
     if low is None or high is None:
-        return Text("one pair: cannot tell", style="dim")
+        return Text("cannot tell", style="dim")
     if low <= 1 <= high:
-        return Text("no difference shown", style="dim")
+        return Text("neither", style="dim")
     a_is_better = better(of, low)
     if a_is_better is None:
         return Text("")
@@ -282,7 +286,8 @@ def _row(table: Table, *cells: str | Text, style: str | None = None) -> None:
 
 
 def _table(first: str, *columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    # A terminal of 80 columns must hold it: a number that is cut off is none.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column(Text(first), no_wrap=True)
     for column in columns:
         table.add_column(Text(column), justify="right")

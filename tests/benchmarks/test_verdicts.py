@@ -5,7 +5,7 @@ import msgspec
 from shoal.benchmarks.client.conversation import RequestForm
 from shoal.benchmarks.client.messages import Load
 from shoal.benchmarks.measure.record import RequestRecord
-from shoal.benchmarks.measure.summary import summarize
+from shoal.benchmarks.measure.summary import CANCELLED, summarize
 from shoal.benchmarks.result import ClientLoad
 from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.verdicts import warnings_about
@@ -40,6 +40,12 @@ def test_a_client_that_only_begins_and_ends_is_not_busy() -> None:
 def test_a_late_client() -> None:
     (warning,) = warnings([make_record(1.0, sent_s=1.05)])
     assert "50 ms late" in warning
+
+
+def test_requests_under_way_at_an_interruption() -> None:
+    records = [make_record(), *(make_record(error=CANCELLED) for _ in range(3))]
+    (warning,) = warnings(records)
+    assert warning.startswith("3 requests were under way")
 
 
 def test_answers_of_other_lengths() -> None:

@@ -141,7 +141,8 @@ def test_nothing_is_fetched(kind: str) -> None:
 def test_a_run_shows_what_it_has() -> None:
     page = render_html([make_run(failed=1)])
     assert headings(page) == [
-        "Latencies", "Percentiles", "Failed requests", "Over time", "How it was measured",
+        "Latencies", "Percentiles", "Failed requests", "Over time, the first of 3 repeats",
+        "How it was measured",
     ]  # fmt: skip
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert len(captions) == 4 + 4 + 3  # distributions, the client's view, the server's
