@@ -75,6 +75,7 @@ async def run_compare(
         )
         for side, test in tests.items()
     }
+    sides[side].problem = measured.problem  # of the last run: nothing comes after one
     ratios = _ratios(a, b, runs, complete)
     return CompareResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -162,7 +162,9 @@ class RunResult(msgspec.Struct, kw_only=True):
     config: dict[str, Any] = {}
     """What was asked for: url, model, endpoint, workload, load, slo."""
     interrupted: bool = False
-    """Stopped by Ctrl-C: what follows is what was measured until then."""
+    """Stopped by Ctrl-C, or by a `problem`: what follows is what was measured until then."""
+    problem: str | None = None
+    """Why the load generator could not go on."""
 
     duration_s: float
     num_requests: int

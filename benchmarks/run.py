@@ -22,6 +22,7 @@ from shoal.benchmarks.server_watch import Watcher
 from shoal.benchmarks.settings import LoadTest
 from shoal.benchmarks.workload.spec import WorkloadSpec
 from shoal.benchmarks.workload.tokens import TokenPool
+from shoal.errors import ShoalError
 
 from .preflight import Preflight, ServerUnusable
 from .verdicts import warnings_about
@@ -43,6 +44,8 @@ class Measured:
     cpu_s: list[float] = field(default_factory=list)
     server: ServerWatch | None = None
     interrupted: bool = False
+    problem: str | None = None
+    """Why it ended early, if it was not interrupted."""
 
 
 async def run_load(test: LoadTest, on_progress: OnProgress | None = None) -> RunResult:
@@ -50,7 +53,8 @@ async def run_load(test: LoadTest, on_progress: OnProgress | None = None) -> Run
 
     Cancelling the task ends the run early: the result then holds what was measured until that
     moment, with `interrupted` set. Raises ServerUnusable when the server cannot be measured at
-    all, ConfigError for settings that make no sense, ClientFailed when the load generator breaks.
+    all, ConfigError for settings that make no sense, ClientFailed when the load generator breaks
+    before anything was measured; after that the result has a `problem`.
     """
     test, pool = await prepare(test)
     repeats: list[Measured] = []
@@ -103,11 +107,12 @@ async def warm_up(test: LoadTest, pool: TokenPool) -> None:
 async def measure(
     test: LoadTest, pool: TokenPool, *, repeat: int, on_progress: OnProgress | None = None
 ) -> Measured:
-    """One repeat. Cancelled, it returns what was measured so far, marked as interrupted."""
+    """One repeat. Cancelled, it returns what was measured so far, marked as interrupted; so it does
+    when the load generator breaks under way."""
     plan: ClientPlan = test.plan(pool, repeat=repeat)
     fleet = Fleet(plan, test.processes())
     watcher = Watcher(test.url, headers=test.headers, pid=test.pid)
-    interrupted = False
+    interrupted, problem = False, None
     try:
         await fleet.run(
             lambda progress: on_progress and on_progress(repeat, progress),
@@ -118,6 +123,10 @@ async def measure(
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()  # the cancellation is honoured by returning what there is
+    except ShoalError as error:
+        if not fleet.progress.records:
+            raise
+        interrupted, problem = True, str(error)
     finally:
         server = await watcher.stop()
     progress = fleet.progress
@@ -129,6 +138,7 @@ async def measure(
         cpu_s=progress.cpu_s,
         server=server,
         interrupted=interrupted,
+        problem=problem,
     )
 
 
@@ -158,6 +168,7 @@ def result_of(test: LoadTest, repeats: Sequence[Measured]) -> RunResult:
         environment={**environment(), "cores": os.cpu_count()},
         config=test.described(),
         interrupted=any(measured.interrupted for measured in repeats),
+        problem=next((measured.problem for measured in repeats if measured.problem), None),
         duration_s=duration_s,
         offered_requests_per_s=_offered(test, first),
         client=client,

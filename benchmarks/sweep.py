@@ -98,7 +98,7 @@ async def run_sweep(
     tried: list[tuple[float, bool]] = []
     steps: list[SweepStep] = []
     results: dict[float, RunResult] = {}
-    interrupted, num_silent = False, 0
+    interrupted, num_silent, problem = False, 0, None
     while num_silent < MAX_SILENT_STEPS and (rate := next_rate(plan, tried)) is not None:
         step_test = at_rate(test, rate, seed=test.workload.seed + len(tried))
         measured = await measure(
@@ -107,7 +107,7 @@ async def run_sweep(
             repeat=0,
             on_progress=_bound(on_progress, rate),
         )
-        interrupted = measured.interrupted
+        interrupted, problem = measured.interrupted, measured.problem
         if interrupted and results:
             break  # half a step says nothing about its rate
         result = result_of(step_test, [measured])
@@ -121,6 +121,7 @@ async def run_sweep(
     best = best_rate(tried)
     result = results[min(results) if best is None else best]
     result.interrupted = interrupted
+    result.problem = problem
     result.sweep = Sweep(target=plan.target, best_rate=best, steps=steps)
     if best is None:
         result.warnings.append("no rate met the target: these are the figures of the lowest one")

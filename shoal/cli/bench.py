@@ -278,6 +278,8 @@ def _finish(result: Result, json: Path | None, html: Path | None) -> None:
     _print([result])
     runs = (result.a, result.b) if isinstance(result, CompareResult) else (result,)
     for one in runs:
+        if one.problem is not None:
+            raise ShoalError(f"the run ended early: {one.problem}")
         if one.num_requests == 0 and not result.interrupted:
             raise ShoalError("no request came due: give a longer --duration or a higher --rate")
         if one.num_succeeded == 0 and not result.interrupted:

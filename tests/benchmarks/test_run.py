@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import msgspec
+import psutil
 import pytest
 
 from shoal.benchmarks.client.conversation import RequestForm
+from shoal.benchmarks.client.fleet import Fleet, Progress
 from shoal.benchmarks.client.messages import Load
 from shoal.benchmarks.preflight import ServerUnusable
 from shoal.benchmarks.run import run_load
@@ -168,6 +170,23 @@ async def test_what_was_measured_survives_an_interruption(worker_url: str) -> No
     assert result.num_succeeded > 5
     assert result.errors == {}
     assert result.offered_requests_per_s == pytest.approx(50.0, rel=0.3)
+
+
+def kill_a_sender(progress: Progress) -> None:
+    """Once it has sent something, as the kernel does when memory runs out."""
+    if len(progress.records) > 5:
+        for child in psutil.Process().children():
+            if f"{Fleet.__module__.rpartition('.')[0]}.process" in child.cmdline():
+                child.kill()
+
+
+async def test_what_was_measured_survives_a_load_generator_that_breaks(worker_url: str) -> None:
+    load = Load(arrivals=ArrivalSpec(rate=50.0), duration_s=60.0)
+    test = load_test(worker_url, load=load)
+    result = await run_load(test, lambda _, progress: kill_a_sender(progress))
+    assert result.interrupted
+    assert result.problem == "the load generator ended without a word"
+    assert result.num_succeeded > 5
 
 
 async def test_what_a_stalled_server_makes_wait_is_counted() -> None:
