@@ -10,7 +10,7 @@ import structlog
 
 from shoal.kernels.cpu.build import NoCompiler
 from shoal.kernels.cpu.kernels import native_kernels
-from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
+from shoal.kernels.cpu.kv_cache import KVFormat, KVLayout
 
 from .config import EngineConfig
 from .core.config import CacheConfig, SchedulerConfig
@@ -61,9 +61,8 @@ class NativeBuild:
         kv_format: KVFormat = (
             "bfloat16" if config.kv_cache_dtype == "auto" else config.kv_cache_dtype
         )
-        one_block = KVLayout(
+        layout = KVLayout(
             kv_format=kv_format,
-            num_blocks=1,
             block_size=config.block_size,
             num_kv_heads=model.num_kv_heads,
             head_dim=model.head_dim,
@@ -71,7 +70,7 @@ class NativeBuild:
         cache = plan_kv_cache(
             model,
             scheduler=scheduler,
-            layer_block_bytes=2 * one_block.cache_bytes(self.library),
+            layer_block_bytes=2 * layout.keys_bytes(self.library),
             available_bytes=available_memory(),
             kv_cache_bytes=config.kv_cache_bytes,
             block_size=config.block_size,

@@ -25,7 +25,7 @@ from shoal.engine.sources.cache import cache_home
 from shoal.engine.sources.resolve import resolve
 from shoal.errors import ShoalError
 from shoal.kernels.cpu.kernels import native_kernels
-from shoal.kernels.cpu.kv_layout import KV_BITS, KVFormat
+from shoal.kernels.cpu.kv_cache import KV_BITS, KVFormat
 
 from .driven_model import DrivenModel
 from .engine_share import measure_engine_share

@@ -14,8 +14,7 @@ from shoal.engine.models.native_llama import NativeLlama
 from shoal.engine.models.native_loader import load_native_model
 from shoal.engine.models.native_weights import Precision
 from shoal.engine.sources.model_files import ModelFiles
-from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
-from shoal.kernels.cpu.memory import zeroed
+from shoal.kernels.cpu.kv_cache import KVCache, KVFormat, KVLayout
 
 BLOCK_SIZE = 16
 Tokens = NDArray[np.int64]
@@ -50,18 +49,18 @@ class DrivenModel:
             files, config, library, precision=precision, num_threads=num_threads
         )
         self.config: ModelConfig = self.model.config
-        num_blocks = 1 + -(-num_kv_tokens // BLOCK_SIZE)
         layout = KVLayout(
             kv_format=kv_format,
-            num_blocks=num_blocks,
             block_size=BLOCK_SIZE,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
         )
-        num_bytes = layout.cache_bytes(library)
-        caches = [(zeroed(num_bytes), zeroed(num_bytes)) for _ in range(config.num_layers)]
-        self.kv_bytes_per_token = 2 * num_bytes // (num_blocks * BLOCK_SIZE) * config.num_layers
-        self.model.use_kv_cache(caches, layout)
+        num_blocks = 1 + -(-num_kv_tokens // BLOCK_SIZE)
+        cache = KVCache(
+            library, layout, num_blocks=num_blocks, layer_slots=range(config.num_layers)
+        )
+        self.kv_bytes_per_token = cache.num_bytes // (num_blocks * BLOCK_SIZE)
+        self.model.use_kv_cache(cache)
 
     def step(self, parts: Sequence[Part]) -> None:
         """Compute one step; a part that comes again in the same place finds its K and V."""

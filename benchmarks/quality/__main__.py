@@ -30,7 +30,7 @@ from shoal.engine.sources.resolve import resolve
 from shoal.engine.tokenizer.load import load_tokenizer
 from shoal.errors import ShoalError
 from shoal.kernels.cpu.kernels import native_kernels
-from shoal.kernels.cpu.kv_layout import KVFormat
+from shoal.kernels.cpu.kv_cache import KVFormat
 
 from ..cpu.driven_model import DrivenModel, Tokens
 from .perplexity import Prediction, predict, windows_of

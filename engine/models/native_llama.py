@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal.kernels.cpu.kv_layout import KV_BITS, KVLayout
+from shoal.kernels.cpu.kv_cache import KVCache
 from shoal.kernels.cpu.library import LayerStruct, ModelStruct, SamplingStruct, StepStruct
 from shoal.kernels.cpu.packed import PackedMatrix
 
@@ -19,8 +19,6 @@ from .config import ModelConfig
 
 Floats = NDArray[np.float32]
 LongInts = NDArray[np.int64]
-KVCache = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""Keys and values of a layer: `KVLayout.cache_bytes` each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +79,9 @@ class NativeLlama:
             raise MemoryError("no memory for the decoder")
         weakref.finalize(self, library.shoal_decoder_free, self._decoder)
 
-    def use_kv_cache(self, caches: list[KVCache], layout: KVLayout) -> None:
-        """Read and write these from now on: the key and value cache of each layer."""
-        self._kv_caches, self._layout = caches, layout
-        self._keys = _pointers([keys for keys, _ in caches])
-        self._values = _pointers([values for _, values in caches])
+    def use_kv_cache(self, cache: KVCache) -> None:
+        """Read and write this one from now on."""
+        self._kv_cache = cache
 
     def forward(
         self,
@@ -106,17 +102,15 @@ class NativeLlama:
         step = StepStruct(
             num_tokens=len(input_ids),
             num_seqs=len(query_lens),
-            block_size=self._layout.block_size,
-            kv_format=KV_BITS[self._layout.kv_format],
-            num_blocks=self._layout.num_blocks,
+            kv=self._kv_cache.struct,
             input_ids=_address(input_ids),
             positions=_address(positions),
             query_lens=_address(query_lens),
             slot_mapping=_pointers(slot_mapping),
             block_tables=_pointers(tables),
             table_width=tables[0].shape[1],
-            key_caches=self._keys,
-            value_caches=self._values,
+            key_caches=self._kv_cache.keys,
+            value_caches=self._kv_cache.values,
         )
         self._check(self.library.shoal_forward(self._decoder, step), len(input_ids))
 

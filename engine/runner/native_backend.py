@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 from numpy.typing import NDArray
 
-from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
+from shoal.kernels.cpu.kv_cache import KVCache, KVFormat, KVLayout
 from shoal.kernels.cpu.library import EditsStruct, SamplingStruct
-from shoal.kernels.cpu.memory import zeroed
 
 from ..core.config import CacheConfig
 from ..core.output import TokenLogprobs
@@ -26,14 +27,14 @@ class NativeBackend:
         self._model = model
         layout = KVLayout(
             kv_format=kv_format,
-            num_blocks=cache.num_blocks,
             block_size=cache.block_size,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
         )
-        num_bytes = layout.cache_bytes(model.library)
-        caches = share_among_layers(config, lambda: (zeroed(num_bytes), zeroed(num_bytes)))
-        model.use_kv_cache(caches, layout)
+        slots = share_among_layers(config, count().__next__)
+        model.use_kv_cache(
+            KVCache(model.library, layout, num_blocks=cache.num_blocks, layer_slots=slots)
+        )
 
     def forward(self, inputs: StepInputs) -> None:
         self._model.forward(

@@ -45,8 +45,9 @@ class KVLayoutStruct(Structure):
     """`struct KVLayout` of kv_cache.h."""
 
     _fields_ = [
-        ("format", c_int32), ("num_blocks", c_int32), ("block_size", c_int32),
+        ("format", c_int32), ("block_size", c_int32),
         ("num_kv_heads", c_int32), ("head_dim", c_int32),
+        ("block_stride", c_int64),
     ]  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class StepStruct(Structure):
 
     _fields_ = [
         ("num_tokens", c_int32), ("num_seqs", c_int32),
-        ("block_size", c_int32), ("kv_format", c_int32), ("num_blocks", c_int32),
+        ("kv", KVLayoutStruct),
         ("input_ids", c_void_p), ("positions", c_void_p), ("query_lens", c_void_p),
         ("slot_mapping", POINTER(c_void_p)), ("block_tables", POINTER(c_void_p)),
         ("table_width", c_int32),
@@ -95,7 +96,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "shoal_quantize": (None, [c_void_p, c_int64, c_int32, c_void_p, c_void_p, c_void_p]),
     "shoal_gguf_codes": (c_int, [c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]),
     "shoal_matmul": (c_int, [_MATRIX, c_void_p, c_int32, c_void_p, c_int32]),
-    "shoal_kv_cache_bytes": (c_int64, [POINTER(KVLayoutStruct)]),
+    "shoal_kv_keys_bytes": (c_int64, [POINTER(KVLayoutStruct)]),
     "shoal_decoder_new": (c_void_p, [POINTER(ModelStruct), c_int32]),
     "shoal_decoder_free": (None, [c_void_p]),
     "shoal_forward": (c_int, [c_void_p, POINTER(StepStruct)]),

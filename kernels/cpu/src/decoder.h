@@ -38,14 +38,15 @@ struct Model {
 
 // The tokens of a step, and where their keys and values live. Sequences are in order of tokens.
 struct Step {
-  int32_t num_tokens, num_seqs, block_size, kv_format, num_blocks;
+  int32_t num_tokens, num_seqs;
+  KVLayout kv;
   const int64_t* input_ids;             // [num_tokens]
   const int64_t* positions;             // [num_tokens]
   const int64_t* query_lens;            // [num_seqs]
   const int64_t* const* slot_mapping;   // per KV cache group: [num_tokens]
   const int32_t* const* block_tables;   // per KV cache group: [num_seqs][table_width]
   int32_t table_width;
-  uint8_t* const* key_caches;           // per layer
+  uint8_t* const* key_caches;           // per layer: where its keys are in block 0
   uint8_t* const* value_caches;         // per layer
 };
 
@@ -199,13 +200,9 @@ class Decoder {
     to.write(format, row, 0, normed.data(), model_.hidden);
   }
 
-  KVLayout layout(const Step& step) const {
-    return {step.kv_format, step.num_blocks, step.block_size, model_.num_kv_heads, model_.head_dim};
-  }
-
   // Queries, with their norm and position, to query_; keys and values to the cache.
   void project_heads(const Step& step, const Layer& l, int index) {
-    const KVLayout kv = layout(step);
+    const KVLayout& kv = step.kv;
     const int dim = model_.head_dim, half = dim / 2, q_heads = model_.num_q_heads;
     const int64_t* slots = step.slot_mapping[l.group];
     matmul(team_, l.qkv, normed_, step.num_tokens, dim / kPanel, [&](int token, int head, float* x) {
@@ -228,7 +225,7 @@ class Decoder {
   }
 
   void attention(const Step& step, const Layer& l, int index) {
-    const KVLayout kv = layout(step);
+    const KVLayout& kv = step.kv;
     const uint8_t *keys = step.key_caches[index], *values = step.value_caches[index];
     const int heads = model_.num_kv_heads;
     // A task's outputs are whole groups of activations, or are made into them later.

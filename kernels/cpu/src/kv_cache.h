@@ -1,10 +1,9 @@
 // The paged KV cache as it lies in memory, and how a token's keys and values get into it.
 //
-// [num_kv_heads][num_blocks]: a head's blocks lie side by side, so that a sequence whose blocks follow
-// each other, as they do in a cache that is not yet worn, is one stream of memory for each head. A
-// block holds keys as [head_dim][block_size] and, in the value cache, values as [block_size][head_dim]:
-// scores of neighbouring keys are then neighbouring lanes, and nothing is summed across a register.
-// In 8 and 4 bits a token's key (or value) of a head is
+// A block of all layers is one piece of memory, so that a cache takes up what its used blocks need,
+// huge pages or not: [num_blocks][layer][keys, values][head]. Of one head, a block holds keys as
+// [head_dim][block_size] and values as [block_size][head_dim]: scores of neighbouring keys are then
+// neighbouring lanes, and nothing is summed across a register. In 8 and 4 bits a token's key (or value) of a head is
 // scale * code + minimum, its scale and minimum behind the codes: float [2][block_size]. A byte of
 // 4-bit codes holds dimension i below and dimension i + head_dim / 2 above. Queries, keys and values
 // come rotated by a Hadamard matrix then (`layer_ops.h`), and outputs are rotated back.
@@ -21,20 +20,18 @@ enum KVFormat : int32_t { kKVFloat = 32, kKVBf16 = 16, kKVInt8 = 8, kKVInt4 = 4 
 
 struct KVLayout {
   int32_t format;
-  int32_t num_blocks;
   int32_t block_size;  // a multiple of 16
   int32_t num_kv_heads;
   int32_t head_dim;  // a multiple of 16
+  int64_t block_stride;  // bytes from a block to the next, of all layers
 
   bool is_quantized() const { return format <= 8; }
   size_t code_bytes() const { return size_t(block_size) * head_dim * format / 8; }
-  size_t block_bytes() const {  // of one head
+  size_t head_bytes() const {
     return code_bytes() + (is_quantized() ? 2 * sizeof(float) * block_size : 0);
   }
-  size_t cache_bytes() const { return block_bytes() * num_blocks * num_kv_heads; }
-  size_t place(int head, size_t block) const {
-    return (size_t(head) * num_blocks + block) * block_bytes();
-  }
+  size_t keys_bytes() const { return head_bytes() * num_kv_heads; }  // of a layer; values: as many
+  size_t place(int head, size_t block) const { return block * block_stride + head * head_bytes(); }
 };
 
 namespace detail {

@@ -65,7 +65,7 @@ int shoal_matmul(const Matrix* m, const float* x, int32_t rows, float* out, int3
   });
 }
 
-int64_t shoal_kv_cache_bytes(const KVLayout* kv) { return int64_t(kv->cache_bytes()); }
+int64_t shoal_kv_keys_bytes(const KVLayout* kv) { return int64_t(kv->keys_bytes()); }
 
 Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
   return new (std::nothrow) Decoder(*model, num_threads);

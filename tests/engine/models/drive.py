@@ -13,7 +13,7 @@ from torch import Tensor
 from shoal.engine.models.causal_lm import CausalLM
 from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.native_llama import NativeLlama
-from shoal.kernels.cpu.kv_layout import KVFormat, KVLayout
+from shoal.kernels.cpu.kv_cache import KVCache, KVFormat, KVLayout
 from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
 
@@ -108,17 +108,20 @@ def native_logits_in_chunks(
     num_blocks = -(-len(token_ids) // block_size)
     layout = KVLayout(
         kv_format=kv_format,
-        num_blocks=num_blocks + 1,
         block_size=block_size,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
     )
-    num_bytes = layout.cache_bytes(model.library)
-    caches = [
-        (np.full(num_bytes, 0xFF, np.uint8), np.full(num_bytes, 0xFF, np.uint8))
-        for _ in config.layer_group
-    ]
-    model.use_kv_cache(caches, layout)
+    num_layers = config.num_layers
+    num_bytes = 2 * num_layers * (num_blocks + 1) * layout.keys_bytes(model.library)
+    cache = KVCache(
+        model.library,
+        layout,
+        num_blocks=num_blocks + 1,
+        layer_slots=range(num_layers),
+        memory=np.full(num_bytes, 0xFF, np.uint8),
+    )
+    model.use_kv_cache(cache)
     tables = permuted_tables(config, num_blocks)
     parts = []
     for chunk in cut(token_ids, chunks, tables, block_size):

@@ -16,7 +16,7 @@ from shoal.engine.models.native_loader import load_native_model
 from shoal.engine.models.native_weights import Precision, weight_precision
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.errors import UnsupportedModel
-from shoal.kernels.cpu.kv_layout import KV_BITS, KVFormat
+from shoal.kernels.cpu.kv_cache import KV_BITS, KVFormat
 from tests.engine.models.drive import native_logits_in_chunks
 from tests.engine.models.test_gguf import write_gguf
 from tests.engine.models.test_parity import FAMILIES, TINY, save_reference
