@@ -1,4 +1,4 @@
-"""The paged KV cache of the native kernels: one piece of memory, block after block of all layers."""
+"""The paged KV cache of the native kernels: one piece of memory, block after block."""
 
 from __future__ import annotations
 
