@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-agreement bench-client docs clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-agreement bench-client docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,9 @@ serve: $(ENGINE)  ## serve a model: make serve [MODEL=...] [HOST=...] [PORT=8000
 
 test: $(DEV)  ## the tests that need neither a GPU nor minutes
 	$(BIN)/pytest -q
+
+test-emulated: $(DEV)  ## CPU kernels for AVX-512 on a CPU without it (apt install libsimde-dev)
+	SHOAL_TEST_EMULATED=1 $(BIN)/pytest -q tests/kernels tests/engine/models/test_native.py tests/engine/runner/test_sampler.py
 
 check: lint type contracts docs coverage test  ## all that CI runs
 
