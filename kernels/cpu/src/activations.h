@@ -5,8 +5,10 @@
 // The dot product is exact in integers, so its order does not matter.
 #pragma once
 
-#include <vector>
+#include <cmath>
+#include <cstring>
 
+#include "buffer.h"
 #include "matrix.h"
 #include "simd.h"
 
@@ -51,11 +53,9 @@ class Activations {
     groups_ = (columns + kGroup - 1) / kGroup;
     const size_t tiles = (rows + kTileRows - 1) / kTileRows;
     const size_t count = tiles * groups_ * kTileRows;
-    if (values_.size() < count * kGroup) values_.resize(count * kGroup);
-    if (scales_.size() < count) {
-      scales_.resize(count);
-      sums_.resize(count);
-    }
+    shoal::reserve(values_, count * kGroup);
+    shoal::reserve(scales_, count);
+    shoal::reserve(sums_, count);
   }
 
   int groups() const { return groups_; }
@@ -106,14 +106,15 @@ class Activations {
   }
 
   void quantize(int format, int row, int group, const float* x) {
-    Floats top = {}, poison = {};
-    for (int k = 0; k < kGroup; k += kLanes) {
-      const Floats v = load(x + k);
-      top = max(top, abs(v));
-      poison += v * 0.0f;  // NaN if a value is none or infinite: the result shall tell
-    }
-    const float scale = largest(top) / 127.0f + sum(poison);
-    const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
+    // The bits of magnitudes are in the order of what they mean, infinity and NaN above all numbers.
+    Ints top = {};
+    for (int k = 0; k < kGroup; k += kLanes) top = max(top, (Ints)abs(load(x + k)));
+    const int32_t top_bits = largest(top);
+    float magnitude;
+    std::memcpy(&magnitude, &top_bits, sizeof magnitude);
+    if (top_bits >= 0x7f800000) magnitude = NAN;  // the result shall tell
+    const float scale = magnitude * (1.0f / 127.0f);
+    const float inverse = magnitude > 0 ? 127.0f / magnitude : 0.0f;
     Ints rounded[kGroup / kLanes], total = {};
     for (int k = 0; k < kGroup; k += kLanes) {
       const Floats v = round_to_int(load(x + k) * inverse);
@@ -141,9 +142,9 @@ class Activations {
   }
 
   int groups_ = 0;
-  std::vector<uint32_t> values_;  // of 1, 2 or 4 bytes each
-  std::vector<float> scales_;
-  std::vector<float> sums_;
+  Buffer<uint32_t> values_;  // of 1, 2 or 4 bytes each
+  Buffer<float> scales_;
+  Buffer<float> sums_;
 };
 
 }  // namespace shoal

@@ -1,7 +1,8 @@
 // Attention over the paged KV cache, for decodes and prefill chunks alike.
 //
 // The query heads that share a KV head are rows of one small matrix (Ainslie et al., 2023); the
-// softmax runs online over tiles of 32 keys (Milakov and Gimelshein, 2018; Dao et al., 2022). Keys
+// softmax runs online over tiles of 32 keys (Milakov and Gimelshein, 2018; Dao et al., 2022), and what
+// was summed is rescaled only when a score exceeds its reference by far (Shah et al., 2026). Keys
 // are taken in splits of 512 whose results are merged in order (flash-decoding: Dao et al., 2023):
 // splits of one sequence may be worked on by several threads, and since they begin at multiples of
 // 512, a row's result depends neither on that nor on how its prompt was cut into chunks.
@@ -9,15 +10,16 @@
 
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "attention_tile.h"
+#include "buffer.h"
 #include "kv_cache.h"
 
 namespace shoal {
 
 constexpr int kSplitKeys = 512;
-constexpr int kRowTile = 4;
+constexpr int kRowTile = 6;
+constexpr float kHeadroom = 8;  // of a score over its row's reference: weights stay below e^8
 
 // Query tokens of one sequence, and the query heads of one KV head.
 struct AttentionTask {
@@ -36,22 +38,25 @@ struct AttentionTask {
   int num_splits() const { return (end() + kSplitKeys - 1) / kSplitKeys - first_split(); }
 };
 
-// What a part of the keys contributes to each row: sum of weight * value, the largest score, the
-// sum of the weights relative to it.
+// What a part of the keys contributes to each row: the score that weights are relative to, the sum of
+// the weights, the sum of weight * value.
 struct AttentionPart {
   float* out;    // [rows][dim]
+  float* total;  // [rows][kLanes], to be added up
   float* top;    // [rows]
-  float* total;  // [rows]
 
-  static size_t size(int rows, int dim) { return size_t(rows) * (dim + 2); }
+  static size_t size(int rows, int dim) { return size_t(rows) * (dim + kLanes + 1); }
   static AttentionPart at(float* memory, int rows, int dim) {
-    return {memory, memory + size_t(rows) * dim, memory + size_t(rows) * (dim + 1)};
+    float* total = memory + size_t(rows) * dim;
+    return {memory, total, total + size_t(rows) * kLanes};
   }
 
   void clear(int rows, int dim) const {
-    std::memset(out, 0, size_t(rows) * dim * sizeof(float));
-    for (int r = 0; r < rows; ++r) top[r] = -INFINITY, total[r] = 0;
+    std::memset(out, 0, size_t(rows) * (dim + kLanes) * sizeof(float));
+    for (int r = 0; r < rows; ++r) top[r] = -INFINITY;
   }
+
+  float sum_of_weights(int row) const { return sum(load(total + row * kLanes)); }
 
   // Take in the next part, of keys after ours.
   void merge(const AttentionPart& next, int rows, int dim) const {
@@ -62,7 +67,8 @@ struct AttentionPart {
       float* to = out + size_t(r) * dim;
       const float* from = next.out + size_t(r) * dim;
       for (int i = 0; i < dim; i += kLanes) store(to + i, load(to + i) * ours + load(from + i) * theirs);
-      total[r] = total[r] * ours + next.total[r] * theirs;
+      float* sums = total + r * kLanes;
+      store(sums, load(sums) * ours + load(next.total + r * kLanes) * theirs);
       top[r] = best;
     }
   }
@@ -70,19 +76,16 @@ struct AttentionPart {
 
 // Scratch memory of one thread.
 struct AttentionScratch {
-  std::vector<float> query, keys, values, scores, scales, sums, parts;
+  Buffer<float> query, keys, values, scores, scales, sums, parts;
 
   void reserve(int rows, int dim) {
-    auto grow = [](std::vector<float>& v, size_t n) {
-      if (v.size() < n) v.resize(n);
-    };
-    grow(query, size_t(rows) * dim);
-    grow(scores, size_t(kRowTile) * kKeyTile);
-    grow(sums, rows);
-    grow(parts, 2 * AttentionPart::size(rows, dim));
-    grow(keys, size_t(kKeyTile) * dim);
-    grow(values, size_t(kKeyTile) * dim);
-    grow(scales, 4 * kKeyTile);
+    shoal::reserve(query, size_t(rows) * dim);
+    shoal::reserve(scores, size_t(kRowTile) * kKeyTile);
+    shoal::reserve(sums, rows);
+    shoal::reserve(parts, 2 * AttentionPart::size(rows, dim));
+    shoal::reserve(keys, size_t(kKeyTile) * dim);
+    shoal::reserve(values, size_t(kKeyTile) * dim);
+    shoal::reserve(scales, 4 * kKeyTile);
   }
 };
 
@@ -150,43 +153,41 @@ inline void widen_panel(const KVLayout& kv, const bf16* from_keys, const bf16* f
   for (int i = 0; i < kPanel * kv.head_dim; i += kLanes) store(values + i, load(from_values + i));
 }
 
-// Turn a row's scores into weights relative to the new maximum; rescale what was summed before.
-// Keys [low, high] of the tile are visible.
-inline void softmax_step(float* scores, int low, int high, float scale, const float* key_scales,
-                         float query_sum, float& top, float& total, float* out, int dim) {
-  alignas(64) static constexpr auto kIndex = [] {
-    struct { float at[kKeyTile]; } index{};
-    for (int i = 0; i < kKeyTile; ++i) index.at[i] = float(i);
-    return index;
-  }();
+// Turn a row's scores [32] into weights, e^(score - top), and add them up. Scores of codes get the
+// scales of their keys first. Masked: only keys [low, high] of the tile are visible.
+template <bool Masked>
+inline void softmax_step(float* scores, int low, int high, const float* key_scales, float query_sum,
+                         float& top, float* total, float* out, int dim) {
   constexpr int kVecs = kKeyTile / kLanes;
-  Floats best = splat(-INFINITY);
-  Floats masked[kVecs];
+  Floats score[kVecs], best = splat(-INFINITY);
   for (int v = 0; v < kVecs; ++v) {
-    const Floats index = load(kIndex.at + v * kLanes);
-    Floats score = load(scores + v * kLanes);
+    score[v] = load(scores + v * kLanes);
     if (key_scales) {
-      score = score * load(key_scales + v * kLanes) +
-              load(key_scales + kKeyTile + v * kLanes) * query_sum;
+      score[v] = score[v] * load(key_scales + v * kLanes) +
+                 load(key_scales + kKeyTile + v * kLanes) * query_sum;
     }
-    const auto visible = (index >= splat(float(low))) & (index <= splat(float(high)));
-    masked[v] = visible ? score * scale : splat(-INFINITY);
-    best = max(best, masked[v]);
+    if constexpr (Masked) {
+      Floats index;
+      for (int i = 0; i < kLanes; ++i) index[i] = float(v * kLanes + i);
+      const auto visible = (index >= splat(float(low))) & (index <= splat(float(high)));
+      score[v] = visible ? score[v] : splat(-INFINITY);
+    }
+    best = max(best, score[v]);
   }
   const float tile_top = largest(best);
-  if (tile_top > top) {
-    const float shrink = exp(splat(top - tile_top))[0];
+  if (tile_top > top + kHeadroom) {
+    const Floats shrink = exp(splat(top - tile_top));
     top = tile_top;
-    total *= shrink;
+    store(total, load(total) * shrink);
     for (int i = 0; i < dim; i += kLanes) store(out + i, load(out + i) * shrink);
   }
-  Floats added = {};
+  Floats added = load(total);
   for (int v = 0; v < kVecs; ++v) {
-    const Floats weight = exp(masked[v] - top);
+    const Floats weight = exp(score[v] - top);
     store(scores + v * kLanes, weight);
     added += weight;
   }
-  total += sum(added);
+  store(total, added);
 }
 
 // One tile of keys for the R rows that begin at `row`.
@@ -211,8 +212,12 @@ void attend_rows(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
     }
     low = first < low ? first : low;
     high = last > high ? last : high;
-    softmax_step(weights, first, last, task.scale, tile.scales, s.sums[row + r], part.top[row + r],
-                 part.total[row + r], out + size_t(r) * dim, dim);
+    auto step = [&]<bool Masked>() {
+      softmax_step<Masked>(weights, first, last, tile.scales, s.sums[row + r], part.top[row + r],
+                           part.total + size_t(row + r) * kLanes, out + size_t(r) * dim, dim);
+    };
+    if (first == 0 && last == kKeyTile - 1) step.template operator()<false>();
+    else step.template operator()<true>();
     if (tile.scales) {
       Floats minima = {};
       for (int k = 0; k < kKeyTile; k += kLanes) {
@@ -234,12 +239,9 @@ void attend_tile(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
   for (int row = 0; row < rows; row += kRowTile) {
     const int left = rows - row, last_row = left < kRowTile ? rows - 1 : row + kRowTile - 1;
     if (task.first_position + last_row / task.group < begin) continue;  // no token reaches the tile
-    switch (left) {
-      case 1: attend_rows<1>(task, tile, begin, row, dim, s, part); break;
-      case 2: attend_rows<2>(task, tile, begin, row, dim, s, part); break;
-      case 3: attend_rows<3>(task, tile, begin, row, dim, s, part); break;
-      default: attend_rows<4>(task, tile, begin, row, dim, s, part); break;
-    }
+    for_rows<kRowTile>(left < kRowTile ? left : kRowTile, [&]<int R>() {
+      attend_rows<R>(task, tile, begin, row, dim, s, part);
+    });
   }
 }
 
@@ -299,8 +301,8 @@ inline KeyTile<float> unpacked_tile(const KVLayout& kv, const uint8_t* key_cache
   return tile;
 }
 
-// Gather the rows of a task; query points at its first token's first head, `stride` floats separate
-// tokens.
+// Gather the rows of a task, times the scale of scores; query points at its first token's first head,
+// `stride` floats separate tokens.
 inline void gather_queries(const AttentionTask& task, const float* query, size_t stride, int dim,
                            AttentionScratch& s) {
   s.reserve(task.rows(), dim);
@@ -308,8 +310,9 @@ inline void gather_queries(const AttentionTask& task, const float* query, size_t
     const float* from = query + size_t(r / task.group) * stride + size_t(r % task.group) * dim;
     Floats total = {};
     for (int i = 0; i < dim; i += kLanes) {
-      store(s.query.data() + size_t(r) * dim + i, load(from + i));
-      total += load(from + i);
+      const Floats scaled = load(from + i) * task.scale;
+      store(s.query.data() + size_t(r) * dim + i, scaled);
+      total += scaled;
     }
     s.sums[r] = sum(total);
   }

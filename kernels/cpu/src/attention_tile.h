@@ -1,4 +1,4 @@
-// The two small products of attention on a tile of 32 keys, for up to four rows of queries.
+// The two small products of attention on a tile of 32 keys, for a few rows of queries.
 //
 // A tile is two panels of 16 keys, which may lie in different blocks. Each output is summed in the
 // same order whatever R is and wherever the panels come from, so a row's result does not depend on
@@ -19,11 +19,38 @@ constexpr int kRegisters = 32;
 constexpr int kRegisters = 16;
 #endif
 
-// How many of `most` vectors R rows can accumulate side by side, beside R broadcasts and a load.
+// How many of `most` vectors can be accumulated for each row: what is multiplied wants registers too,
+// all of the fewer side and one of the other.
 constexpr int vectors_beside(int rows, int most) {
   int vectors = most;
-  while (vectors > 1 && rows * vectors + rows + 1 > kRegisters) vectors /= 2;
+  while (vectors > 1 && rows * vectors + (rows < vectors ? rows : vectors) + 1 > kRegisters) {
+    vectors /= 2;
+  }
   return vectors;
+}
+
+// acc[r][v] += weights[r * stride] * vectors[v], in the order that needs the fewest registers.
+template <int R, int V, class Load>
+__attribute__((always_inline)) inline void multiply_add(Floats (&acc)[R][V], const float* weights,
+                                                        size_t stride, Load&& vector) {
+  if constexpr (R <= V) {
+    SHOAL_UNROLL
+    for (int v = 0; v < V; ++v) {
+      const Floats x = vector(v);
+      SHOAL_UNROLL
+      for (int r = 0; r < R; ++r) acc[r][v] += x * splat(weights[r * stride]);
+    }
+  } else {
+    Floats x[V];
+    SHOAL_UNROLL
+    for (int v = 0; v < V; ++v) x[v] = vector(v);
+    SHOAL_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const Floats weight = splat(weights[r * stride]);
+      SHOAL_UNROLL
+      for (int v = 0; v < V; ++v) acc[r][v] += x[v] * weight;
+    }
+  }
 }
 
 // scores[r][V * kLanes] = query[r][dim] . keys[dim][stride]; `keys` has a pointer a panel. The same
@@ -41,12 +68,9 @@ inline void score_vectors(const float* query, const T* const* keys, const T* con
     for (int v = 0; v < V; ++v) acc[r][v] = Floats{};
   }
   for (int i = 0; i < dim; ++i) {
-    SHOAL_UNROLL
-    for (int v = 0; v < V; ++v) {
-      const Floats key = load(from[v / kPerPanel] + v % kPerPanel * kLanes);
-      SHOAL_UNROLL
-      for (int r = 0; r < R; ++r) acc[r][v] += key * splat(query[r * dim + i]);
-    }
+    multiply_add<R, V>(acc, query + i, size_t(dim), [&](int v) {
+      return load(from[v / kPerPanel] + v % kPerPanel * kLanes);
+    });
     SHOAL_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       __builtin_prefetch(soon[p]);
@@ -94,12 +118,7 @@ inline void add_vectors(const float* weights, const T* const* values, const T* c
     const T *row = values[panel] + place, *soon = next[panel] + place;
     for (; k < last; ++k, row += dim, soon += dim) {
       __builtin_prefetch(soon);
-      SHOAL_UNROLL
-      for (int v = 0; v < V; ++v) {
-        const Floats value = load(row + v * kLanes);
-        SHOAL_UNROLL
-        for (int r = 0; r < R; ++r) acc[r][v] += value * splat(weights[r * kKeyTile + k]);
-      }
+      multiply_add<R, V>(acc, weights + k, kKeyTile, [&](int v) { return load(row + v * kLanes); });
     }
   }
   SHOAL_UNROLL

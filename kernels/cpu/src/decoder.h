@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention.h"
+#include "buffer.h"
 #include "layer_ops.h"
 #include "matmul.h"
 #include "sampling.h"
@@ -115,13 +116,10 @@ class Decoder {
 
   void prepare(const Step& step) {
     const int n = step.num_tokens, half = model_.head_dim / 2;
-    auto grow = [](std::vector<float>& v, size_t count) {
-      if (v.size() < count) v.resize(count);
-    };
-    grow(residual_, size_t(n) * model_.hidden);
-    grow(query_, size_t(n) * q_size());
-    grow(cosines_, size_t(n) * half);
-    grow(sines_, size_t(n) * half);
+    reserve(residual_, size_t(n) * model_.hidden);
+    reserve(query_, size_t(n) * q_size());
+    reserve(cosines_, size_t(n) * half);
+    reserve(sines_, size_t(n) * half);
     normed_.reserve(n, model_.hidden);
     attended_.reserve(n, q_size());
     gated_.reserve(n, model_.intermediate);
@@ -136,7 +134,7 @@ class Decoder {
   void divide_attention(const Step& step) {
     spans_.clear();
     work_.clear();
-    const int most = group() >= 16 ? 4 : 64 / group();  // 64 rows a task
+    const int most = group() >= 32 ? 4 : 128 / group();  // 128 rows a task
     for (int seq = 0, token = 0; seq < step.num_seqs; ++seq) {
       for (int left = int(step.query_lens[seq]); left > 0;) {
         const int count = left < most ? left : most;
@@ -156,7 +154,7 @@ class Decoder {
       const size_t size = AttentionPart::size(span.num_tokens * group(), model_.head_dim);
       floats += size * span.num_splits * model_.num_kv_heads;
     }
-    if (parts_.size() < floats) parts_.resize(floats);
+    reserve(parts_, floats);
   }
 
   void embed(const Step& step) {
@@ -194,8 +192,8 @@ class Decoder {
   }
 
   void write_normed(const float* x, const float* weight, int format, int row, Activations& to) {
-    thread_local std::vector<float> normed;
-    normed.resize(model_.hidden);
+    thread_local Buffer<float> normed;
+    reserve(normed, size_t(model_.hidden));
     rms_norm(x, weight, model_.hidden, model_.eps, normed.data());
     to.write(format, row, 0, normed.data(), model_.hidden);
   }
@@ -205,7 +203,7 @@ class Decoder {
     const KVLayout& kv = step.kv;
     const int dim = model_.head_dim, half = dim / 2, q_heads = model_.num_q_heads;
     const int64_t* slots = step.slot_mapping[l.group];
-    matmul(team_, l.qkv, normed_, step.num_tokens, dim / kPanel, [&](int token, int head, float* x) {
+    auto take = [&](int token, int head, float* x) {
       if (l.qkv.bias) add_bias(l.qkv.bias + head * dim, dim, x);
       if (head >= q_heads + model_.num_kv_heads) {
         if (kv.is_quantized()) hadamard(x, dim);
@@ -221,7 +219,11 @@ class Decoder {
       } else {
         write_key(kv, step.key_caches[index], slots[token], head - q_heads, x);
       }
-    });
+    };
+    matmul(team_, l.qkv, normed_, step.num_tokens, dim / kPanel,
+           [&](int token, int rows, int head, float* x) {
+             for (int end = token + rows; token < end; ++token, x += dim) take(token, head, x);
+           });
   }
 
   void attention(const Step& step, const Layer& l, int index) {
@@ -275,7 +277,7 @@ class Decoder {
       for (int i = 1; i < span.num_splits; ++i) all.merge(part(i), rows, dim);
     }
     for (int r = 0; r < rows; ++r) {
-      const float factor = 1.0f / all.total[r];
+      const float factor = 1.0f / all.sum_of_weights(r);
       float* out = all.out + size_t(r) * dim;
       for (int i = 0; i < dim; i += kLanes) store(out + i, load(out + i) * factor);
       if (kv.is_quantized()) hadamard(out, dim);
@@ -292,21 +294,33 @@ class Decoder {
   }
 
   void add_to_residual(int tokens, const Matrix& m, const Activations& x) {
-    matmul(team_, m, x, tokens, 1, [&](int token, int panel, float* values) {
+    matmul(team_, m, x, tokens, 1, [&](int token, int rows, int panel, float* values) {
       const PanelOutputs o(m, panel);
-      if (m.bias) add_bias(m.bias + o.begin, o.count, values);
-      float* to = residual(token) + o.begin;
-      for (int i = 0; i < o.count; ++i) to[i] += values[i];
+      for (int end = token + rows; token < end; ++token, values += kPanel) {
+        if (m.bias) add_bias(m.bias + o.begin, o.count, values);
+        float* to = residual(token) + o.begin;
+        if (o.count == kPanel) {
+          for (int i = 0; i < kPanel; i += kLanes) store(to + i, load(to + i) + load(values + i));
+        } else {
+          for (int i = 0; i < o.count; ++i) to[i] += values[i];
+        }
+      }
     });
   }
 
   void gate_and_up(int tokens, const Layer& l) {
     constexpr int kUnit = 2 * kGroup / kPanel, kWidth = 2 * kGroup;
-    matmul(team_, l.gate_up, normed_, tokens, kUnit, [&](int token, int unit, float* gate) {
-      if (l.gate_up.bias) add_bias(l.gate_up.bias + unit * kWidth, kWidth, gate);
-      silu_and_mul(gate, gate + kGroup, kGroup, gate);
+    matmul(team_, l.gate_up, normed_, tokens, kUnit, [&](int token, int rows, int unit, float* x) {
       const int left = model_.intermediate - unit * kGroup;
-      gated_.write(l.down.format, token, unit, gate, left < kGroup ? left : kGroup);
+      // In two loops, so that the processor works on several rows at once.
+      for (int r = 0; r < rows; ++r) {
+        float* gate = x + r * kWidth;
+        if (l.gate_up.bias) add_bias(l.gate_up.bias + unit * kWidth, kWidth, gate);
+        silu_and_mul(gate, gate + kGroup, kGroup, gate);
+      }
+      for (int r = 0; r < rows; ++r) {
+        gated_.write(l.down.format, token + r, unit, x + r * kWidth, left < kGroup ? left : kGroup);
+      }
     });
   }
 
@@ -325,7 +339,7 @@ class Decoder {
     for (int begin = 0; begin < rows; begin += kLogitRows) {
       const int count = rows - begin < kLogitRows ? rows - begin : kLogitRows;
       head_in_.reserve(count, model_.hidden);
-      if (logits_.size() < count * vocabulary) logits_.resize(count * vocabulary);
+      reserve(logits_, count * vocabulary);
       team_.run([&] {
         compute_logits(tokens + begin, count, logits_.data());
         team_.share(count, 1, [&](int row, int) {
@@ -342,7 +356,7 @@ class Decoder {
   std::vector<Work> work_;
   std::unique_ptr<std::atomic<int>[]> finished_;  // splits that have ended, of each span and KV head
   size_t num_counters_ = 0;
-  std::vector<float> residual_, query_, cosines_, sines_, parts_, logits_;
+  Buffer<float> residual_, query_, cosines_, sines_, parts_, logits_;
   Activations normed_, attended_, gated_, head_in_;
 };
 

@@ -9,17 +9,9 @@ namespace shoal {
 constexpr int kBlockRows = 96;  // rows that stay in the second-level cache while panels pass
 constexpr int kMaxUnit = 16;    // panels that one call of `done` may get
 
-// Calls `body<rows>()` for a number of rows in [1, R] that is known when the program runs.
-template <int R, class Body>
-inline void for_rows(int rows, Body&& body) {
-  if constexpr (R > 0) {
-    if (rows == R) return body.template operator()<R>();
-    for_rows<R - 1>(rows, body);
-  }
-}
-
-// Calls `done(row, unit, values)` for each row and each unit of `unit` neighbouring panels, with
-// values[unit * 16], which it may overwrite. Every thread of the team calls this.
+// Calls `done(row, rows, unit, values)` for each few neighbouring rows and each unit of `unit`
+// neighbouring panels, with values[rows][unit * 16], which it may overwrite. Every thread of the team
+// calls this.
 template <class Done>
 void matmul(Team& team, const Matrix& m, const Activations& x, int rows, int unit, Done&& done) {
   const int units = m.panels() / unit;
@@ -33,7 +25,7 @@ void matmul(Team& team, const Matrix& m, const Activations& x, int rows, int uni
       const int last = first + kBlockRows < rows ? first + kBlockRows : rows;
       auto tiles = [&]<int R>(int row) {
         for (int i = 0; i < unit; ++i) tile<R>(m, u * unit + i, x, row, values + i * kPanel, stride);
-        for (int r = 0; r < R; ++r) done(row + r, u, values + r * stride);
+        done(row, R, u, values);
       };
       int row = first;
       for (; row + kTileRows <= last; row += kTileRows) tiles.template operator()<kTileRows>(row);
@@ -55,10 +47,12 @@ struct PanelOutputs {
 
 // out[row][m.rows] = row of x times the matrix, for rows that x holds already.
 inline void multiply(Team& team, const Matrix& m, const Activations& x, int rows, float* out) {
-  matmul(team, m, x, rows, 1, [&](int row, int panel, float* values) {
+  matmul(team, m, x, rows, 1, [&](int row, int count, int panel, float* values) {
     const PanelOutputs o(m, panel);
-    if (m.bias) add_bias(m.bias + o.begin, o.count, values);
-    std::memcpy(out + size_t(row) * m.rows + o.begin, values, o.count * sizeof(float));
+    for (int end = row + count; row < end; ++row, values += kPanel) {
+      if (m.bias) add_bias(m.bias + o.begin, o.count, values);
+      std::memcpy(out + size_t(row) * m.rows + o.begin, values, o.count * sizeof(float));
+    }
   });
 }
 

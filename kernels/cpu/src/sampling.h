@@ -8,6 +8,7 @@
 #include <cmath>
 #include <vector>
 
+#include "buffer.h"
 #include "random_choice.h"
 #include "simd.h"
 #include "weight_filter.h"
@@ -104,7 +105,7 @@ inline int report_logprobs(const float* logits, int count, int token, int num_to
 
 // Scratch memory of one thread.
 struct SamplingScratch {
-  std::vector<float> weights, raw;
+  Buffer<float> weights, raw;
   WeightHistogram histogram;
 };
 
@@ -136,7 +137,7 @@ inline void sample_row(const Sampling& s, int row, float* logits, int vocabulary
   int token = best;
   if (s.temperature[row] > 0) {
     const int padded = (vocabulary + kChoiceBlock - 1) / kChoiceBlock * kChoiceBlock;
-    scratch.weights.resize(padded);
+    reserve(scratch.weights, size_t(padded));
     float* weights = scratch.weights.data();
     // Subtract before dividing: a tiny temperature then gives 0 and -inf, never inf - inf.
     const float top = logits[best], temperature = s.temperature[row];

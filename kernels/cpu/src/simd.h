@@ -131,6 +131,7 @@ inline void store(bf16* p, Floats v) {
 
 
 inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
+inline Ints max(Ints a, Ints b) { return a > b ? a : b; }
 inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats abs(Floats a) { return (Floats)((Words)a & 0x7fffffffu); }
 
@@ -158,6 +159,9 @@ inline float sum(Floats v) {
 }
 inline int32_t sum(Ints v) {
   return reduce(v, [](Ints a, Ints b) { return a + b; });
+}
+inline int32_t largest(Ints v) {
+  return reduce(v, [](Ints a, Ints b) { return max(a, b); });
 }
 inline float largest(Floats v) {
   return reduce(v, [](Floats a, Floats b) { return max(a, b); });
@@ -198,23 +202,22 @@ inline void pack_bytes(const Ints* x, int8_t* out) {
 #endif
 }
 
-// e^x to 2 ulp for |x| <= 87, and 0 below. The polynomial is the Taylor series of degree 6 on
-// [-ln 2 / 2, ln 2 / 2].
+// e^x to 2 ulp for |x| <= 87, and 0 below; e^0 is 1. The polynomial of degree 6 errs least, relative
+// to e^r, on [-ln 2 / 2, ln 2 / 2] (Lawson's algorithm, 1961).
 inline Floats exp(Floats x) {
   const Floats lowest = splat(-87.0f);
-  Floats clamped = min(max(x, lowest), splat(87.0f));
-  Floats n = round_to_int(clamped * 1.44269504f);
-  Floats r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
-  Floats p = splat(1.0f / 720);
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
+  const Floats clamped = min(max(x, lowest), splat(87.0f));
+  const Floats n = round_to_int(clamped * 1.44269504f);
+  const Floats r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+  Floats p = splat(1.3836793e-3f);
+  p = p * r + 8.3748568e-3f;
+  p = p * r + 4.1668229e-2f;
+  p = p * r + 1.6666420e-1f;
+  p = p * r + 4.9999991e-1f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
-  Floats out = p * (Floats)exponent;
-  return x < lowest ? Floats{} : out;
+  const Ints scaled = (Ints)p + (__builtin_convertvector(n, Ints) << 23);  // times 2^n
+  return x < lowest ? Floats{} : (Floats)scaled;
 }
 
 inline Floats silu(Floats x) { return x / (1.0f + exp(-x)); }

@@ -17,6 +17,15 @@ constexpr int kVectors = kPanel / kLanes;  // registers that hold a panel's outp
 
 #define SHOAL_UNROLL _Pragma("GCC unroll 16")
 
+// Calls `body<rows>()` for a number of rows in [1, R] that is known when the program runs.
+template <int R, class Body>
+inline void for_rows(int rows, Body&& body) {
+  if constexpr (R > 0) {
+    if (rows == R) return body.template operator()<R>();
+    for_rows<R - 1>(rows, body);
+  }
+}
+
 // A kernel inlined into a larger function has to share its registers, and loses them.
 #define SHOAL_NOINLINE __attribute__((noinline))
 
