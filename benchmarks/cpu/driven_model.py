@@ -77,7 +77,7 @@ class DrivenModel:
         )
         blocks = tables[seqs, positions // BLOCK_SIZE].astype(np.int64)
         num_groups = len(self.config.kv_groups)
-        self.model.forward(
+        self.model.step(
             np.concatenate([part.tokens for part in parts]),
             positions,
             query_lens=lengths,

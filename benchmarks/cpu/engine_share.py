@@ -30,14 +30,11 @@ class TimedBackend:
         self.seconds = 0.0
         self._backend = backend
 
-    def forward(self, inputs: StepInputs) -> None:
+    def step(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> SamplerOutput | None:
         begin = time.perf_counter()
-        self._backend.forward(inputs)
-        self.seconds += time.perf_counter() - begin
-
-    def sample(self, tokens: LongInts, plan: SamplingPlan) -> SamplerOutput:
-        begin = time.perf_counter()
-        sampled = self._backend.sample(tokens, plan)
+        sampled = self._backend.step(inputs, tokens, plan)
         self.seconds += time.perf_counter() - begin
         return sampled
 

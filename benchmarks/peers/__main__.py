@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def contestants(peers: Sequence[str], folder: PeersFolder) -> list[Command]:
-    """Shoal and the named peers. Raises ConfigError for an unknown one, ModelError."""
+    """Shoal, in bf16 too, and the named peers. Raises ConfigError for an unknown one, ModelError."""
     if unknown := sorted(set(peers) - set(PEERS)):
         raise ConfigError(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
     features = cpu_features()
@@ -74,7 +74,8 @@ def contestants(peers: Sequence[str], folder: PeersFolder) -> list[Command]:
         "llama.cpp": commands.llama_cpp(folder, features=features),
         "openvino": commands.openvino(folder, resolve(MODEL).path),
     }
-    return [commands.shoal(), *(known[name] for name in PEERS if name in peers)]
+    ours = [commands.shoal(), commands.shoal(bf16=True)]
+    return [*ours, *(known[name] for name in PEERS if name in peers)]
 
 
 def _names(text: str) -> list[str]:

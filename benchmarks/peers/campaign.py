@@ -12,7 +12,7 @@ from rich.console import Console
 from shoal.benchmarks.environment import environment
 
 from .commands import Command
-from .comparison import OURS, conclude, turns
+from .comparison import OURS, OURS_BF16, conclude, turns
 from .peers_result import Contestant, Line, PeersResult, encode, write_whole
 from .results_page import is_disturbed, results_page
 from .sitting import sit
@@ -65,7 +65,8 @@ class Campaign:
             self.result.interrupted = True
             self._write()
             return INTERRUPTED
-        return 1 if any(line.server == OURS and line.error for line in self.result.lines) else 0
+        failed = {line.server for line in self.result.lines if line.error}
+        return 1 if failed & {OURS, OURS_BF16} else 0
 
     def summary(self) -> dict[str, Any]:
         """For the last line of the output."""
@@ -73,6 +74,7 @@ class Campaign:
         return {
             "benchmark": "peers",
             "ratio_to_best_peer": result.ratio_to_best_peer,
+            "ratio_to_best_peer_bf16": result.ratio_to_best_peer_bf16,
             "best_peer": result.best_peer,
             "output_tokens_per_s": {
                 server: {

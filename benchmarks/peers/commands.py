@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shoal import __version__
 
+from .comparison import OURS, OURS_BF16
 from .folder import MODEL, PeersFolder
 from .install.llama_cpp import VERSION
 from .install.openvino import WANTED
@@ -49,11 +50,16 @@ class OfflineCommand:
 Command = ServerCommand | OfflineCommand
 
 
-def shoal(model: str = MODEL) -> ServerCommand:
+def shoal(model: str = MODEL, *, bf16: bool = False) -> ServerCommand:
+    """With its defaults; or with bf16 weights and activations, as the peers have them."""
     program = str(Path(sys.executable).with_name("shoal"))
     argv = [program, "serve", model, "--port", "{port}", "--served-model-name", SERVED_NAME]
     return ServerCommand(
-        name="shoal", argv=argv, version=__version__, settings="defaults", ready_path="/ready"
+        name=OURS_BF16 if bf16 else OURS,
+        argv=[*argv, "--dtype", "bfloat16"] if bf16 else argv,
+        version=__version__,
+        settings="--dtype bfloat16" if bf16 else "defaults",
+        ready_path="/ready",
     )
 
 

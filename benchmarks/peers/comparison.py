@@ -10,6 +10,8 @@ from .peers_result import Line, PeersResult
 from .standard_set import THROUGHPUT_CASES
 
 OURS = "shoal"
+OURS_BF16 = "shoal-bf16"
+"""The same server with bf16 weights and activations, which is what the peers compute in."""
 COMPARED = "output_tokens_per_s"
 
 Medians = dict[str, dict[str, dict[str, float]]]
@@ -49,12 +51,12 @@ def best_peer(of: Medians, case: str) -> str | None:
     speeds = {
         server: cases[case][COMPARED]
         for server, cases in of.items()
-        if server != OURS and COMPARED in cases.get(case, {})
+        if server not in (OURS, OURS_BF16) and COMPARED in cases.get(case, {})
     }
     return max(speeds, key=lambda server: speeds[server]) if speeds else None
 
 
-def ratios(lines: Iterable[Line], case: str, peer: str) -> list[float]:
+def ratios(lines: Iterable[Line], case: str, peer: str, *, ours: str = OURS) -> list[float]:
     """Ours divided by the peer's, of each repeat that has both."""
     speeds = {
         (line.server, line.repeat): line.figures[COMPARED]
@@ -64,16 +66,20 @@ def ratios(lines: Iterable[Line], case: str, peer: str) -> list[float]:
     return [
         speed / speeds[peer, repeat]
         for (server, repeat), speed in speeds.items()
-        if server == OURS and speeds.get((peer, repeat))
+        if server == ours and speeds.get((peer, repeat))
     ]
 
 
 def conclude(result: PeersResult) -> None:
     """Fill in everything that follows from the lines."""
     result.medians = medians(result.lines)
-    result.best_peer, result.ratio_to_best_peer = {}, {}
+    result.best_peer, result.ratio_to_best_peer, result.ratio_to_best_peer_bf16 = {}, {}, {}
     for case in THROUGHPUT_CASES:
         peer = best_peer(result.medians, case)
-        if peer is not None and (pairs := ratios(result.lines, case, peer)):
+        if peer is None:
+            continue
+        if pairs := ratios(result.lines, case, peer):
             result.best_peer[case] = peer
             result.ratio_to_best_peer[case] = round(median(pairs), 3)
+        if pairs := ratios(result.lines, case, peer, ours=OURS_BF16):
+            result.ratio_to_best_peer_bf16[case] = round(median(pairs), 3)

@@ -49,6 +49,7 @@ def figures_of(decodes: Sequence[Stream], long: Stream) -> dict[str, float]:
     named = {
         "long_ttft_s": long_first_s - long.sent_s,
         "calm_itl_p50_s": distribution(calm).p50,
+        "calm_itl_p99_s": distribution(calm).p99,
         "during_itl_p50_s": distribution(during).p50,
         "during_itl_p99_s": distribution(during).p99,
         "during_itl_max_s": distribution(during).max,

@@ -64,6 +64,8 @@ class PeersResult(msgspec.Struct, kw_only=True):
     ratio_to_best_peer: dict[str, float] = {}
     """By case: Shoal's output tokens per second divided by the best peer's of the same repeat,
     median over repeats."""
+    ratio_to_best_peer_bf16: dict[str, float] = {}
+    """The same for Shoal with bf16 weights."""
 
 
 def encode(result: PeersResult) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .comparison import COMPARED, OURS, best_peer, ratios
+from .comparison import COMPARED, OURS, OURS_BF16, best_peer, ratios
 from .foreign_cpu import DISTURBED_SHARE
 from .peers_result import MEMORY, START, Line, PeersResult
 from .standard_set import THROUGHPUT_CASES
@@ -59,20 +59,29 @@ def _ratio_section(result: PeersResult) -> Iterator[str]:
     yield "The best peer of a load is the one with the highest median. The ratio is the median of"
     yield "the ratios of the repeats; above 1 Shoal is faster."
     yield ""
-    rows = []
-    for case in (case for case in result.cases if case in THROUGHPUT_CASES):
-        peer = best_peer(result.medians, case)
-        pairs = ratios(result.lines, case, peer) if peer else []
-        ours = result.medians.get(OURS, {}).get(case, {}).get(COMPARED)
-        theirs = result.medians[peer][case][COMPARED] if peer else None
-        low_high = f"{min(pairs):.2f} to {max(pairs):.2f}" if len(pairs) > 1 else NOTHING
-        ratio = result.ratio_to_best_peer.get(case)
-        rows.append([
-            result.cases[case], _number(ours), peer or NOTHING, _number(theirs),
-            NOTHING if ratio is None else f"**{ratio:.2f}**", low_high, str(len(pairs)),
-        ])  # fmt: skip
-    columns = ["load", "Shoal", "best peer", "its tokens/s", "ratio", "ratios from", "repeats"]
+    cases = [case for case in result.cases if case in THROUGHPUT_CASES]
+    of_servers = {OURS: result.ratio_to_best_peer, OURS_BF16: result.ratio_to_best_peer_bf16}
+    rows = [
+        _ratio_row(result, case, server, ratio.get(case))
+        for server, ratio in of_servers.items()
+        if server in result.contestants
+        for case in cases
+    ]
+    columns = ["load", "server", "tokens/s", "best peer", "its tokens/s", "ratio", "ratios from",
+               "repeats"]  # fmt: skip
     yield from _table(columns, rows)
+
+
+def _ratio_row(result: PeersResult, case: str, server: str, ratio: float | None) -> list[str]:
+    peer = best_peer(result.medians, case)
+    pairs = ratios(result.lines, case, peer, ours=server) if peer else []
+    speed = result.medians.get(server, {}).get(case, {}).get(COMPARED)
+    theirs = result.medians[peer][case][COMPARED] if peer else None
+    low_high = f"{min(pairs):.2f} to {max(pairs):.2f}" if len(pairs) > 1 else NOTHING
+    return [
+        result.cases[case], server, _number(speed), peer or NOTHING, _number(theirs),
+        NOTHING if ratio is None else f"**{ratio:.2f}**", low_high, str(len(pairs)),
+    ]  # fmt: skip
 
 
 def _load_section(result: PeersResult, case: str) -> Iterator[str]:
@@ -113,12 +122,12 @@ def _long_prompt_section(result: PeersResult) -> Iterator[str]:
             rows.append([
                 server,
                 _ms(figures.get("long_ttft_s")),
-                _ms(figures.get("calm_itl_p50_s")),
-                _ms(figures.get("during_itl_p99_s")),
+                _pair_ms(figures, "calm_itl_p50_s", "calm_itl_p99_s"),
+                _pair_ms(figures, "during_itl_p50_s", "during_itl_p99_s"),
                 _counts(result, server, LONG_PROMPT),
             ])  # fmt: skip
-    columns = ["server", "TTFT of the long prompt ms", "ITL p50 before it ms",
-               "ITL p99 during it ms", "repeats (disturbed)"]  # fmt: skip
+    columns = ["server", "TTFT of the long prompt ms", "ITL p50 / p99 before it ms",
+               "ITL p50 / p99 during it ms", "repeats (disturbed)"]  # fmt: skip
     yield from _table(columns, rows)
 
 

@@ -83,7 +83,7 @@ class NativeLlama:
         """Read and write this one from now on."""
         self._kv_cache = cache
 
-    def forward(
+    def step(
         self,
         input_ids: LongInts,
         positions: LongInts,
@@ -91,12 +91,14 @@ class NativeLlama:
         query_lens: LongInts,
         slot_mapping: list[LongInts],
         block_tables: list[NDArray[np.int32]],
+        sampling: SamplingStruct | None = None,
     ) -> None:
         """Compute a step of sequences in order of their tokens; fills the KV cache.
 
         input_ids, positions: [num_tokens]; query_lens: [num_seqs]; per KV cache group
-        slot_mapping [num_tokens] and block_tables [num_seqs, max_blocks]. The hidden states stay
-        until the next step; the other calls name tokens by their index in it.
+        slot_mapping [num_tokens] and block_tables [num_seqs, max_blocks]. `sampling` asks which
+        tokens follow, and has room for the answer. The hidden states stay until the next step; the
+        other calls name tokens by their index in it.
         """
         tables = [np.ascontiguousarray(table) for table in block_tables]
         step = StepStruct(
@@ -112,7 +114,7 @@ class NativeLlama:
             key_caches=self._kv_cache.keys,
             value_caches=self._kv_cache.values,
         )
-        self._check(self.library.shoal_forward(self._decoder, step), len(input_ids))
+        self._check(self.library.shoal_step(self._decoder, step, sampling), len(input_ids))
 
     def logits(self, tokens: LongInts) -> Floats:
         """Logits [num_rows, vocab_size] at chosen tokens of the last step."""
@@ -122,10 +124,6 @@ class NativeLlama:
         )
         self._check(failed, len(tokens))
         return out
-
-    def sample(self, sampling: SamplingStruct) -> None:
-        """Choose tokens; `SamplingStruct` holds the question and has room for the answer."""
-        self._check(self.library.shoal_sample(self._decoder, sampling), sampling.num_rows)
 
     def logprobs(
         self, tokens: LongInts, targets: NDArray[np.int32], num_top: int

@@ -10,23 +10,23 @@ from .sampling_plan import LongInts, SamplerOutput, SamplingPlan
 
 
 class Backend(Protocol):
-    """A model with its KV cache. One call at a time; `tokens` are indices into the last step's."""
+    """A model with its KV cache. One call at a time; `tokens` are indices into a step's."""
 
     vocab_size: int
 
-    def forward(self, inputs: StepInputs) -> None:
-        """Compute a step: K and V go to the cache, hidden states stay until the next step.
+    def step(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> SamplerOutput | None:
+        """Compute a step, and choose what follows each of `tokens` [num_rows], a row of `plan` each.
 
-        The K and V of all tokens are written before any attention of the same layer reads them.
+        K and V go to the cache, those of all tokens before any attention of the same layer reads
+        them. Without a plan nothing is chosen. Hidden states stay until the next step.
         """
-        ...
-
-    def sample(self, tokens: LongInts, plan: SamplingPlan) -> SamplerOutput:
-        """Choose what follows each of `tokens` [num_rows]; a row of the plan for each."""
         ...
 
     def token_logprobs(
         self, tokens: LongInts, targets: LongInts, *, num_top: int
     ) -> list[TokenLogprobs]:
-        """How likely each target is to follow its token; `num_top` of the best beside it."""
+        """How likely each target is to follow its token of the last step; `num_top` of the best
+        beside it."""
         ...

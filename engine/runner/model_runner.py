@@ -36,11 +36,10 @@ class PagedModelRunner:
         if not scheduler_output.num_scheduled_tokens:
             return ModelRunnerOutput(req_ids=[], sampled_token_ids=[])
         inputs = self._batch.prepare(scheduler_output)
-        self._backend.forward(inputs)
+        sampled = self._compute(inputs)
         prompt_logprobs = self._prompt_logprobs.collect(
             inputs, self._batch.history, self._backend.token_logprobs
         )
-        sampled = self._sample(inputs)
         self._batch.advance(inputs, sampled.token_ids)
 
         sampling_ids = [inputs.req_ids[i] for i in inputs.samples.nonzero()[0].tolist()]
@@ -65,13 +64,14 @@ class PagedModelRunner:
         for request_id, block_ids in scheduler_output.new_block_ids.items():
             self._batch.append_blocks(request_id, block_ids)
 
-    def _sample(self, inputs: StepInputs) -> SamplerOutput:
+    def _compute(self, inputs: StepInputs) -> SamplerOutput:
         """A token for each request that samples in this step; logits exist for those rows only."""
         last_tokens = inputs.last_tokens[inputs.samples]
-        if not last_tokens.size:
-            return SamplerOutput(token_ids=last_tokens, logprobs={}, broken_rows=[])
-        plan = self._sampling.plan(inputs.rows[inputs.samples], self._batch.history)
-        return self._backend.sample(last_tokens, plan)
+        plan = None
+        if last_tokens.size:
+            plan = self._sampling.plan(inputs.rows[inputs.samples], self._batch.history)
+        sampled = self._backend.step(inputs, last_tokens, plan)
+        return sampled or SamplerOutput(token_ids=last_tokens, logprobs={}, broken_rows=[])
 
     def _warn_of_broken(self, request_ids: list[str]) -> None:
         """Say once per request that the model gave it logits that are not numbers."""

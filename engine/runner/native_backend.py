@@ -1,4 +1,4 @@
-"""The native CPU kernels as a backend: two calls a step, one that computes and one that samples."""
+"""The native CPU kernels as a backend: one call a step."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class NativeBackend:
             KVCache(model.library, layout, num_blocks=cache.num_blocks, layer_slots=slots)
         )
 
-    def forward(self, inputs: StepInputs) -> None:
-        self._model.forward(
+    def step(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> SamplerOutput | None:
+        request = None if plan is None else SamplingRequest(tokens, plan)
+        self._model.step(
             inputs.input_ids,
             inputs.positions,
             query_lens=inputs.query_lens,
             slot_mapping=inputs.slot_mapping,
             block_tables=inputs.block_tables,
+            sampling=None if request is None else request.struct,
         )
-
-    def sample(self, tokens: LongInts, plan: SamplingPlan) -> SamplerOutput:
-        request = SamplingRequest(tokens, plan)
-        self._model.sample(request.struct)
-        return request.output()
+        return None if request is None else request.output()
 
     def token_logprobs(
         self, tokens: LongInts, targets: LongInts, *, num_top: int

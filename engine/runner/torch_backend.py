@@ -49,7 +49,9 @@ class TorchBackend:
         self._hidden = torch.empty(0)
 
     @torch.inference_mode()
-    def forward(self, inputs: StepInputs) -> None:
+    def step(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> SamplerOutput | None:
         batches = [
             PagedBatch(
                 query_lens=inputs.query_lens,
@@ -69,11 +71,9 @@ class TorchBackend:
             self._kv_caches,
             batches,
         )
-
-    @torch.inference_mode()
-    def sample(self, tokens: LongInts, plan: SamplingPlan) -> SamplerOutput:
-        logits = self._model.compute_logits(self._hidden[self._tensor(tokens)])
-        return sample(logits, plan)
+        if plan is None:
+            return None
+        return sample(self._model.compute_logits(self._hidden[self._tensor(tokens)]), plan)
 
     @torch.inference_mode()
     def token_logprobs(

@@ -99,9 +99,8 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "shoal_kv_keys_bytes": (c_int64, [POINTER(KVLayoutStruct)]),
     "shoal_decoder_new": (c_void_p, [POINTER(ModelStruct), c_int32]),
     "shoal_decoder_free": (None, [c_void_p]),
-    "shoal_forward": (c_int, [c_void_p, POINTER(StepStruct)]),
+    "shoal_step": (c_int, [c_void_p, POINTER(StepStruct), _SAMPLING]),
     "shoal_logits": (c_int, [c_void_p, c_void_p, c_int32, c_void_p]),
-    "shoal_sample": (c_int, [c_void_p, _SAMPLING]),
     "shoal_logprobs": (
         c_int, [c_void_p, c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_void_p, c_void_p],
     ),

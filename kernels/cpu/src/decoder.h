@@ -58,41 +58,43 @@ class Decoder {
   Decoder(const Model& model, int num_threads)
       : model_(model), layers_(model.layers, model.layers + model.num_layers), team_(num_threads) {}
 
-  // Compute a step; its hidden states stay until the next one.
-  void forward(const Step& step) {
+  // Compute a step and choose what follows some of its tokens, unless `sampling` is null. The hidden
+  // states stay until the next step.
+  void step(const Step& step, const Sampling* sampling) {
     prepare(step);
+    if (sampling) reserve_logits(sampling->num_rows);
     team_.run([&] {
       embed(step);
       for (int i = 0; i < model_.num_layers; ++i) layer(step, i);
+      if (!sampling) return;
+      each_logits(sampling->tokens, sampling->num_rows, [&](int row, float* logits) {
+        thread_local SamplingScratch scratch;
+        sample_row(*sampling, row, logits, model_.lm_head.rows, scratch);
+      });
     });
   }
 
   // out[rows][vocabulary] of tokens of the last step.
   void logits(const int64_t* tokens, int rows, float* out) {
-    for (int begin = 0; begin < rows; begin += kLogitRows) {
-      const int count = rows - begin < kLogitRows ? rows - begin : kLogitRows;
-      head_in_.reserve(count, model_.hidden);
-      team_.run([&] {
-        compute_logits(tokens + begin, count, out + size_t(begin) * model_.lm_head.rows);
+    const size_t vocabulary = model_.lm_head.rows;
+    reserve_logits(rows);
+    team_.run([&] {
+      each_logits(tokens, rows, [&](int row, const float* logits) {
+        std::memcpy(out + row * vocabulary, logits, vocabulary * sizeof(float));
       });
-    }
-  }
-
-  // Choose a token for each row.
-  void sample(const Sampling& s) {
-    each_logits(s.tokens, s.num_rows, [&](int row, float* logits) {
-      thread_local SamplingScratch scratch;
-      sample_row(s, row, logits, model_.lm_head.rows, scratch);
     });
   }
 
   // Log-probabilities of given tokens; ids, values: [rows][1 + num_top].
   void logprobs(const int64_t* tokens, const int32_t* targets, int rows, int num_top, int32_t* ids,
                 float* values, int32_t* ranks) {
-    each_logits(tokens, rows, [&](int row, float* logits) {
-      const size_t at = size_t(row) * (1 + num_top);
-      ranks[row] = report_logprobs(logits, model_.lm_head.rows, targets[row], num_top, ids + at,
-                                   values + at);
+    reserve_logits(rows);
+    team_.run([&] {
+      each_logits(tokens, rows, [&](int row, float* logits) {
+        const size_t at = size_t(row) * (1 + num_top);
+        ranks[row] = report_logprobs(logits, model_.lm_head.rows, targets[row], num_top, ids + at,
+                                     values + at);
+      });
     });
   }
 
@@ -324,27 +326,24 @@ class Decoder {
     });
   }
 
-  // Inside `run`: out[rows][vocabulary] of tokens of the last step.
-  void compute_logits(const int64_t* tokens, int rows, float* out) {
-    team_.share(rows, 1, [&](int row, int) {
-      write_normed(residual(tokens[row]), model_.final_norm, model_.lm_head.format, row, head_in_);
-    });
-    multiply(team_, model_.lm_head, head_in_, rows, out);
+  void reserve_logits(int rows) {
+    const int most = rows < kLogitRows ? rows : kLogitRows;
+    head_in_.reserve(most, model_.hidden);
+    reserve(logits_, size_t(most) * model_.lm_head.rows);
   }
 
-  // Calls `use(row, logits)` for each row, whose logits it may overwrite.
+  // Inside `run`: calls `use(row, logits)` for each row, whose logits it may overwrite.
   template <class Use>
   void each_logits(const int64_t* tokens, int rows, Use&& use) {
-    const size_t vocabulary = model_.lm_head.rows;
     for (int begin = 0; begin < rows; begin += kLogitRows) {
       const int count = rows - begin < kLogitRows ? rows - begin : kLogitRows;
-      head_in_.reserve(count, model_.hidden);
-      reserve(logits_, count * vocabulary);
-      team_.run([&] {
-        compute_logits(tokens + begin, count, logits_.data());
-        team_.share(count, 1, [&](int row, int) {
-          use(begin + row, logits_.data() + row * vocabulary);
-        });
+      team_.share(count, 1, [&](int row, int) {
+        write_normed(residual(tokens[begin + row]), model_.final_norm, model_.lm_head.format, row,
+                     head_in_);
+      });
+      multiply(team_, model_.lm_head, head_in_, count, logits_.data());
+      team_.share(count, 1, [&](int row, int) {
+        use(begin + row, logits_.data() + size_t(row) * model_.lm_head.rows);
       });
     }
   }

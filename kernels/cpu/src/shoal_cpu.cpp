@@ -73,16 +73,13 @@ Decoder* shoal_decoder_new(const Model* model, int32_t num_threads) {
 
 void shoal_decoder_free(Decoder* decoder) { delete decoder; }
 
-int shoal_forward(Decoder* decoder, const Step* step) {
-  return guarded([&] { decoder->forward(*step); });
+// sampling: null to choose no tokens.
+int shoal_step(Decoder* decoder, const Step* step, const Sampling* sampling) {
+  return guarded([&] { decoder->step(*step, sampling); });
 }
 
 int shoal_logits(Decoder* decoder, const int64_t* tokens, int32_t rows, float* out) {
   return guarded([&] { decoder->logits(tokens, rows, out); });
-}
-
-int shoal_sample(Decoder* decoder, const Sampling* sampling) {
-  return guarded([&] { decoder->sample(*sampling); });
 }
 
 int shoal_logprobs(Decoder* decoder, const int64_t* tokens, const int32_t* targets, int32_t rows,

@@ -34,12 +34,15 @@ def test_medians_are_by_server_case_and_figure_without_failed_lines() -> None:
 def test_the_best_peer_is_never_ourselves() -> None:
     lines = [
         speed_line("shoal", 0, "c1", 99.0),
+        speed_line("shoal-bf16", 0, "c1", 98.0),
         speed_line("vllm", 0, "c1", 10.0),
         speed_line("llama.cpp", 0, "c1", 20.0),
     ]
     assert best_peer(medians(lines), "c1") == "llama.cpp"
     assert best_peer(medians(lines), "c8") is None
-    assert best_peer(medians(lines[:1]), "c1") is None
+    assert best_peer(medians(lines[:2]), "c1") is None
+    assert result_of(lines).ratio_to_best_peer == {"c1": 4.95}
+    assert result_of(lines).ratio_to_best_peer_bf16 == {"c1": 4.9}
 
 
 def test_a_ratio_is_taken_within_a_repeat_and_the_median_over_repeats() -> None:

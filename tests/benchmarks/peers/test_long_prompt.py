@@ -20,6 +20,7 @@ def test_gaps_are_told_apart_by_when_they_overlap_the_long_prompt() -> None:
     figures = figures_of(decodes, long)
     assert figures["long_ttft_s"] == 4.0
     assert figures["calm_itl_p50_s"] == 0.5  # of 0.5, 0.25 and 0.5
+    assert figures["calm_itl_p99_s"] == 0.5
     # 9.75 to 13, 13 to 14.5 and 8.5 to 14.5 overlap it; 14.5 to 15 begins after its first token.
     assert figures["gaps_during"] == 3
     assert figures["during_itl_p50_s"] == 3.25

@@ -31,14 +31,14 @@ def test_the_ratio_table_names_the_best_peer_and_the_number_of_repeats() -> None
         ])
     )  # fmt: skip
     assert rows(page, "## Output tokens per second beside the best peer") == [
-        ["title of c1", "36.0", "llama.cpp", "40.0", "**0.90**", "0.75 to 1.05", "2"]
+        ["title of c1", "shoal", "36.0", "llama.cpp", "40.0", "**0.90**", "0.75 to 1.05", "2"]
     ]
 
 
 def test_without_a_peer_there_is_no_ratio() -> None:
     page = page_of(result_of([speed_line("shoal", 0, "c1", 30.0)]))
     (row,) = rows(page, "## Output tokens per second beside the best peer")
-    assert row == ["title of c1", "30.0", "–", "–", "–", "–", "0"]
+    assert row == ["title of c1", "shoal", "30.0", "–", "–", "–", "–", "0"]
 
 
 def test_a_load_shows_medians_in_milliseconds_and_the_range() -> None:
@@ -79,10 +79,11 @@ def test_a_failure_is_one_row_even_when_its_message_has_lines_and_bars() -> None
 
 
 def test_the_long_prompt_has_a_table_of_its_own() -> None:
-    figures = {"long_ttft_s": 2.0, "calm_itl_p50_s": 0.03, "during_itl_p99_s": 1.5}
+    figures = {"long_ttft_s": 2.0, "calm_itl_p50_s": 0.03, "calm_itl_p99_s": 0.04,
+               "during_itl_p50_s": 0.05, "during_itl_p99_s": 1.5}  # fmt: skip
     line = Line(server="shoal", repeat=0, case="longprompt", figures=figures)
     table = rows(page_of(result_of([line])), "## title of longprompt (`longprompt`)")
-    assert table == [["shoal", "2,000.0", "30.0", "1,500.0", "1"]]
+    assert table == [["shoal", "2,000.0", "30.0 / 40.0", "50.0 / 1,500.0", "1"]]
 
 
 def test_start_and_memory_stand_together() -> None:

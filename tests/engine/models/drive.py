@@ -125,7 +125,7 @@ def native_logits_in_chunks(
     tables = permuted_tables(config, num_blocks)
     parts = []
     for chunk in cut(token_ids, chunks, tables, block_size):
-        model.forward(
+        model.step(
             chunk.token_ids,
             chunk.positions,
             query_lens=np.array([len(chunk.token_ids)]),
