@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def contestants(peers: Sequence[str], folder: PeersFolder) -> list[Command]:
-    """Shoal, in bf16 too, and the named peers. Raises ConfigError for an unknown one, ModelError."""
+    """Shoal, in bf16 too, and the named peers. Raises ConfigError for unknown ones, ModelError."""
     if unknown := sorted(set(peers) - set(PEERS)):
         raise ConfigError(f"no peer {', '.join(unknown)}; there are {', '.join(PEERS)}")
     features = cpu_features()

@@ -17,7 +17,7 @@ class Backend(Protocol):
     def step(
         self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
     ) -> SamplerOutput | None:
-        """Compute a step, and choose what follows each of `tokens` [num_rows], a row of `plan` each.
+        """Compute a step, and choose what follows each of `tokens`, a row of `plan` each.
 
         K and V go to the cache, those of all tokens before any attention of the same layer reads
         them. Without a plan nothing is chosen. Hidden states stay until the next step.
