@@ -6,11 +6,13 @@ of Python or torch. The cached file's name is a hash of everything that went int
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from shoal.errors import ConfigError
@@ -25,7 +27,7 @@ COMPILE_TIMEOUT_S = 300.0
 
 
 class NoCompiler(ConfigError):
-    """There is no C++ compiler, or it could not compile the kernels."""
+    """There is no C++ compiler, it could not compile the kernels, or they cannot be kept."""
 
 
 def compiled(isa: InstructionSet, cache: Path) -> Path:
@@ -37,12 +39,24 @@ def compiled(isa: InstructionSet, cache: Path) -> Path:
     compiler = find_compiler()
     path = cache / f"shoal_cpu-{isa.name}-{_fingerprint(compiler, isa)}.so"
     if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as folder:
-            new = Path(folder) / path.name
-            compile_library(compiler, isa, SOURCES / "shoal_cpu.cpp", new)
-            new.replace(path)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            _remove_remains(cache)
+            with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as folder:
+                new = Path(folder) / path.name
+                compile_library(compiler, isa, SOURCES / "shoal_cpu.cpp", new)
+                new.replace(path)
+        except OSError as error:
+            raise NoCompiler(f"no place for the compiled kernels: {error}") from error
     return path
+
+
+def _remove_remains(cache: Path) -> None:
+    """What processes have left that were killed while they compiled."""
+    for folder in cache.glob("build-*"):
+        with contextlib.suppress(OSError):  # another process may do the same
+            if time.time() - folder.stat().st_mtime > 2 * COMPILE_TIMEOUT_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_compiler() -> str:
@@ -70,7 +84,9 @@ def compile_library(compiler: str, isa: InstructionSet, main: Path, out: Path) -
 def _fingerprint(compiler: str, isa: InstructionSet) -> str:
     stat = os.stat(compiler)
     digest = hashlib.sha256()
-    identity = (os.path.realpath(compiler), stat.st_size, stat.st_mtime_ns, FLAGS, isa)
+    identity = (
+        os.path.realpath(compiler), stat.st_size, stat.st_mtime_ns, FLAGS, isa.compiler_flags,
+    )  # fmt: skip
     digest.update(repr(identity).encode())
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.name.encode())

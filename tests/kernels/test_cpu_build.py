@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +64,42 @@ def test_flags_and_compiler_are_part_of_its_name(compiler: Path, tmp_path: Path)
     assert compiled(GENERIC, tmp_path) == first
     compiler.write_text(compiler.read_text() + "# another version\n")
     assert compiled(GENERIC, tmp_path) != first
+
+
+@pytest.mark.usefixtures("compiler")
+def test_every_process_finds_what_another_has_compiled(tmp_path: Path) -> None:
+    """The order of a set of names is another one in each process."""
+    program = (
+        "import sys; from pathlib import Path; from shoal.kernels.cpu.build import compiled;"
+        "from shoal.kernels.cpu.isa import INSTRUCTION_SETS;"
+        "print(compiled(INSTRUCTION_SETS[0], Path(sys.argv[1])))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "cache")],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)}, capture_output=True, check=True,
+        ).stdout
+        for seed in range(4)
+    }  # fmt: skip
+    assert len(found) == 1
+
+
+@pytest.mark.usefixtures("compiler")
+def test_what_a_killed_compilation_left_is_removed(tmp_path: Path) -> None:
+    old, new = tmp_path / "build-old", tmp_path / "build-new"
+    for folder in (old, new):
+        folder.mkdir()
+    long_ago = time.time() - 3_600
+    os.utime(old, (long_ago, long_ago))
+    compiled(GENERIC, tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NoCompiler, match="no place for the compiled kernels"):
+        compiled(GENERIC, tmp_path / "file" / "cache")
 
 
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
