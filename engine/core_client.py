@@ -1,27 +1,21 @@
-"""One life of an engine-core process, seen from asyncio: started, talked to, seen to end.
-
-The socket lies in a new folder that only this user can enter. The folder goes when the core has
-connected: nobody else is to, and so not even a `kill -9` of both processes leaves it behind.
-"""
+"""One life of an engine-core process, seen from asyncio: started, talked to, seen to end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import shutil
 import signal
+import socket
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 
-import zmq
-import zmq.asyncio
-
 from . import protocol
+from .frames import FrameProtocol, with_length
 
 CORE_COMMAND = (sys.executable, "-m", "shoal.engine.core_process")
-"""The program of the engine core; it is given the endpoint and our pid."""
+"""The program of the engine core; it is given the number of its socket and our pid."""
 
 CORE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 """Defaults for the core's environment. Torch's threads wait for each other some thousand times a
@@ -35,53 +29,43 @@ FAILED = 1
 LAST_WORDS_S = 1.0
 """How long after its end to look for messages that a core sent before it."""
 
+OnMessage = Callable[[protocol.FromCore], None]
+
 
 class CoreClient:
     """Use: `launch`, then `run` until it returns; `send` and `kill` meanwhile; `close` at last."""
 
-    def __init__(
-        self,
-        process: Process,
-        *,
-        context: zmq.asyncio.Context,
-        socket: zmq.asyncio.Socket,
-        folder: str,
-    ) -> None:
+    def __init__(self, process: Process, sock: socket.socket) -> None:
         self.fatal: protocol.Fatal | None = None
         """The exception that ended the core, if it could still tell."""
         self._process = process
-        self._context = context
-        self._socket = socket
-        self._folder = folder
+        self._socket = sock
+        self._transport: asyncio.Transport | None = None
+        self._on_message: OnMessage | None = None
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killed_because: str | None = None
 
     @classmethod
     async def launch(cls, command: Sequence[str]) -> CoreClient:
         """Start the process; it says Hello when it is there."""
-        folder = tempfile.mkdtemp(prefix="shoal-core-")  # mode 0700
-        context = zmq.asyncio.Context()
+        ours, theirs = socket.socketpair()
         try:
-            socket = context.socket(zmq.PAIR)
-            # Unbounded, for neither side may block the other. What lies here is bounded by the
-            # requests in flight.
-            socket.set(zmq.SNDHWM, 0)
-            socket.set(zmq.RCVHWM, 0)
-            endpoint = f"ipc://{folder}/core"
-            socket.bind(endpoint)
             process = await asyncio.create_subprocess_exec(
                 *command,
-                endpoint,
+                str(theirs.fileno()),
                 str(os.getpid()),
                 stdin=DEVNULL,
+                pass_fds=(theirs.fileno(),),
                 env={**CORE_ENVIRONMENT, **os.environ},
                 # Not in the terminal's foreground group: Ctrl-C is ours, so that we can drain.
                 start_new_session=True,
             )
         except BaseException:
-            context.destroy(linger=0)
-            shutil.rmtree(folder)
+            ours.close()
             raise
-        return cls(process, context=context, socket=socket, folder=folder)
+        finally:
+            theirs.close()
+        return cls(process, ours)
 
     @property
     def pid(self) -> int:
@@ -89,43 +73,46 @@ class CoreClient:
 
     def send(self, frame: bytes) -> None:
         """Hand an encoded message over; does not wait. A core that has died does not mind."""
-        self._socket.send(frame)
+        if self._transport is not None:
+            self._transport.write(with_length(frame))
 
-    async def run(self, on_message: Callable[[protocol.FromCore], None]) -> str:
+    async def run(self, on_message: OnMessage) -> str:
         """Deliver messages until the process ends; returns how it ended, for people.
 
         Raises what `on_message` raises: that is a fault of ours, not of the core.
         """
-        receiving = asyncio.create_task(self._receive(on_message))
+        self._on_message = on_message
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        self._transport, frames = await loop.create_unix_connection(
+            lambda: FrameProtocol(self._take), sock=self._socket
+        )
         exiting = asyncio.create_task(self._process.wait())
         try:
-            await asyncio.wait((receiving, exiting), return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done():
-                receiving.result()
+            await asyncio.wait((exiting, self._fault), return_when=asyncio.FIRST_COMPLETED)
+            if self._fault.done():
+                self._fault.result()
         finally:
-            for task in (receiving, exiting):
-                task.cancel()
-            await asyncio.gather(receiving, exiting, return_exceptions=True)
+            # Steps of a core that has ended are not delivered: their requests fail anyway.
+            self._on_message = None
+            exiting.cancel()
+            await asyncio.gather(exiting, return_exceptions=True)
         if self._process.returncode == FAILED:
-            await self._hear_last_words()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(frames.closed.wait(), LAST_WORDS_S)
         return self._how_it_ended()
 
-    async def _receive(self, on_message: Callable[[protocol.FromCore], None]) -> None:
-        while True:
-            message = protocol.decode_from_core(await self._socket.recv())
+    def _take(self, frame: bytes) -> None:
+        try:
+            message = protocol.decode_from_core(frame)
             if isinstance(message, protocol.Fatal):
                 self.fatal = message
-                continue
-            if isinstance(message, protocol.Hello):
-                shutil.rmtree(self._folder)
-            on_message(message)
-
-    async def _hear_last_words(self) -> None:
-        """Look for a Fatal; steps are not delivered any more, their requests fail anyway."""
-        while self.fatal is None and await self._socket.poll(LAST_WORDS_S * 1e3):
-            message = protocol.decode_from_core(await self._socket.recv())
-            if isinstance(message, protocol.Fatal):
-                self.fatal = message
+            elif self._on_message is not None:
+                self._on_message(message)
+        except Exception as error:
+            self._on_message = None
+            if not self._fault.done():
+                self._fault.set_exception(error)
 
     def _how_it_ended(self) -> str:
         status = self._process.returncode
@@ -157,5 +144,7 @@ class CoreClient:
                     self._process.kill()
             await self._process.wait()
         finally:
-            self._context.destroy(linger=0)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._fault.cancel()
+            if self._transport is not None:
+                self._transport.abort()
+            self._socket.close()

@@ -1,9 +1,9 @@
-"""The engine-core process: `python -m shoal.engine.core_process ENDPOINT PARENT_PID`.
+"""The engine-core process: `python -m shoal.engine.core_process SOCKET PARENT_PID`.
 
-It is started as a program of its own (never forked from a threaded process), connects to the
-socket of the API process, loads what `Load` names, and then steps while there is work and sleeps
-while there is none. It dies with its parent, and SIGINT is the parent's business: Ctrl-C in a
-terminal reaches both, and the parent first lets running requests end.
+It is started as a program of its own (never forked from a threaded process), inherits a socket to
+the API process by its number, loads what `Load` names, and then steps while there is work and
+sleeps while there is none. It dies with its parent, and SIGINT is the parent's business: Ctrl-C in
+a terminal reaches both, and the parent first lets running requests end.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-import zmq
-
 from . import protocol
 from .core.request import Request
 from .engine_core import EngineCore
+from .frames import BlockingFrames, PeerGone
 from .sources.progress import Progress
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -33,22 +33,17 @@ BuildCore = Callable[[protocol.Load, Progress], tuple[EngineCore, protocol.Ready
 
 def run(build: BuildCore) -> int:
     """Serve the API process named on the command line until it ends us; the exit status."""
-    endpoint, parent_pid = sys.argv[1], int(sys.argv[2])
+    frames = BlockingFrames(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent_pid)
-    context = zmq.Context()
-    socket: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-    socket.set(zmq.SNDHWM, 0)
-    socket.connect(endpoint)
+    _die_with(int(sys.argv[2]))
     try:
-        _serve(socket, build)
+        _serve(frames, build)
+    except PeerGone:
+        return 0  # whatever the API process wanted, nobody waits for it
     except Exception as error:
         traceback.print_exc()
-        _send(socket, protocol.Fatal(error=type(error).__name__, message=str(error)))
+        _send(frames, protocol.Fatal(error=type(error).__name__, message=str(error)))
         return 1
-    finally:
-        # Waits for the last message to leave, but not for a parent that no longer reads.
-        context.destroy(linger=2_000)
 
 
 def _die_with(parent_pid: int) -> None:
@@ -61,44 +56,42 @@ def _die_with(parent_pid: int) -> None:
 class _SendProgress:
     """A `Progress` that the API process hears."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
+    def __init__(self, frames: BlockingFrames) -> None:
+        self._frames = frames
 
     def update(self, stage: str, done: int, total: int | None) -> None:
-        _send(self._socket, protocol.LoadProgress(stage, done, total))
+        _send(self._frames, protocol.LoadProgress(stage, done, total))
 
 
-def _serve(socket: zmq.Socket[bytes], build: BuildCore) -> NoReturn:
-    _send(socket, protocol.Hello())
-    load = protocol.decode_to_core(socket.recv())
+def _serve(frames: BlockingFrames, build: BuildCore) -> NoReturn:
+    _send(frames, protocol.Hello())
+    first = frames.receive(wait=True)
+    assert first is not None
+    load = protocol.decode_to_core(first)
     if not isinstance(load, protocol.Load):
         raise TypeError(f"the first message must be Load, got {type(load).__name__}")
     # What loading makes lives for ever: collections that look at it while it grows, or later
     # between steps, are for nothing.
     gc.disable()
-    core, ready = build(load, _SendProgress(socket))
-    _send(socket, ready)
+    core, ready = build(load, _SendProgress(frames))
+    _send(frames, ready)
     gc.collect()
     gc.freeze()
     gc.enable()
     while True:
-        _receive(socket, core)
+        _receive(frames, core)
         outputs = core.step()
-        _send(socket, protocol.StepOutputs(core.num_steps, outputs, core.stats()))
+        _send(frames, protocol.StepOutputs(core.num_steps, outputs, core.stats()))
 
 
-def _receive(socket: zmq.Socket[bytes], core: EngineCore) -> None:
+def _receive(frames: BlockingFrames, core: EngineCore) -> None:
     """Take all messages that are there; sleep until there is work."""
-    while True:
-        try:
-            frame = socket.recv(zmq.DONTWAIT if core.has_work() else 0)
-        except zmq.Again:
-            return
+    while (frame := frames.receive(wait=not core.has_work())) is not None:
         message = protocol.decode_to_core(frame)
         if isinstance(message, protocol.AddRequest):
             rejection = core.add_request(_to_request(message))
             if rejection is not None:
-                _send(socket, protocol.Rejected(message.request_id, rejection))
+                _send(frames, protocol.Rejected(message.request_id, rejection))
         elif isinstance(message, protocol.Abort):
             core.abort(message.request_ids)
 
@@ -115,8 +108,8 @@ def _to_request(message: protocol.AddRequest) -> Request:
     )
 
 
-def _send(socket: zmq.Socket[bytes], message: protocol.FromCore) -> None:
-    socket.send(protocol.encode(message))
+def _send(frames: BlockingFrames, message: protocol.FromCore) -> None:
+    frames.send(protocol.encode(message))
 
 
 def build_real_core(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol.Ready]:
