@@ -29,6 +29,7 @@ dev: $(DEV)  ## the same, with the tools for tests and checks
 $(ENGINE): $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine]'
+	-$(BIN)/python -m shoal.engine.compile_kernels
 	touch $@
 
 $(DEV): $(ENGINE)

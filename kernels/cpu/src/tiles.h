@@ -243,6 +243,7 @@ SHOAL_NOINLINE void tile_bf16(const uint8_t* w, const Activations& x, int row, f
 #if defined(__AVX512BF16__)
   const bf16* a = x.tile<bf16>(row);
   for (int pair = 0; pair < pairs; ++pair, w += 64, a += 2 * kTileRows) {
+    prefetch_ahead(w, 64);
     const __m512i weights = _mm512_loadu_si512(w);
     SHOAL_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -253,6 +254,7 @@ SHOAL_NOINLINE void tile_bf16(const uint8_t* w, const Activations& x, int row, f
 #else
   const float* a = x.tile<float>(row);
   for (int pair = 0; pair < pairs; ++pair, w += 64, a += 2 * kTileRows) {
+    prefetch_ahead(w, 64);
     Floats even[kVectors], odd[kVectors];
     SHOAL_UNROLL
     for (int v = 0; v < kVectors; ++v) {
