@@ -42,6 +42,20 @@ inline simde__m512i cvtepu16_epi32(__m256i x) {
   return bits<simde__m512i>(to);
 }
 
+inline simde__m512i cvtepu8_epi32(__m128i x) {
+  const auto from = bits<Lanes<uint8_t, 16>>(x);
+  Lanes<int32_t, 16> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = from.at[i];
+  return bits<simde__m512i>(to);
+}
+
+inline simde__m512 cvtepi32_ps(simde__m512i x) {
+  const auto from = bits<Lanes<int32_t, 16>>(x);
+  Lanes<float, 16> to;
+  for (int i = 0; i < 16; ++i) to.at[i] = float(from.at[i]);
+  return bits<simde__m512>(to);
+}
+
 inline __m128i cvtepi32_epi8(simde__m512i x) {
   const auto from = bits<Lanes<int32_t, 16>>(x);
   Lanes<int8_t, 16> to;
@@ -70,6 +84,8 @@ inline simde__m512 shuffle(simde__m512 x) {
 }  // namespace emulated
 
 #define _mm512_cvtepu16_epi32 emulated::cvtepu16_epi32
+#define _mm512_cvtepu8_epi32 emulated::cvtepu8_epi32
+#define _mm512_cvtepi32_ps emulated::cvtepi32_ps
 #define _mm512_cvtepi32_epi8 emulated::cvtepi32_epi8
 #define _mm512_cvtph_ps emulated::cvtph_ps
 #define _mm512_shuffle_f32x4(x, same, control) (emulated::shuffle<control, 4>(x))

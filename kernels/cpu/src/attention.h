@@ -113,35 +113,48 @@ inline PanelPlace panel_place(const KVLayout& kv, const uint8_t* key_cache,
   return {key_cache + base, value_cache + base, at % kv.block_size};
 }
 
-// Unpack a panel's codes to floats; the scales go beside them.
-inline void unpack_panel(const KVLayout& kv, const PanelPlace& place, float* keys, float* values,
-                         float* scales) {
-  const int dim = kv.head_dim, half = dim / 2;
-  const bool is_4bit = kv.format == kKVInt4;
-  const int key_rows = is_4bit ? half : dim;
-  for (int i = 0; i < key_rows; ++i) {
-    const uint8_t* from = place.keys + size_t(i) * kv.block_size + place.offset;
-    for (int k = 0; k < kPanel; ++k) {
-      keys[i * kKeyTile + k] = float(is_4bit ? from[k] & 15 : from[k]);
-      if (is_4bit) keys[(i + half) * kKeyTile + k] = float(from[k] >> 4);
-    }
-  }
-  const size_t row_bytes = size_t(dim) * kv.format / 8;
-  for (int k = 0; k < kPanel; ++k) {
-    const uint8_t* from = place.values + size_t(place.offset + k) * row_bytes;
-    float* to = values + size_t(k) * dim;
-    for (int i = 0; i < (is_4bit ? half : dim); ++i) {
-      to[i] = float(is_4bit ? from[i] & 15 : from[i]);
-      if (is_4bit) to[i + half] = float(from[i] >> 4);
-    }
-  }
+// The scales of a panel's codes, of slots that hold tokens: those of others may be anything, and
+// 0 * NaN is NaN.
+inline void load_scales(const KVLayout& kv, const PanelPlace& place, int begin, int end,
+                        float* scales) {
   auto* of_keys = reinterpret_cast<const float*>(place.keys + kv.code_bytes()) + place.offset;
   auto* of_values = reinterpret_cast<const float*>(place.values + kv.code_bytes()) + place.offset;
   for (int k = 0; k < kPanel; ++k) {
-    scales[k] = of_keys[k];
-    scales[kKeyTile + k] = of_keys[kv.block_size + k];
-    scales[2 * kKeyTile + k] = of_values[k];
-    scales[3 * kKeyTile + k] = of_values[kv.block_size + k];
+    const bool is_held = begin <= k && k < end;
+    scales[k] = is_held ? of_keys[k] : 0;
+    scales[kKeyTile + k] = is_held ? of_keys[kv.block_size + k] : 0;
+    scales[2 * kKeyTile + k] = is_held ? of_values[k] : 0;
+    scales[3 * kKeyTile + k] = is_held ? of_values[kv.block_size + k] : 0;
+  }
+}
+
+// Unpack a panel's codes to floats.
+inline void unpack_panel(const KVLayout& kv, const PanelPlace& place, float* keys, float* values) {
+  const int dim = kv.head_dim, half = dim / 2;
+  const size_t row_bytes = size_t(dim) * kv.format / 8;
+  if (kv.format == kKVInt8) {
+    for (int i = 0; i < dim; ++i) {
+      const uint8_t* from = place.keys + size_t(i) * kv.block_size + place.offset;
+      for (int k = 0; k < kPanel; k += kLanes) store(keys + i * kKeyTile + k, load(from + k));
+    }
+    const uint8_t* from = place.values + place.offset * row_bytes;
+    for (int i = 0; i < kPanel * dim; i += kLanes) store(values + i, load(from + i));
+    return;
+  }
+  for (int i = 0; i < half; ++i) {
+    const uint8_t* from = place.keys + size_t(i) * kv.block_size + place.offset;
+    for (int k = 0; k < kPanel; ++k) {
+      keys[i * kKeyTile + k] = float(from[k] & 15);
+      keys[(i + half) * kKeyTile + k] = float(from[k] >> 4);
+    }
+  }
+  for (int k = 0; k < kPanel; ++k) {
+    const uint8_t* from = place.values + size_t(place.offset + k) * row_bytes;
+    float* to = values + size_t(k) * dim;
+    for (int i = 0; i < half; ++i) {
+      to[i] = float(from[i] & 15);
+      to[i + half] = float(from[i] >> 4);
+    }
   }
 }
 
@@ -249,9 +262,13 @@ void attend_tile(const AttentionTask& task, const KeyTile<T>& tile, int begin, i
 // few rows of a decode, else in scratch memory as floats.
 template <class T>
 KeyTile<T> plain_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_t* value_cache,
-                      const AttentionTask& task, int begin, int oldest) {
+                      const AttentionTask& task, int begin, int oldest, AttentionScratch& s) {
   KeyTile<T> tile{};
   tile.key_stride = size_t(kv.block_size);
+  if (kv.is_quantized()) {
+    tile.scales = s.scales.data();
+    std::memset(s.scales.data(), 0, 4 * kKeyTile * sizeof(float));
+  }
   auto point = [&](int at, const T*& keys, const T*& values) {
     if (at >= task.end() || at + kPanel <= oldest) return;
     const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
@@ -262,6 +279,11 @@ KeyTile<T> plain_tile(const KVLayout& kv, const uint8_t* key_cache, const uint8_
     point(begin + p * kPanel, tile.keys[p], tile.values[p]);
     tile.next_keys[p] = tile.keys[p], tile.next_values[p] = tile.values[p];
     point(begin + kKeyTile + p * kPanel, tile.next_keys[p], tile.next_values[p]);
+    const int at = begin + p * kPanel;
+    if (tile.scales && tile.keys[p]) {
+      load_scales(kv, panel_place(kv, key_cache, value_cache, task, at), oldest - at,
+                  task.end() - at, s.scales.data() + p * kPanel);
+    }
   }
   return tile;
 }
@@ -271,25 +293,19 @@ inline KeyTile<float> unpacked_tile(const KVLayout& kv, const uint8_t* key_cache
                                     int oldest, AttentionScratch& s) {
   KeyTile<float> tile{};
   tile.key_stride = kKeyTile;
-  tile.scales = kv.is_quantized() ? s.scales.data() : nullptr;
+  if (kv.is_quantized()) {
+    tile.scales = s.scales.data();
+    std::memset(s.scales.data(), 0, 4 * kKeyTile * sizeof(float));
+  }
   for (int p = 0; p < 2; ++p) {
     const int at = begin + p * kPanel;
-    float* scales = s.scales.data() + p * kPanel;
-    if (at >= task.end() || at + kPanel <= oldest) {
-      for (int i = 0; i < 4; ++i) std::memset(scales + i * kKeyTile, 0, kPanel * sizeof(float));
-      continue;
-    }
+    if (at >= task.end() || at + kPanel <= oldest) continue;
     const PanelPlace place = panel_place(kv, key_cache, value_cache, task, at);
     float* keys = s.keys.data() + p * kPanel;
     float* values = s.values.data() + size_t(p) * kPanel * kv.head_dim;
     if (kv.is_quantized()) {
-      unpack_panel(kv, place, keys, values, scales);
-      // Scales of slots that hold no token may be anything, and 0 * NaN is NaN.
-      for (int k = 0; k < kPanel; ++k) {
-        if (at + k >= task.end() || at + k < oldest) {
-          for (int i = 0; i < 4; ++i) scales[i * kKeyTile + k] = 0;
-        }
-      }
+      unpack_panel(kv, place, keys, values);
+      load_scales(kv, place, oldest - at, task.end() - at, s.scales.data() + p * kPanel);
     } else {
       widen_panel(kv, reinterpret_cast<const bf16*>(place.keys) + place.offset,
                   reinterpret_cast<const bf16*>(place.values) + size_t(place.offset) * kv.head_dim,
@@ -327,13 +343,18 @@ inline void attend_split(const KVLayout& kv, const uint8_t* key_cache, const uin
   int begin = split * kSplitKeys;
   const int limit = begin + kSplitKeys < task.end() ? begin + kSplitKeys : task.end();
   if (begin < oldest) begin = oldest / kKeyTile * kKeyTile;
+  const bool has_few_rows = task.rows() <= 2 * kRowTile;  // to unpack a tile for
   for (; begin < limit; begin += kKeyTile) {
+    auto plain = [&]<class T>() {
+      attend_tile(task, plain_tile<T>(kv, key_cache, value_cache, task, begin, oldest, s), begin, dim,
+                  s, part);
+    };
     if (kv.format == kKVFloat) {
-      attend_tile(task, plain_tile<float>(kv, key_cache, value_cache, task, begin, oldest), begin,
-                  dim, s, part);
-    } else if (kv.format == kKVBf16 && task.rows() <= 2 * kRowTile) {
-      attend_tile(task, plain_tile<bf16>(kv, key_cache, value_cache, task, begin, oldest), begin,
-                  dim, s, part);
+      plain.template operator()<float>();
+    } else if (kv.format == kKVBf16 && has_few_rows) {
+      plain.template operator()<bf16>();
+    } else if (kv.format == kKVInt8 && has_few_rows) {
+      plain.template operator()<uint8_t>();
     } else {
       attend_tile(task, unpacked_tile(kv, key_cache, value_cache, task, begin, oldest, s), begin,
                   dim, s, part);

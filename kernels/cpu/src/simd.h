@@ -52,6 +52,19 @@ inline Floats load(const bf16* p) {
 #endif
 }
 
+// Codes as floats.
+inline Floats load(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else
+  Floats v;
+  for (int i = 0; i < kLanes; ++i) v[i] = float(p[i]);
+  return v;
+#endif
+}
+
 inline void store(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
 
 inline float to_float(float x) { return x; }
