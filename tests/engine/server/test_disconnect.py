@@ -117,7 +117,8 @@ def test_real_socket(live_server: Any) -> None:
     engine = live_server.engine
     body = {"prompt": "hi", "max_tokens": 90_000, "stream": True}
     with httpx.stream("POST", f"{live_server.url}/v1/completions", json=body) as response:
-        next(response.iter_raw())
+        chunks = response.iter_raw()  # kept: an iterator that is dropped closes the connection
+        next(chunks)
         assert len(engine.running) == 1
     ended = asyncio.run_coroutine_threadsafe(wait_for_running(engine, 0), live_server.loop)
     ended.result(5)
