@@ -108,7 +108,7 @@ class Decoder {
     int last_split() const { return (position + num_tokens - 1) / kSplitKeys; }
   };
   struct Work {
-    int span, split;
+    int span, split, head;
   };
 
   int q_size() const { return model_.num_q_heads * model_.head_dim; }
@@ -148,15 +148,24 @@ class Decoder {
     // A long decode among short ones, or one chunk alone, would leave threads idle.
     const bool are_few = spans_.size() * model_.num_kv_heads < size_t(8 * team_.size());
     size_t floats = 0;
+    int most_splits = 1;
     for (Span& span : spans_) {
       if (span.num_tokens == 1 || are_few) span.num_splits = span.last_split() + 1;
-      for (int i = 0; i < span.num_splits; ++i) work_.push_back({int(&span - spans_.data()), i});
+      if (span.num_splits > most_splits) most_splits = span.num_splits;
       span.part = floats;
       if (span.num_splits == 1) continue;
       const size_t size = AttentionPart::size(span.num_tokens * group(), model_.head_dim);
       floats += size * span.num_splits * model_.num_kv_heads;
     }
     reserve(parts_, floats);
+    // Sequences that share a prefix read the same piece of it one after another, out of the cache.
+    for (int split = 0; split < most_splits; ++split) {
+      for (int head = 0; head < model_.num_kv_heads; ++head) {
+        for (int i = 0; i < int(spans_.size()); ++i) {
+          if (split < spans_[i].num_splits) work_.push_back({i, split, head});
+        }
+      }
+    }
   }
 
   void embed(const Step& step) {
@@ -231,15 +240,14 @@ class Decoder {
   void attention(const Step& step, const Layer& l, int index) {
     const KVLayout& kv = step.kv;
     const uint8_t *keys = step.key_caches[index], *values = step.value_caches[index];
-    const int heads = model_.num_kv_heads;
     // A task's outputs are whole groups of activations, or are made into them later.
     const bool is_whole = group() * model_.head_dim % kGroup == 0;
-    team_.share(int(work_.size()) * heads, 1, [&](int item, int) {
-      const Work& work = work_[item / heads];
+    team_.share(int(work_.size()), 1, [&](int item, int) {
+      const Work& work = work_[item];
       const Span& span = spans_[work.span];
       const AttentionTask task{
           step.block_tables[l.group] + size_t(span.seq) * step.table_width,
-          span.position, span.num_tokens, l.window, item % heads, group(),
+          span.position, span.num_tokens, l.window, work.head, group(),
           1.0f / std::sqrt(float(model_.head_dim))};
       attend(kv, keys, values, task, span, work.split, l.output.format, is_whole);
     });
