@@ -43,7 +43,7 @@ test: $(DEV)  ## the tests that need neither a GPU nor minutes
 	$(BIN)/pytest -q
 
 test-emulated: $(DEV)  ## CPU kernels for AVX-512 on a CPU without it (apt install libsimde-dev)
-	SHOAL_TEST_EMULATED=1 $(BIN)/pytest -q tests/kernels tests/engine/models/test_native.py tests/engine/runner/test_sampler.py
+	SHOAL_TEST_EMULATED=1 $(BIN)/pytest -q tests/kernels tests/engine/models/test_native.py tests/engine/models/test_native_fuzz.py tests/engine/runner/test_sampler.py tests/engine/runner/test_with_native.py
 
 check: lint type contracts docs coverage test  ## all that CI runs
 
