@@ -28,12 +28,12 @@ dev: $(DEV)  ## the same, with the tools for tests and checks
 
 $(ENGINE): $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine]'
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,router]'
 	-$(BIN)/python -m shoal.engine.compile_kernels
 	touch $@
 
 $(DEV): $(ENGINE)
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,dev]'
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,router,kubernetes,dev]'
 	touch $@
 
 serve: $(ENGINE)  ## serve a model: make serve [MODEL=...] [HOST=...] [PORT=8000]
