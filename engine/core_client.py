@@ -11,8 +11,9 @@ import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 
+from shoal.frames import FrameProtocol, with_length
+
 from . import protocol
-from .frames import FrameProtocol, with_length
 
 CORE_COMMAND = (sys.executable, "-m", "shoal.engine.core_process")
 """The program of the engine core; it is given the number of its socket and our pid."""

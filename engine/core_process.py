@@ -18,10 +18,11 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from shoal.frames import BlockingFrames, PeerGone
+
 from . import protocol
 from .core.request import Request
 from .engine_core import EngineCore
-from .frames import BlockingFrames, PeerGone
 from .sources.progress import Progress
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>

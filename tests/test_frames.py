@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shoal.engine.frames import BlockingFrames, FrameProtocol, PeerGone, Splitter, with_length
+from shoal.frames import BlockingFrames, FrameProtocol, PeerGone, Splitter, with_length
 
 MESSAGES = [b"", b"a", b"b" * 70_000, bytes(range(256)) * 9]
 

@@ -1,8 +1,9 @@
-"""Messages over the socket pair between API process and engine core: their length, then they.
+"""Messages between two processes over a socket pair: their length, then they.
 
-A socket pair is two file descriptors that only the two processes have: nothing lies in the file
-system, and nobody else can connect. One `send` a message, no thread in between: with zeromq's a
-token woke four threads on its way, and on a small machine each of them stopped one that computes.
+The engine's API process and its core talk so, and the router's processes. A socket pair is two
+file descriptors that only the two processes have: nothing lies in the file system, and nobody else
+can connect. One `send` a message, no thread in between: with zeromq's a token woke four threads on
+its way, and on a small machine each of them stopped one that computes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Splitter:
 
 
 class BlockingFrames:
-    """The core's end. It sends without a bound on waiting: what a step says is read, or we end."""
+    """An end without an event loop (the engine core's). It sends without a bound on waiting: what a
+    step says is read, or we end."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -76,7 +78,7 @@ class BlockingFrames:
 
 
 class FrameProtocol(asyncio.Protocol):
-    """The API process's end: calls `on_message` for each message; writing never waits."""
+    """An end in an event loop: calls `on_message` for each message; writing never waits."""
 
     def __init__(self, on_message: Callable[[bytes], None]) -> None:
         self._on_message = on_message
