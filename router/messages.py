@@ -85,6 +85,9 @@ class PeerDelta(msgspec.Struct, tag=True):
 class Drain(msgspec.Struct, tag=True):
     """Stop accepting, finish, end."""
 
+    timeout_s: float = 30.0
+    """Then end whatever is unfinished."""
+
 
 class Ask(msgspec.Struct, tag=True):
     """Asks a data-plane process for a `Report`."""

@@ -32,3 +32,5 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     telemetry: TelemetryConfig = TelemetryConfig()
     drain_timeout_s: float = 30.0
     """How long running requests may go on after SIGTERM."""
+    handover_timeout_s: float = 600.0
+    """How long streams may go on in a process that was replaced (restart, takeover)."""

@@ -1,0 +1,1 @@
+"""The state process: configuration, children, the hub between them, the admin API."""
