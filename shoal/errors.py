@@ -9,12 +9,20 @@
     └── RequestError              answered over HTTP in the OpenAI error shape
         ├── InvalidRequest        400
         ├── Unauthorized          401
+        ├── Forbidden             403
         ├── NotFound              404
+        ├── MethodNotAllowed      405
+        ├── RequestTimeout        408
         ├── PayloadTooLarge       413
+        ├── RateLimited           429 + Retry-After
         ├── QueueFull             429 + Retry-After
+        ├── HeadersTooLarge       431
+        ├── InternalError         500
+        ├── BadGateway            502
         ├── QueueTimeout          503 + Retry-After
         ├── EngineUnavailable     503 + Retry-After
-        └── InternalError         500
+        ├── NoEndpoint            503 + Retry-After
+        └── GatewayTimeout        504
 
 *Full* inside a core is a value, not an exception; the shell turns it into one of these.
 """
@@ -89,6 +97,14 @@ class Unauthorized(RequestError):
     default_code = "invalid_api_key"
 
 
+class Forbidden(RequestError):
+    """403: a good key that may not do this."""
+
+    status = 403
+    type = "permission_error"
+    default_code = "forbidden"
+
+
 class NotFound(RequestError):
     """404: no such model or route."""
 
@@ -97,12 +113,44 @@ class NotFound(RequestError):
     default_code = "not_found"
 
 
+class MethodNotAllowed(RequestError):
+    """405: the route exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+    default_code = "method_not_allowed"
+
+
+class RequestTimeout(RequestError):
+    """408: the client did not send its request in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
+
+
 class PayloadTooLarge(RequestError):
     """413: the body is over the configured limit."""
 
     status = 413
     type = "invalid_request_error"
     default_code = "payload_too_large"
+
+
+class RateLimited(RequestError):
+    """429: the key has used up its share; try again after `retry_after_s`."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class HeadersTooLarge(RequestError):
+    """431: more header bytes or fields than are taken."""
+
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
 
 
 class QueueFull(RequestError):
@@ -127,6 +175,30 @@ class EngineUnavailable(RequestError):
     status = 503
     type = "service_unavailable"
     default_code = "engine_unavailable"
+
+
+class NoEndpoint(RequestError):
+    """503: the router has no worker that can take the request now."""
+
+    status = 503
+    type = "service_unavailable"
+    default_code = "no_endpoint"
+
+
+class BadGateway(RequestError):
+    """502: every worker that was tried broke off before its answer."""
+
+    status = 502
+    type = "server_error"
+    default_code = "bad_gateway"
+
+
+class GatewayTimeout(RequestError):
+    """504: no worker that was tried began its answer in time."""
+
+    status = 504
+    type = "server_error"
+    default_code = "gateway_timeout"
 
 
 class InternalError(RequestError):
