@@ -37,6 +37,8 @@ class EndpointRecord(msgspec.Struct, array_like=True):
     """Tokens of a block, of an endpoint whose KV events are indexed; 0: not indexed."""
     instance: str = ""
     """Changes when the process behind the address is another one: what was learnt is void."""
+    adapters: list[str] = []
+    """Those of `models` that are LoRA adapters: they have prefix caches of their own."""
 
 
 # From the state process.

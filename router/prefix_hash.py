@@ -25,6 +25,16 @@ def root_hash(*extra_keys: str | None) -> int:
     return xxh3_64_intdigest("\0".join(key or "" for key in extra_keys).encode())
 
 
+def exact_root(model: str | None, adapter: str | None, cache_salt: str | None = None) -> int:
+    """The seed in exact mode: what KV events tell of a prompt besides its token ids.
+
+    `adapter` is the name of a LoRA adapter (a request's model, when the records of the fleet list
+    it among their `adapters`), else None. `model` is no part of it: workers know one model by
+    several names, and endpoints are filtered by model before a prefix is looked up.
+    """
+    return root_hash(adapter, cache_salt)
+
+
 def chunk_hashes(prompt: bytes, root: int) -> tuple[int, ...]:
     """Hashes of the full chunks of a prompt: about 0.2 us a chunk."""
     digest = xxh3_64_intdigest

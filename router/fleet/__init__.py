@@ -1,0 +1,1 @@
+"""Where endpoints come from and what they say about themselves: runs in the state process."""
