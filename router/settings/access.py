@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import msgspec
 
+from .ranges import HttpUrl, Money, Ratio, Text
+
 
 class JWTConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Bearer tokens of an identity provider."""
 
-    jwks_url: str
-    issuer: str
-    audience: str
-    tenant_claim: str = "sub"
-    models_claim: str | None = None
+    jwks_url: HttpUrl
+    issuer: Text
+    audience: Text
+    tenant_claim: Text = "sub"
+    models_claim: Text | None = None
     """A claim with the list of models the bearer may use; none: all."""
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    algorithms: tuple[Text, ...] = ("RS256", "ES256")
 
 
 class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Nothing here: the API is open, and then only a loopback host is allowed."""
 
-    keys_file: str | None = None
+    keys_file: Text | None = None
     """YAML list of keys, hashed: `shoal keys add` writes it."""
     jwt: JWTConfig | None = None
 
@@ -28,21 +30,21 @@ class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Per million tokens, in the currency of the fleet's accounts."""
 
-    prompt: float = 0.0
-    cached: float = 0.0
-    completion: float = 0.0
+    prompt: Money = 0.0
+    cached: Money = 0.0
+    completion: Money = 0.0
 
 
 class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Logs, usage, traces."""
 
-    access_log: str | None = "-"
+    access_log: Text | None = "-"
     """File with one JSON object a request; "-": stderr; null: none."""
-    usage_log: str | None = None
+    usage_log: Text | None = None
     """File with one JSON object of token counts a request, for billing."""
-    otlp_endpoint: str | None = None
+    otlp_endpoint: HttpUrl | None = None
     """OpenTelemetry collector, OTLP over HTTP: http://127.0.0.1:4318."""
-    trace_ratio: float = 0.01
+    trace_ratio: Ratio = 0.01
     """Share of requests traced when the client's traceparent does not say."""
     prices: dict[str, PriceConfig] = {}
     """By model name."""

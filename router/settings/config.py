@@ -8,6 +8,7 @@ from .access import AuthConfig, TelemetryConfig
 from .discovery import DiscoveryConfig
 from .listen import AdminConfig, BoundsConfig, ListenConfig, UpstreamConfig
 from .protection import BreakerConfig, FlowControlConfig, HealthConfig, LimitsConfig
+from .ranges import SecondsOrZero
 from .routing import FailoverConfig, HedgeConfig, ModelConfig, RetryConfig, RoutingConfig
 
 
@@ -30,7 +31,17 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     breaker: BreakerConfig = BreakerConfig()
     auth: AuthConfig = AuthConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
-    drain_timeout_s: float = 30.0
+    drain_timeout_s: SecondsOrZero = 30.0
     """How long running requests may go on after SIGTERM."""
-    handover_timeout_s: float = 600.0
+    handover_timeout_s: SecondsOrZero = 600.0
     """How long streams may go on in a process that was replaced (restart, takeover)."""
+
+    def __post_init__(self) -> None:
+        names: set[str] = set()
+        for model in self.models:
+            for name in (model.name, *model.aliases):
+                if name in names:
+                    raise ValueError(
+                        f"models: the name {name!r} is taken twice (names and aliases)"
+                    )
+                names.add(name)

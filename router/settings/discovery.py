@@ -6,45 +6,47 @@ from typing import Literal
 
 import msgspec
 
+from .ranges import HttpUrl, Money, Port, PositiveWeight, Seconds, Text
+
 EngineName = Literal["auto", "shoal", "vllm", "sglang", "openai"]
 
 
 class StaticEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One worker, by its address."""
 
-    url: str
-    name: str | None = None
+    url: HttpUrl
+    name: Text | None = None
     models: tuple[str, ...] = ()
     """None: asked at /v1/models, and asked again."""
     engine: EngineName = "auto"
-    weight: float = 1.0
-    cost_per_hour: float = 0.0
+    weight: PositiveWeight = 1.0
+    cost_per_hour: Money = 0.0
     labels: dict[str, str] = {}
-    kv_events: str | None = None
+    kv_events: Text | None = None
     """ZeroMQ address of its KV events; none: asked at the worker (Shoal), or off."""
-    kv_events_replay: str | None = None
+    kv_events_replay: Text | None = None
 
 
 class DNSSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every A and AAAA record of a name: a headless Service, for example."""
 
-    name: str
-    port: int = 8000
+    name: Text
+    port: Port = 8000
     scheme: Literal["http", "https"] = "http"
-    interval_s: float = 5.0
+    interval_s: Seconds = 5.0
     labels: dict[str, str] = {}
 
 
 class KubernetesSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Ready addresses of the EndpointSlices that a label selector finds."""
 
-    selector: str
+    selector: Text
     """For example "kubernetes.io/service-name=llama"."""
-    namespace: str | None = None
+    namespace: Text | None = None
     """None: that of the router's own pod."""
-    port: str | int | None = None
+    port: Text | Port | None = None
     """Name or number; none: the only one."""
-    kubeconfig: str | None = None
+    kubeconfig: Text | None = None
     """None: the pod's service account."""
 
 
@@ -52,7 +54,7 @@ class DiscoveryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """All sources."""
 
     static: tuple[StaticEndpoint, ...] = ()
-    file: str | None = None
+    file: Text | None = None
     """YAML list like `static`, watched."""
     dns: tuple[DNSSource, ...] = ()
     kubernetes: tuple[KubernetesSource, ...] = ()
