@@ -96,7 +96,7 @@ class Ask(msgspec.Struct, tag=True):
 
     number: int
     what: str
-    """"metrics", "decisions" or "connections"."""
+    """"metrics", "decisions", "connections", or "ping": an empty report shows that it lives."""
     limit: int = 100
 
 

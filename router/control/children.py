@@ -23,7 +23,8 @@ What a data-plane program must do (`python -m shoal.router.proxy`, or a test's s
   `PeerDelta`s meanwhile, and goes on getting `FleetUpdate`s.
 - The link at its end (EOF): exit at once. SIGINT and SIGHUP are the state process's business:
   ignore them. SIGTERM means the same as `Drain` with the configured timeout.
-- It reads its link all the time: one that takes nothing for `STALLED_S` is killed and replaced.
+- `Ask(number, what, limit)`: a `Report` of that number, at once. Each second it is asked "ping": one
+  that answers nothing for `STALLED_S`, or does not read its link, is killed and replaced.
 """
 
 from __future__ import annotations
