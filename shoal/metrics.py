@@ -1,7 +1,7 @@
-"""Names and bucket edges of the worker's metrics, and a reader of the Prometheus text format.
+"""Names and bucket edges of metrics, and a reader of the Prometheus text format.
 
-The names and edges are vLLM's, so one dashboard, one router and one autoscaler read both
-engines. What is ours alone begins with `shoal:`.
+A worker's names and edges are vLLM's, so one dashboard, one router and one autoscaler read both
+engines; what is ours alone begins with `shoal:`. The router's begin with `shoal_router_`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,37 @@ INTER_TOKEN_LATENCY_BUCKETS = (
     20.0, 40.0, 80.0,
 )  # fmt: skip
 REQUEST_PARAMS_N_BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0)
+
+# The router's. Labels and meanings: shoal.router.telemetry.families.
+ROUTER_REQUESTS = "shoal_router_requests_total"
+ROUTER_REQUEST_DURATION = "shoal_router_request_duration_seconds"
+ROUTER_TIME_TO_FIRST_TOKEN = "shoal_router_time_to_first_token_seconds"
+ROUTER_CHUNK_GAP = "shoal_router_chunk_gap_seconds"
+ROUTER_TOKENS = "shoal_router_tokens_total"
+ROUTER_COST = "shoal_router_cost_total"
+ROUTER_PREFIX_QUERY_TOKENS = "shoal_router_prefix_query_tokens_total"
+ROUTER_PREFIX_HIT_TOKENS = "shoal_router_prefix_hit_estimate_tokens_total"
+ROUTER_IN_FLIGHT = "shoal_router_in_flight_requests"
+ROUTER_ENDPOINT_STATUS = "shoal_router_endpoint_status"
+ROUTER_BREAKER_STATE = "shoal_router_breaker_state"
+ROUTER_DECISIONS = "shoal_router_decisions_total"
+ROUTER_UPSTREAM_CONNECTS = "shoal_router_upstream_connects_total"
+ROUTER_RETRIES = "shoal_router_retries_total"
+ROUTER_FAILOVERS = "shoal_router_failovers_total"
+ROUTER_HEDGES = "shoal_router_hedges_total"
+ROUTER_SHED = "shoal_router_shed_total"
+ROUTER_QUEUED_REQUESTS = "shoal_router_queued_requests"
+ROUTER_QUEUE_WAIT = "shoal_router_queue_wait_seconds"
+ROUTER_HELD_REQUESTS = "shoal_router_held_requests"
+"""Requests that wait for a model without an endpoint: what scales it from zero."""
+ROUTER_CONNECTIONS_OPEN = "shoal_router_connections_open"
+ROUTER_CONNECTIONS = "shoal_router_connections_total"
+ROUTER_LOG_LINES_DROPPED = "shoal_router_log_lines_dropped_total"
+ROUTER_SPANS_DROPPED = "shoal_router_spans_dropped_total"
+
+ROUTER_DURATION_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # fmt: skip
 
 
 def token_buckets(max_model_len: int) -> tuple[float, ...]:

@@ -1,0 +1,1 @@
+"""Who asks, and over what: API keys, bearer tokens, TLS."""

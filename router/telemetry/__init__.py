@@ -1,0 +1,1 @@
+"""What is counted, logged and traced about requests; nothing here ever delays one."""

@@ -1,0 +1,158 @@
+"""Token counts of an answer, found in its last bytes, and what they cost.
+
+An answer or a stream names its usage once, near its end, so no chunk is parsed on its way: the last
+`"usage": {...}` is cut out of the tail and decoded alone. Text of a model cannot fake it: inside a
+JSON string the quotes around `usage` are escaped.
+
+Understood: OpenAI chat, completions, embeddings and responses, Anthropic messages, and SGLang's
+native `meta_info`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ..settings.access import PriceConfig
+
+TAIL_BYTES = 4096
+"""How much of the end of an answer is worth keeping for `usage_from_tail`."""
+_MAX_TRIES = 8
+_MAX_BRACES = 64
+_WHITESPACE = b" \t\r\n"
+
+
+class Usage(NamedTuple):
+    """Tokens of one request."""
+
+    prompt_tokens: int
+    """All, those found in a prefix cache included."""
+    cached_tokens: int
+    completion_tokens: int
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Wire(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Details | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Wire).decode
+
+
+def usage_from_tail(tail: bytes, head: bytes = b"") -> Usage | None:
+    """The usage that an answer or an event stream ends with; None when it names none.
+
+    `head` is the beginning of a stream; it is searched when the end does not tell the prompt's
+    tokens: Anthropic's `message_start` does. Anything malformed is passed over. About 2 us.
+    """
+    last = _last_usage(tail)
+    if last is None:
+        return None
+    if last.prompt_tokens is None and last.input_tokens is None:
+        first = _first_usage(head or tail)
+        if first is not None:
+            last.input_tokens = first.input_tokens
+            last.prompt_tokens = first.prompt_tokens
+            last.cache_read_input_tokens = first.cache_read_input_tokens
+            last.cache_creation_input_tokens = first.cache_creation_input_tokens
+    return _usage(last)
+
+
+def cost_of(usage: Usage, price: PriceConfig) -> float:
+    """In the currency of the price list."""
+    uncached = usage.prompt_tokens - usage.cached_tokens
+    return (
+        uncached * price.prompt
+        + usage.cached_tokens * price.cached
+        + usage.completion_tokens * price.completion
+    ) * 1e-6
+
+
+def _last_usage(tail: bytes) -> _Wire | None:
+    for name in (b'"usage"', b'"meta_info"'):
+        end = len(tail)
+        for _ in range(_MAX_TRIES):
+            found = tail.rfind(name, 0, end)
+            if found < 0:
+                break
+            wire = _object_after(tail, found + len(name))
+            if wire is not None:
+                return wire
+            end = found
+    return None
+
+
+def _first_usage(head: bytes) -> _Wire | None:
+    found = head.find(b'"usage"')
+    return None if found < 0 else _object_after(head, found + len(b'"usage"'))
+
+
+def _object_after(text: bytes, position: int) -> _Wire | None:
+    """Decodes the object that follows `:` at `position`; None when it is null, cut off or odd."""
+    start = text.find(b"{", position)
+    if start < 0 or text[position:start].strip(_WHITESPACE) != b":":
+        return None
+    end = _closing_brace(text, start)
+    if end < 0:
+        return None
+    try:
+        wire = _decode(text[start : end + 1])
+    except msgspec.MsgspecError:
+        return None
+    is_usage = not (
+        wire.prompt_tokens is None
+        and wire.completion_tokens is None
+        and wire.input_tokens is None
+        and wire.output_tokens is None
+    )
+    return wire if is_usage else None
+
+
+def _closing_brace(text: bytes, start: int) -> int:
+    """Where the object that opens at `start` ends; -1 when it does not.
+
+    Braces inside strings are counted too: usage objects have none, and a wrong cut fails to decode.
+    """
+    depth = 1
+    opening = text.find(b"{", start + 1)
+    closing = start
+    for _ in range(_MAX_BRACES):
+        closing = text.find(b"}", closing + 1)
+        if closing < 0:
+            return -1
+        while 0 <= opening < closing:
+            depth += 1
+            opening = text.find(b"{", opening + 1)
+        depth -= 1
+        if depth == 0:
+            return closing
+    return -1
+
+
+def _usage(wire: _Wire) -> Usage:
+    prompt = wire.prompt_tokens if wire.prompt_tokens is not None else wire.input_tokens
+    completion = (
+        wire.completion_tokens if wire.completion_tokens is not None else wire.output_tokens
+    )
+    details = wire.prompt_tokens_details or wire.input_tokens_details
+    cached = (details.cached_tokens if details is not None else wire.cached_tokens) or 0
+    if prompt is None:
+        prompt = 0
+    if wire.cache_read_input_tokens is not None or wire.cache_creation_input_tokens is not None:
+        # Anthropic counts cached tokens beside input_tokens, OpenAI within.
+        cached = wire.cache_read_input_tokens or 0
+        prompt += cached + (wire.cache_creation_input_tokens or 0)
+    prompt = max(prompt, 0)
+    return Usage(prompt, min(max(cached, 0), prompt), max(completion or 0, 0))
