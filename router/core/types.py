@@ -44,6 +44,22 @@ class BreakerState(StrEnum):
     """Lets one probe through at a time."""
 
 
+class Shortage(StrEnum):
+    """Why nobody can take a request; tells the shell what to do about it."""
+
+    NO_MODEL = "no_model"
+    """No endpoint serves the model (with the labels asked for): hold it, scale from zero.
+    `Decision.rejected` has "selector" when only the labels are missing."""
+    STARTING = "starting"
+    """Those that serve it are starting: hold it."""
+    NONE_HEALTHY = "none_healthy"
+    """Those that serve it are unhealthy or draining: 503."""
+    ALL_EXCLUDED = "all_excluded"
+    """Every ready one has already failed this request: stop retrying."""
+    ALL_FULL = "all_full"
+    """Every one that may take it is at its concurrency limit: queue it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Identity of one worker: what does not change while it lives."""
@@ -91,6 +107,8 @@ class EndpointState(NamedTuple):
     """When it last became ready; for slow start."""
     concurrency_limit: int | None = None
     """Requests it may have at once; None: no bound."""
+    probing: bool = False
+    """A probe of the HALF_OPEN breaker is out: nothing more goes there until it ends."""
 
 
 class RoutingRequest(NamedTuple):
@@ -109,6 +127,10 @@ class RoutingRequest(NamedTuple):
     """Labels the endpoint must have: the arm of a split."""
     excluded: frozenset[str] = frozenset()
     """endpoint_ids that have already failed this request."""
+    block_hashes: tuple[int, ...] = ()
+    """The same in exact mode: one of each full block of the prompt's token ids."""
+    block_size: int = 0
+    """Tokens of one block of `block_hashes`; 0: exact mode is not possible for this request."""
 
 
 class Candidate(NamedTuple):
@@ -136,3 +158,5 @@ class Decision(NamedTuple):
     """Prompt tokens the chosen endpoint is expected to have in its prefix cache."""
     rejected: Mapping[str, int] = {}
     """Endpoints that a filter took out, by filter: {"model": 2, "status": 1}."""
+    shortage: Shortage | None = None
+    """Set when `endpoint` is None."""
