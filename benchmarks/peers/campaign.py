@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from shoal.benchmarks.environment import environment
+from shoal.benchmarks.results_file import write_section
 
 from .commands import Command
 from .comparison import OURS, OURS_BF16, conclude, turns
@@ -106,4 +107,4 @@ class Campaign:
 
     def _write(self) -> None:
         write_whole(encode(self.result), self._json)
-        write_whole(results_page(self.result).encode(), self._page)
+        write_section(self._page, "make bench-peers", results_page(self.result))

@@ -39,6 +39,19 @@ class PeersFolder:
         return self.root / "guidellm"
 
     @property
+    def vllm_router(self) -> Path:
+        return self.root / "vllm-router"
+
+    @property
+    def sglang_router(self) -> Path:
+        return self.root / "sglang-router"
+
+    @property
+    def router_programs(self) -> Path:
+        """The C programs of `make bench-router`, compiled."""
+        return self.root / "router-programs"
+
+    @property
     def llama_build(self) -> Path:
         return self.root / "llama.cpp"
 

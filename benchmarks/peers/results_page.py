@@ -1,4 +1,4 @@
-"""RESULTS.md, made from `results/peers.json` and nothing else. Pure."""
+"""Its section of RESULTS.md, made from `results/peers.json` and nothing else. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTHING = "–"
 
 
 def results_page(result: PeersResult) -> str:
-    """The whole page, Markdown."""
+    """The whole section, Markdown."""
     sections = (
         _head(result),
         _ratio_section(result),

@@ -20,7 +20,7 @@ from shoal.benchmarks.peers.commands import llama_format
 from shoal.benchmarks.peers.folder import DEFAULT_ROOT, PeersFolder
 from shoal.errors import ShoalError
 
-from . import guidellm, llama_cpp, openvino, vllm, weights
+from . import guidellm, llama_cpp, openvino, routers, vllm, weights
 from .steps import Steps
 
 
@@ -39,6 +39,8 @@ INSTALLERS: dict[str, Callable[[PeersFolder, Steps], None]] = {
     "llama.cpp": install_llama_cpp,  # after vLLM, whose environment converts its weights
     "openvino": openvino.install,
     "guidellm": guidellm.install,
+    "vllm-router": routers.install_vllm_router,
+    "sglang-router": routers.install_sglang_router,
 }
 SERVERS = ("vllm", "llama.cpp", "openvino")
 """What is installed when nothing is named: the peers of `make bench-peers`."""

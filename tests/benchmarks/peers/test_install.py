@@ -13,7 +13,7 @@ from rich.console import Console
 
 from shoal.benchmarks.peers.folder import PeersFolder
 from shoal.benchmarks.peers.install import __main__ as installer
-from shoal.benchmarks.peers.install import environment, llama_cpp, openvino, vllm, weights
+from shoal.benchmarks.peers.install import environment, llama_cpp, openvino, routers, vllm, weights
 from shoal.benchmarks.peers.install.steps import InstallFailed, Steps
 
 
@@ -67,10 +67,13 @@ def test_nothing_is_done_twice(
     tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = PeersFolder(tmp_path)
-    for place in (folder.openvino, folder.vllm, folder.hf_model, llama_cpp.source(folder)):
+    for place in (folder.openvino, folder.vllm, folder.hf_model, llama_cpp.source(folder),
+                  folder.vllm_router, folder.sglang_router):  # fmt: skip
         place.mkdir(parents=True)
     environment.mark_installed(folder.openvino, openvino.WANTED)
     environment.mark_installed(folder.vllm, [vllm.VLLM, vllm.TORCH, *vllm.CONVERTERS])
+    environment.mark_installed(folder.vllm_router, [routers.VLLM_ROUTER])
+    environment.mark_installed(folder.sglang_router, [routers.SGLANG_ROUTER])
     folder.llama_server.parent.mkdir(parents=True)
     folder.llama_server.touch()
     folder.llama_model("f16").touch()
@@ -84,6 +87,8 @@ def test_nothing_is_done_twice(
     llama_cpp.install(folder, steps)
     weights.make_hf_folder(folder, steps)
     weights.make_llama_model(folder, steps, number_format="f16")
+    routers.install_vllm_router(folder, steps)
+    routers.install_sglang_router(folder, steps)
 
 
 def test_a_missing_compiler_is_one_line(
