@@ -41,7 +41,7 @@ class BreakerState(StrEnum):
     OPEN = "open"
     """Lets nothing through."""
     HALF_OPEN = "half_open"
-    """Lets one probe through at a time."""
+    """A probe may be sent. While it is out the breaker shows itself OPEN to everybody else."""
 
 
 class Shortage(StrEnum):
@@ -107,8 +107,6 @@ class EndpointState(NamedTuple):
     """When it last became ready; for slow start."""
     concurrency_limit: int | None = None
     """Requests it may have at once; None: no bound."""
-    probing: bool = False
-    """A probe of the HALF_OPEN breaker is out: nothing more goes there until it ends."""
 
 
 class RoutingRequest(NamedTuple):

@@ -1,0 +1,123 @@
+"""Who may take a request at all: filters in order, each with the count of those it took out.
+
+The order says what a shortage means. Model and labels come first: what is left are the endpoints the
+request is about. Then their status, then those that have already failed it, then the breaker, then
+room. The breaker has no last word: when it would take out every ready endpoint that is left, it
+takes out none, because a request that may fail is better than one that must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .types import BreakerState, EndpointState, EndpointStatus, RoutingRequest, Shortage
+
+CLOSED = BreakerState.CLOSED
+OPEN = BreakerState.OPEN
+READY = EndpointStatus.READY
+STARTING = EndpointStatus.STARTING
+
+
+class Eligible(NamedTuple):
+    """What the filters left."""
+
+    states: Sequence[EndpointState]
+    rejected: dict[str, int]
+    """By filter; those that took out nobody are left out."""
+    shortage: Shortage | None = None
+    """Why `states` is empty."""
+
+
+def serves(state: EndpointState, model: str) -> bool:
+    """Empty `models` means not known yet, so it does not."""
+    return model in state.endpoint.models
+
+
+def has_labels(state: EndpointState, request: RoutingRequest) -> bool:
+    """All labels of the selector, with these values."""
+    labels = state.endpoint.labels
+    return all(labels.get(name) == value for name, value in request.selector.items())
+
+
+def has_room(state: EndpointState) -> bool:
+    """Fewer requests than its limit."""
+    limit = state.concurrency_limit
+    return limit is None or state.in_flight < limit
+
+
+def eligible(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> Eligible:
+    """All filters, in order."""
+    model = request.model
+    if not request.selector and not request.excluded:
+        # The usual case in one pass: nobody to take out, nothing to count.
+        fit = [
+            state
+            for state in endpoints
+            if state.status is READY
+            and state.breaker is CLOSED
+            and model in state.endpoint.models
+            and (state.concurrency_limit is None or state.in_flight < state.concurrency_limit)
+        ]
+        if fit and len(fit) == len(endpoints):
+            return Eligible(fit, {})
+    return _one_by_one(request, endpoints)
+
+
+def _one_by_one(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> Eligible:
+    """Every filter by itself, so that it can be said who went where."""
+    rejected: dict[str, int] = {}
+    model = request.model
+    left = [state for state in endpoints if model in state.endpoint.models]
+    _count(rejected, "model", len(endpoints) - len(left))
+    if request.selector:
+        before = len(left)
+        left = [state for state in left if has_labels(state, request)]
+        _count(rejected, "selector", before - len(left))
+    if not left:
+        return Eligible(left, rejected, Shortage.NO_MODEL)
+
+    ready = [state for state in left if state.status is READY]
+    _count(rejected, "status", len(left) - len(ready))
+    if not ready:
+        is_starting = any(state.status is STARTING for state in left)
+        shortage = Shortage.STARTING if is_starting else Shortage.NONE_HEALTHY
+        return Eligible(ready, rejected, shortage)
+
+    if request.excluded:
+        before = len(ready)
+        excluded = request.excluded
+        ready = [state for state in ready if state.endpoint.endpoint_id not in excluded]
+        _count(rejected, "excluded", before - len(ready))
+        if not ready:
+            return Eligible(ready, rejected, Shortage.ALL_EXCLUDED)
+
+    trusted = [state for state in ready if state.breaker is not OPEN]
+    if trusted:
+        _count(rejected, "breaker", len(ready) - len(trusted))
+    else:
+        trusted = ready
+
+    free = [state for state in trusted if has_room(state)]
+    _count(rejected, "full", len(trusted) - len(free))
+    return Eligible(free, rejected, None if free else Shortage.ALL_FULL)
+
+
+def _count(rejected: dict[str, int], name: str, number: int) -> None:
+    if number:
+        rejected[name] = number
+
+
+def ramp(state: EndpointState, now: float, slow_start_s: float) -> float:
+    """Share of its weight that an endpoint has reached, in [MIN_RAMP, 1]; 1 without a start."""
+    ready_since = state.ready_since
+    if ready_since is None or slow_start_s <= 0:
+        return 1.0
+    age_s = now - ready_since
+    if age_s >= slow_start_s:
+        return 1.0
+    return max(MIN_RAMP, age_s / slow_start_s)
+
+
+MIN_RAMP = 0.1
+"""An endpoint that has just become ready gets a tenth of its share."""
