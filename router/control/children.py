@@ -18,9 +18,11 @@ What a data-plane program must do (`python -m shoal.router.proxy`, or a test's s
 - A later `Configure` replaces the earlier one (TLS files are read again; the log files opened
   again). A `PeerDelta` of a process that has ended has a zero for all that it had.
 - `Drain(timeout_s)`: accept what is queued now, then close the listening sockets (they stay open
-  in the state process, where the successor gets them), end idle connections, let requests finish and
-  their connections end after them, then exit 0; at the latest after `timeout_s`. It goes on sending
-  `PeerDelta`s meanwhile, and goes on getting `FleetUpdate`s.
+  in the state process, where the successor gets them), end idle connections, let requests finish
+  and their connections end after them, then exit 0; at the latest after `timeout_s`. It goes on
+  sending `PeerDelta`s meanwhile, and goes on getting `FleetUpdate`s. A second `Drain` may set an
+  earlier end. Its last message is `Report(number=0, body=...)` with its metrics, so that what it
+  counted is not lost.
 - The link at its end (EOF): exit at once. SIGINT and SIGHUP are the state process's business:
   ignore them. SIGTERM means the same as `Drain` with the configured timeout.
 - `Ask(number, what, limit)`: a `Report` of that number, at once. Each second it is asked "ping":
