@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .ranges import HttpUrl, Money, Ratio, Text
+
+SigningAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 
 class JWTConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -16,7 +22,8 @@ class JWTConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     tenant_claim: Text = "sub"
     models_claim: Text | None = None
     """A claim with the list of models the bearer may use; none: all."""
-    algorithms: tuple[Text, ...] = ("RS256", "ES256")
+    algorithms: tuple[SigningAlgorithm, ...] = ("RS256", "ES256")
+    """Signatures with a public key alone: a shared secret could be mistaken for one."""
 
 
 class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
