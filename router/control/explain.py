@@ -69,7 +69,7 @@ def _bare(kind: inspect.Type) -> inspect.Type:
     return kind.type if isinstance(kind, inspect.Metadata) else kind
 
 
-def _literals(kind: inspect.Type) -> tuple[str | int, ...]:
+def _literals(kind: inspect.Type) -> tuple[object, ...]:
     return kind.values if isinstance(kind, inspect.LiteralType) else ()
 
 
@@ -79,4 +79,4 @@ def _range(kind: inspect.Type) -> str:
     bounds = (
         ("above", kind.gt), ("at least", kind.ge), ("below", kind.lt), ("at most", kind.le),
     )  # fmt: skip
-    return ", ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+    return ", ".join(f"{word} {bound:.10g}" for word, bound in bounds if bound is not None)
