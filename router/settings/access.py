@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +26,24 @@ class JWTConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A claim with the list of models the bearer may use; none: all."""
     algorithms: tuple[SigningAlgorithm, ...] = ("RS256", "ES256")
     """Signatures with a public key alone: a shared secret could be mistaken for one."""
+
+    def __post_init__(self) -> None:
+        if not self.jwks_url.startswith("https:") and not is_loopback_url(self.jwks_url):
+            raise ValueError(
+                f"jwks_url must be https, got {self.jwks_url}: whoever can change the keys on their "
+                "way can make tokens (http is for loopback hosts alone)"
+            )
+        if not self.algorithms:
+            raise ValueError("algorithms must name at least one")
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether it leads to this machine alone; names other than localhost count as no."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class AuthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
