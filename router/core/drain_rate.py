@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, expm1
 
 TAU_S = 10.0
 """Memory: a change of the rate is two thirds believed after so long."""
@@ -34,7 +34,7 @@ class DrainRate:
         if self._since is None or now <= self._since:
             return 0.0
         weight = self._weight * exp((self._updated_at - now) / TAU_S)
-        return weight / (TAU_S * -(exp((self._since - now) / TAU_S) - 1.0))
+        return weight / (TAU_S * -expm1((self._since - now) / TAU_S))
 
     def retry_after_s(self, num_waiting: int, now: float) -> float:
         """When those who wait now should be gone, between 1 and 60 s.

@@ -21,6 +21,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MIN_PRUNE = 1024
+"""Counters that are not worth a sweep for those that time has caught up with."""
+
 
 class Item(Generic[T]):
     """One waiting request."""
@@ -50,14 +53,13 @@ class Item(Generic[T]):
 class _Flow(Generic[T]):
     """What one tenant has waiting for one model."""
 
-    __slots__ = ("is_in_heap", "items", "start", "tenant")
+    __slots__ = ("items", "start", "tenant")
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
         # An OrderedDict, not a deque: taking one out of the middle (cancel) is O(1) as well.
         self.items: OrderedDict[int, Item[T]] = OrderedDict()
         self.start = 0.0
-        self.is_in_heap = False
 
 
 class _Lane(Generic[T]):
@@ -76,10 +78,11 @@ class FairShare(Generic[T]):
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane[T]] = {}
         self._counters: dict[str, float] = {}
-        """Tokens given per weight, of tenants whose counter is ahead of virtual time."""
+        """Tokens given per weight. One that virtual time has passed counts for nothing."""
         self._num_waiting: dict[str, int] = {}
         self._time = 0.0
         self._last_counter = 0.0
+        self._prune_at = MIN_PRUNE
         self._size = 0
 
     def __len__(self) -> int:
@@ -93,12 +96,9 @@ class FairShare(Generic[T]):
         flow = lane.flows.get(item.tenant)
         if flow is None:
             flow = lane.flows[item.tenant] = _Flow(item.tenant)
-        if not flow.items:
             flow.start = max(self._time, self._counters.get(item.tenant, 0.0))
-        flow.items[item.number] = item
-        if not flow.is_in_heap:
-            flow.is_in_heap = True
             heappush(lane.heap, (flow.start, item.number, flow))
+        flow.items[item.number] = item
         self._num_waiting[item.tenant] = self._num_waiting.get(item.tenant, 0) + 1
         self._size += 1
 
@@ -145,7 +145,7 @@ class FairShare(Generic[T]):
         else:
             del self._num_waiting[item.tenant]
         if not flow.items:
-            # Its heap entry is dropped when it comes up, or here when such entries pile up.
+            # Its heap entry is dropped when it comes up, or here once such entries pile up.
             del lane.flows[item.tenant]
             if not lane.flows:
                 del self._lanes[item.model]
@@ -156,12 +156,13 @@ class FairShare(Generic[T]):
             # Nobody waits, so nobody is ahead of anybody: virtual time catches up with all counters.
             self._time = max(self._time, self._last_counter)
             self._counters.clear()
-        elif len(self._counters) > 2 * len(self._num_waiting) + 1024:
+        elif len(self._counters) > self._prune_at:
             self._counters = {
                 tenant: counter
                 for tenant, counter in self._counters.items()
                 if counter > self._time or tenant in self._num_waiting
             }
+            self._prune_at = max(MIN_PRUNE, 2 * len(self._counters))
 
     def waiting_by_tenant(self) -> dict[str, int]:
         """Requests of each tenant that has any."""
@@ -174,7 +175,6 @@ class FairShare(Generic[T]):
         while heap:
             tag, number, flow = heap[0]
             if not flow.items:
-                flow.is_in_heap = False
                 heappop(heap)
                 continue
             # It may have been charged for another model since.

@@ -178,24 +178,25 @@ class FlowQueue(Generic[T]):
         if not self._items:
             return None
         blocked: set[str] = set()
-        first: tuple[_BandState[T], Item[T]] | None = None
+        item: Item[T] | None = None
         for state in self._bands:
-            if first is not None and state.owed <= 0:
+            if not len(state.share) or (item is not None and state.owed <= 0):
                 continue
-            item = state.share.peek(can_run, blocked) if len(state.share) else None
-            if item is not None:
-                first = (state, item)
-                if state.owed > 0:
-                    break
-        if first is None:
+            runnable = state.share.peek(can_run, blocked)
+            if runnable is None:
+                continue
+            if item is None:
+                item = runnable
+            else:
+                item = runnable
+                state.owed -= item.tokens  # it overtakes; on capacity nobody else wants it is free
+                break
+        if item is None:
             return None
-        state, item = first
-        tokens = item.tokens
+        state = self._bands[item.band]
         for other in self._bands[item.band + 1 :]:
             if len(other.share):
-                other.owed = min(MAX_OWED_TOKENS, other.owed + GUARD_SHARE * tokens)
-        if item.band:
-            state.owed -= tokens
+                other.owed = min(MAX_OWED_TOKENS, other.owed + GUARD_SHARE * item.tokens)
         state.share.take(item)
         state.rate.on_departure(now)
         self._leave(state, item)

@@ -1,0 +1,161 @@
+"""How many requests each worker takes at once, learnt from how long first tokens take.
+
+A worker runs so many requests, and lets more wait inside it, where the router can no longer choose
+another. The limit finds the border: as in Netflix's concurrency-limits (gradient and AIMD), the
+measured latency is set against the lowest for such work, and the limit shrinks in proportion when it is
+clearly above, and grows a little when it was reached and latency was good.
+
+What is different for LLM workers:
+- The signal is time to first token against that of prompts of like length (powers of two of uncached
+  tokens), because a long prompt is slow on an idle worker too.
+- Batches slow each other down without any queue, so up to `TOLERANCE` times the baseline, or 0.1 s
+  more, is healthy; the median of a window decides, not one request.
+- A worker whose /metrics say that nobody waits is never throttled, whatever its latency.
+- Shrinking starts from what was in flight, growing needs the limit to be reached: an endpoint without
+  queueing keeps its maximum and is never limited below use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, inf, sqrt
+from statistics import median
+
+WINDOW_S = 1.0
+"""Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there are."""
+MIN_SAMPLES = 8
+TOLERANCE = 3.0
+MIN_EXCESS_S = 0.1
+MIN_GRADIENT = 0.3
+"""At most so far down in one window."""
+BACKPRESSURE_FACTOR = 0.8
+NOTHING_WAITS_FOR_S = 3.0
+"""How long a scrape without waiting requests vouches for a worker."""
+BASELINE_DOWN = 0.1
+BASELINE_UP = 0.002
+"""The baseline falls by a tenth of the way and rises by 0.2 %: near the 2nd percentile, so that one
+prompt that was better cached than we thought is not taken for the rule."""
+NUM_SIZES = 24
+
+
+class _Endpoint:
+    """What was learnt about one worker."""
+
+    __slots__ = (
+        "baselines", "excesses", "free_until", "last_cut_at", "limit", "most_in_flight", "ratios",
+        "window_ends_at",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, now: float) -> None:
+        self.limit = limit
+        self.baselines: list[float] = [0.0] * NUM_SIZES
+        """TTFT by bit length of the uncached tokens; 0: not seen."""
+        self.ratios: list[float] = []
+        self.excesses: list[float] = []
+        self.most_in_flight = 0
+        self.window_ends_at = now + WINDOW_S
+        self.last_cut_at = -inf
+        self.free_until = -inf
+
+
+class ConcurrencyLimit:
+    """Limits of all endpoints of a process, by endpoint_id. About 1 us a response."""
+
+    def __init__(
+        self,
+        *,
+        min_limit: int = 4,
+        max_limit: int = 4096,
+        on_change: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """`on_change(endpoint_id, limit)` is called whenever a limit moves."""
+        if not 1 <= min_limit <= max_limit:
+            raise ValueError(
+                f"min_limit must be between 1 and max_limit, got {min_limit} and {max_limit}"
+            )
+        self._min = min_limit
+        self._max = max_limit
+        self._on_change = on_change
+        self._endpoints: dict[str, _Endpoint] = {}
+
+    def limit(self, endpoint_id: str) -> int:
+        """Requests it may have at once; the maximum until something is learnt."""
+        endpoint = self._endpoints.get(endpoint_id)
+        return self._max if endpoint is None else endpoint.limit
+
+    def on_response(
+        self, endpoint_id: str, ttft_s: float, uncached_tokens: int, in_flight: int, now: float
+    ) -> None:
+        """A first token came. `in_flight`: requests the endpoint had when this one was sent, itself
+        included."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is None:
+            endpoint = self._endpoints[endpoint_id] = _Endpoint(self._max, now)
+        size = min(uncached_tokens.bit_length(), NUM_SIZES - 1)
+        baseline = endpoint.baselines[size]
+        if not baseline:
+            baseline = endpoint.baselines[size] = ttft_s
+        elif ttft_s < baseline:
+            endpoint.baselines[size] += BASELINE_DOWN * (ttft_s - baseline)
+        elif 2 * in_flight <= endpoint.limit:
+            # Only work that cannot have waited raises it: in overload it would chase the queue.
+            endpoint.baselines[size] = min(ttft_s, baseline * (1.0 + BASELINE_UP))
+        if now - ttft_s >= endpoint.last_cut_at:  # sent under the present limit
+            endpoint.ratios.append(ttft_s / baseline if baseline > 0 else 1.0)
+            endpoint.excesses.append(ttft_s - baseline)
+            if in_flight > endpoint.most_in_flight:
+                endpoint.most_in_flight = in_flight
+            if now >= endpoint.window_ends_at and len(endpoint.ratios) >= MIN_SAMPLES:
+                self._judge(endpoint_id, endpoint, now)
+
+    def on_backpressure(self, endpoint_id: str, in_flight: int, now: float) -> None:
+        """It answered 429 or 503: it has more than it wants. At most one cut a window."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is None:
+            endpoint = self._endpoints[endpoint_id] = _Endpoint(self._max, now)
+        if now - endpoint.last_cut_at >= WINDOW_S:
+            limit = BACKPRESSURE_FACTOR * min(endpoint.limit, in_flight)
+            self._cut(endpoint_id, endpoint, limit, now)
+
+    def on_scrape(self, endpoint_id: str, num_running: int, num_waiting: int, now: float) -> None:
+        """What its /metrics say. With nobody waiting it is not throttled for the next seconds."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is None:
+            return
+        endpoint.free_until = now + NOTHING_WAITS_FOR_S if num_waiting == 0 else -inf
+        if num_waiting and endpoint.limit < num_running:
+            self._set(endpoint_id, endpoint, num_running)  # it does run that many
+
+    def forget(self, endpoint_id: str) -> None:
+        """The endpoint is gone, or another process is behind its address."""
+        self._endpoints.pop(endpoint_id, None)
+
+    def _judge(self, endpoint_id: str, endpoint: _Endpoint, now: float) -> None:
+        ratio = median(endpoint.ratios)
+        excess_s = median(endpoint.excesses)
+        most = endpoint.most_in_flight
+        endpoint.ratios.clear()
+        endpoint.excesses.clear()
+        endpoint.most_in_flight = 0
+        endpoint.window_ends_at = now + WINDOW_S
+        if ratio > TOLERANCE and excess_s > MIN_EXCESS_S:
+            if now >= endpoint.free_until:
+                gradient = max(MIN_GRADIENT, min(0.95, TOLERANCE / ratio))
+                self._cut(endpoint_id, endpoint, gradient * min(most, endpoint.limit), now)
+        elif most >= endpoint.limit:
+            self._set(endpoint_id, endpoint, endpoint.limit + ceil(sqrt(endpoint.limit) / 2))
+
+    def _cut(self, endpoint_id: str, endpoint: _Endpoint, limit: float, now: float) -> None:
+        endpoint.last_cut_at = now
+        endpoint.window_ends_at = now + WINDOW_S
+        endpoint.ratios.clear()
+        endpoint.excesses.clear()
+        endpoint.most_in_flight = 0
+        self._set(endpoint_id, endpoint, int(limit))
+
+    def _set(self, endpoint_id: str, endpoint: _Endpoint, limit: int) -> None:
+        limit = max(self._min, min(self._max, limit))
+        if limit != endpoint.limit:
+            endpoint.limit = limit
+            if self._on_change is not None:
+                self._on_change(endpoint_id, limit)

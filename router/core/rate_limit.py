@@ -1,0 +1,289 @@
+"""Limits of each key: requests and tokens per minute, and requests at a time.
+
+Two token buckets a key. A bucket holds a minute's worth and fills at that rate, so over any t seconds
+at most `limit * (1 + t / 60)` pass. Tokens are taken by estimate at the start and settled at the end;
+an answer longer than its estimate leaves a debt that is paid before the next request.
+
+Routers that share Redis work on *leases* (`router/limits/redis_limits.py`): the bucket is in Redis,
+and a limiter spends what it was granted out of it. `is_shared` says which of the two holds.
+
+Processes of one machine tell each other what they used (`consumed_since`, `absorb`). A burst that
+hits them all within one exchange can pass several times; it is in the buckets, as debt, right after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import NamedTuple
+
+from .rate_entry import Entry
+
+FIRST_LEASE_SHARE = 0.25
+"""Of a full bucket, over all processes: what they may spend together of a key that Redis has not been
+asked about yet."""
+PARALLEL_RETRY_S = 1.0
+MAX_SECOND_CHANCES = 64
+
+
+class Limits(NamedTuple):
+    """Of one key; 0 is no limit."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    max_parallel_requests: int = 0
+
+
+class Refusal(NamedTuple):
+    """Why a request is over its limits: a 429, as a value."""
+
+    what: str
+    """"requests", "tokens", "parallel"; or "too_large": more tokens than a full bucket holds."""
+    retry_after_s: float | None
+    """None: never, it must be made smaller."""
+    limit: int
+
+
+class LimitStatus(NamedTuple):
+    """What the x-ratelimit headers say. A limit of 0: there is none, and no header."""
+
+    limit_requests: int
+    remaining_requests: int
+    reset_requests_s: float
+    """Until the bucket is full again."""
+    limit_tokens: int
+    remaining_tokens: int
+    reset_tokens_s: float
+
+
+class RateLimiter:
+    """All keys of a process: 1 to 2 us a request, nothing for a key without limits."""
+
+    def __init__(self, *, max_keys: int = 65_536) -> None:
+        if max_keys < 1:
+            raise ValueError(f"max_keys must be 1 or more, got {max_keys}")
+        self._max_keys = max_keys
+        self._entries: dict[str, Entry] = {}
+        self._consumed: dict[str, tuple[int, int]] = {}
+        self._parallel_changed: set[str] = set()
+        self._active: dict[str, Entry] = {}
+        """Used since Redis was last asked about them."""
+        self.is_shared = False
+        """The buckets are in Redis, and what entries hold are leases."""
+        self.num_processes = 1
+        """That share them."""
+        self.is_starved = False
+        """A lease ran out: ask Redis now rather than at the next turn."""
+
+    def try_take(self, key_id: str, limits: Limits, tokens: int, now: float) -> Refusal | None:
+        """Take one request of `tokens` (estimated) out of the key's limits; None: it may run.
+
+        A request that may run ends with `settle` (its real tokens) and `release`. One that is refused
+        has taken nothing.
+        """
+        per_minute, tokens_per_minute, max_parallel = limits
+        if not (per_minute or tokens_per_minute or max_parallel):
+            return None
+        entry = self._entries.get(key_id)
+        if entry is None:
+            entry = self._add(key_id, limits, now)
+        else:
+            entry.is_used = True
+            if entry.limits is not limits and entry.limits != limits:
+                entry.change_limits(limits)
+            if not entry.is_leased:
+                entry.refill(now)
+        if max_parallel and entry.parallel + entry.peers_parallel >= max_parallel:
+            return Refusal("parallel", PARALLEL_RETRY_S, max_parallel)
+        if per_minute and entry.requests < 1.0:
+            return self._refuse(entry, "requests", 1.0, per_minute)
+        if tokens_per_minute and entry.tokens < tokens:
+            if tokens > tokens_per_minute:
+                return Refusal("too_large", None, tokens_per_minute)
+            # A lease is a part of the bucket: a request larger than it may run into debt once.
+            if not entry.is_leased or entry.tokens <= 0 or entry.shared_tokens < tokens:
+                return self._refuse(entry, "tokens", tokens, tokens_per_minute)
+        entry.requests -= 1.0
+        entry.tokens -= tokens
+        if max_parallel:
+            entry.parallel += 1
+            self._parallel_changed.add(key_id)
+        self._note(key_id, entry, 1, tokens)
+        return None
+
+    def settle(self, key_id: str, estimated: int, actual: int, now: float) -> None:
+        """The request took `actual` tokens, not `estimated`. Once a request; unknown keys are fine."""
+        entry = self._entries.get(key_id)
+        if entry is None or estimated == actual:
+            return
+        if not entry.is_leased:
+            entry.refill(now)
+        entry.tokens += estimated - actual
+        self._note(key_id, entry, 0, actual - estimated)
+
+    def release(self, key_id: str) -> None:
+        """The request has ended. Once for each that was let through."""
+        entry = self._entries.get(key_id)
+        if entry is not None and entry.parallel:
+            entry.parallel -= 1
+            self._parallel_changed.add(key_id)
+            self._active[key_id] = entry
+
+    def status(self, key_id: str, limits: Limits, now: float) -> LimitStatus:
+        """What is left to the key now."""
+        entry = self._entries.get(key_id)
+        requests: float = limits.requests_per_minute
+        tokens: float = limits.tokens_per_minute
+        if entry is not None:
+            if not entry.is_leased:
+                entry.refill(now)
+            requests = min(requests, entry.requests + entry.shared_requests)
+            tokens = min(tokens, entry.tokens + entry.shared_tokens)
+        return LimitStatus(
+            limits.requests_per_minute,
+            max(0, int(requests)),
+            _time_for(limits.requests_per_minute - requests, limits.requests_per_minute),
+            limits.tokens_per_minute,
+            max(0, int(tokens)),
+            _time_for(limits.tokens_per_minute - tokens, limits.tokens_per_minute),
+        )
+
+    # Between the processes of a machine.
+
+    def consumed_since(self) -> dict[str, tuple[int, int]]:
+        """Requests and tokens of each key since the last call: `PeerDelta.consumed`."""
+        consumed, self._consumed = self._consumed, {}
+        return consumed
+
+    def absorb(self, consumed: Mapping[str, tuple[int, int]], now: float) -> None:
+        """What another process let through. Keys unknown here are left: their buckets start full,
+        and are known from their first request on."""
+        for key_id, (requests, tokens) in consumed.items():
+            entry = self._entries.get(key_id)
+            if entry is not None and not entry.is_leased:
+                entry.refill(now)
+                entry.requests -= requests
+                entry.tokens -= tokens
+
+    def parallel_since(self) -> dict[str, int]:
+        """Requests running here, of keys where that changed since the last call."""
+        changed, self._parallel_changed = self._parallel_changed, set()
+        return {
+            key_id: entry.parallel if (entry := self._entries.get(key_id)) else 0
+            for key_id in changed
+        }
+
+    def absorb_parallel(self, process: int, parallel: Mapping[str, int]) -> None:
+        """Requests that another process of the machine has running. A process that ended has 0."""
+        for key_id, running in parallel.items():
+            entry = self._entries.get(key_id)
+            if entry is not None:
+                entry.set_peer(process, running)
+
+    # Keys.
+
+    def forget(self, key_id: str) -> None:
+        """The key is no more."""
+        self._entries.pop(key_id, None)
+        self._active.pop(key_id, None)
+
+    def num_keys(self) -> int:
+        return len(self._entries)
+
+    def entry(self, key_id: str) -> Entry | None:
+        """For the exchange with Redis."""
+        return self._entries.get(key_id)
+
+    def take_active(self, most: int) -> dict[str, Entry]:
+        """Up to `most` entries used since they were last returned here: to be asked about."""
+        self.is_starved = False
+        if len(self._active) <= most:
+            active, self._active = self._active, {}
+            return active
+        chosen = list(self._active)[:most]
+        return {key_id: self._active.pop(key_id) for key_id in chosen}
+
+    def unshare(self, now: float) -> None:
+        """Redis is gone: every key has its whole limit here, from what it has left now."""
+        self.is_shared = False
+        for entry in self._entries.values():
+            entry.end_lease(now)
+
+    def _note(self, key_id: str, entry: Entry, requests: int, tokens: int) -> None:
+        before = self._consumed.get(key_id)
+        if before is not None:
+            requests += before[0]
+            tokens += before[1]
+        self._consumed[key_id] = (requests, tokens)
+        if self.is_shared:
+            self._active[key_id] = entry
+
+    def _refuse(self, entry: Entry, what: str, needed: float, limit: int) -> Refusal:
+        have = entry.requests if what == "requests" else entry.tokens
+        if entry.is_leased:
+            self.is_starved = True
+            self._active[entry.key_id] = entry
+            have += entry.shared_requests if what == "requests" else entry.shared_tokens
+        return Refusal(what, max(0.0, needed - have) * 60.0 / limit, limit)
+
+    def _add(self, key_id: str, limits: Limits, now: float) -> Entry:
+        if len(self._entries) >= self._max_keys:
+            self._evict()
+        entry = self._entries[key_id] = Entry(key_id, limits, now)
+        if self.is_shared:
+            share = FIRST_LEASE_SHARE / self.num_processes
+            entry.begin_lease(
+                max(1, int(limits.requests_per_minute * share)),
+                max(1, int(limits.tokens_per_minute * share)),
+            )
+            self.is_starved = True
+        return entry
+
+    def _evict(self) -> None:
+        """Forget the key unused for longest, about: second chance, as in a clock cache."""
+        for _ in range(MAX_SECOND_CHANCES):
+            key_id = next(iter(self._entries))
+            entry = self._entries.pop(key_id)
+            if not entry.is_used and not entry.parallel:
+                break
+            entry.is_used = False
+            self._entries[key_id] = entry
+        else:
+            key_id = next(iter(self._entries))
+            del self._entries[key_id]
+        self._active.pop(key_id, None)
+
+
+def _time_for(missing: float, per_minute: int) -> float:
+    return max(0.0, missing) * 60.0 / per_minute if per_minute else 0.0
+
+
+def ratelimit_headers(status: LimitStatus) -> list[tuple[str, str]]:
+    """In OpenAI's names and format: x-ratelimit-remaining-requests: 59, x-ratelimit-reset-tokens: 6m0s."""
+    headers = []
+    if status.limit_requests:
+        headers += [
+            ("x-ratelimit-limit-requests", str(status.limit_requests)),
+            ("x-ratelimit-remaining-requests", str(status.remaining_requests)),
+            ("x-ratelimit-reset-requests", duration(status.reset_requests_s)),
+        ]
+    if status.limit_tokens:
+        headers += [
+            ("x-ratelimit-limit-tokens", str(status.limit_tokens)),
+            ("x-ratelimit-remaining-tokens", str(status.remaining_tokens)),
+            ("x-ratelimit-reset-tokens", duration(status.reset_tokens_s)),
+        ]
+    return headers
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it, rounded up: 0s, 20ms, 1s, 1.5s, 6m0s, 1h1m0s."""
+    milliseconds = ceil(seconds * 1000.0 - 1e-6)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms" if milliseconds > 0 else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    if not minutes:
+        return f"{rest / 1000:g}s"
+    hours, minutes = divmod(minutes, 60)
+    tail = f"{minutes}m{rest / 1000:g}s"
+    return f"{hours}h{tail}" if hours else tail
