@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from shoal.errors import Unauthorized
 
-from ..settings.access import AuthConfig
+from ..settings.access import AuthConfig, JWTConfig
 from ..settings.protection import LimitsConfig
 from .keys import KeyStore
 from .principal import ANONYMOUS, Principal
 
 if TYPE_CHECKING:
+    from .jwks import SigningKeys
     from .jwt import TokenVerifier
 
 
@@ -39,9 +40,18 @@ class Authenticator:
 
     @classmethod
     def from_config(
-        cls, auth: AuthConfig, keys: bytes, *, limits: LimitsConfig | None = None
+        cls,
+        auth: AuthConfig,
+        keys: bytes,
+        *,
+        limits: LimitsConfig | None = None,
+        previous: Authenticator | None = None,
     ) -> Authenticator:
-        """`keys` is the content of `auth.keys_file`. Raises ConfigError when it is wrong."""
+        """`keys` is the content of `auth.keys_file`; raises ConfigError when it is wrong.
+
+        Signing keys of `previous`, the one before a reload, are taken over, so that no request has
+        to wait for a fetch. Its `run` must be cancelled, and the new one's started.
+        """
         defaults = limits or LimitsConfig()
         store = None
         if auth.keys_file is not None:
@@ -50,7 +60,7 @@ class Authenticator:
         if auth.jwt is not None:
             from .jwt import TokenVerifier
 
-            verifier = TokenVerifier(auth.jwt, limits=defaults)
+            verifier = TokenVerifier(auth.jwt, limits=defaults, keys=_keys_of(previous, auth.jwt))
         anonymous = ANONYMOUS._replace(
             requests_per_minute=defaults.requests_per_minute,
             tokens_per_minute=defaults.tokens_per_minute,
@@ -98,3 +108,10 @@ class Authenticator:
         """Keep the signing keys fresh until cancelled; ends at once when there are none to keep."""
         if self._tokens is not None:
             await self._tokens.keys.run()
+
+
+def _keys_of(previous: Authenticator | None, config: JWTConfig) -> SigningKeys | None:
+    before = None if previous is None else previous._tokens
+    if before is None or before.config.jwks_url != config.jwks_url:
+        return None
+    return before.keys if before.config.algorithms == config.algorithms else None

@@ -30,7 +30,7 @@ class JWTConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def __post_init__(self) -> None:
         if not self.jwks_url.startswith("https:") and not is_loopback_url(self.jwks_url):
             raise ValueError(
-                f"jwks_url must be https, got {self.jwks_url}: whoever can change the keys on their "
+                f"jwks_url must be https, got {self.jwks_url}: whoever can change the keys on the "
                 "way can make tokens (http is for loopback hosts alone)"
             )
         if not self.algorithms:

@@ -1,4 +1,4 @@
-"""The access log: one JSON object a request, written by a thread."""
+"""The access log: one JSON object a request. No prompts, no keys, no query strings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import msgspec
 
 from .line_log import LineLog
 
+_MAX_FIELD = 256
+_encode_lines = msgspec.json.Encoder().encode_lines
+
 
 class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
-    """One request. Fields a client chose may be bytes: they are decoded and cut when written."""
+    """One request. What a client chose may be bytes: it is decoded, escaped and cut when written.
+
+    A field that has its default is left out of the line.
+    """
 
     ts: float
     """Unix time of the request's first byte, seconds."""
@@ -17,16 +23,20 @@ class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
     path: str | bytes
     """What follows `?` is not written: clients put keys there."""
     status: int
+    """499: the client left before the answer."""
     duration_ms: float
     tenant: str = ""
     key_id: str = ""
     model: str = ""
+    """As the client wrote it."""
     endpoint: str = ""
-    """endpoint_id of the worker that answered (last)."""
+    """endpoint_id of the worker that answered last."""
     ttft_ms: float | None = None
+    """To the first byte of the answer's body."""
     bytes_in: int = 0
     """Of the body."""
     bytes_out: int = 0
+    """Of the body."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -36,19 +46,35 @@ class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
     failovers: int = 0
     trace_id: str = ""
     error: str = ""
-    """Machine-readable code of what went wrong."""
+    """Code of what went wrong: `RequestError.code`, or "client_disconnected"."""
 
 
-class AccessLog:
-    """Owned by a data-plane process. `append` never blocks."""
-
-    def __init__(self, target: str) -> None:
-        """`target` is a file, or "-" for stderr. Raises ConfigError when it cannot be opened."""
-        self._log = LineLog(target, format_line=format_entry)
-
-    def append(self, entry: AccessEntry) -> None:
-        self._log.append(entry)
+def clean_text(text: str | bytes) -> str:
+    """Nothing a terminal would obey, and not too much of it."""
+    if isinstance(text, bytes):
+        text = text[:_MAX_FIELD].decode("ascii", "backslashreplace")
+    text = text[:_MAX_FIELD]
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def format_entry(entry: AccessEntry) -> bytes:
-    raise NotImplementedError
+def format_entries(entries: list[AccessEntry]) -> bytes:
+    """One line each; the entries are changed on the way. About 2 us an entry."""
+    for entry in entries:
+        path = entry.path
+        if isinstance(path, bytes):
+            path = path.decode("latin-1")
+        entry.path = clean_text(path.partition("?")[0])
+        entry.request_id = clean_text(entry.request_id)
+        entry.method = clean_text(entry.method)
+        entry.model = clean_text(entry.model)
+        entry.ts = round(entry.ts, 6)
+        entry.duration_ms = round(entry.duration_ms, 3)
+        if entry.ttft_ms is not None:
+            entry.ttft_ms = round(entry.ttft_ms, 3)
+        entry.queue_ms = round(entry.queue_ms, 3)
+    return _encode_lines(entries)
+
+
+def open_access_log(target: str) -> LineLog[AccessEntry]:
+    """`target` is `telemetry.access_log`. Raises ConfigError when it cannot be opened."""
+    return LineLog(target, format_batch=format_entries)

@@ -8,7 +8,7 @@ is plain data; `snapshot.merge` adds up those of all processes, `exposition.rend
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shoal import metrics as names
 
@@ -186,7 +186,6 @@ class RouterMetrics:
         self.connections_open = 0
         self.connections = 0
         """Accepted so far."""
-        self.spans_dropped = 0
         self.retries = LabelledCounter(names.ROUTER_RETRIES)
         """By reason."""
         self.failovers = LabelledCounter(names.ROUTER_FAILOVERS)
@@ -199,8 +198,8 @@ class RouterMetrics:
         """By band."""
         self.held = LabelledGauge(names.ROUTER_HELD_REQUESTS, max_values=MAX_MODELS)
         """By model."""
-        self.log_lines_dropped = LabelledCounter(names.ROUTER_LOG_LINES_DROPPED)
-        """By log."""
+        self._lines_dropped: dict[str, Callable[[], int]] = {}
+        self._spans_dropped: Callable[[], int] = int
         self._waits: dict[str, list[float]] = {}
         self._models: dict[str, ModelCounters] = {}
         self._known_models: set[str] = set()
@@ -248,6 +247,14 @@ class RouterMetrics:
             self._tenants.add(tenant)
         return tenant
 
+    def watch_log(self, name: str, dropped: Callable[[], int]) -> None:
+        """`dropped` is read with each snapshot: lines of the log `name` that were lost so far."""
+        self._lines_dropped[name] = dropped
+
+    def watch_spans(self, dropped: Callable[[], int]) -> None:
+        """The same of spans."""
+        self._spans_dropped = dropped
+
     def snapshot(self) -> Snapshot:
         """Everything now. About 20 us a model and 5 us an endpoint."""
         snapshot: Snapshot = {name: {} for name in FAMILIES}
@@ -257,12 +264,13 @@ class RouterMetrics:
             endpoint.add_to(snapshot)
         for family in (
             self.retries, self.failovers, self.hedges, self.shed, self.queued, self.held,
-            self.log_lines_dropped,
         ):  # fmt: skip
             family.add_to(snapshot)
         for band, histogram in self._waits.items():
             snapshot[names.ROUTER_QUEUE_WAIT][band,] = list(histogram)
         snapshot[names.ROUTER_CONNECTIONS_OPEN][()] = self.connections_open
         snapshot[names.ROUTER_CONNECTIONS][()] = self.connections
-        snapshot[names.ROUTER_SPANS_DROPPED][()] = self.spans_dropped
+        for log, dropped in self._lines_dropped.items():
+            snapshot[names.ROUTER_LOG_LINES_DROPPED][log,] = dropped()
+        snapshot[names.ROUTER_SPANS_DROPPED][()] = self._spans_dropped()
         return snapshot
