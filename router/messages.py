@@ -79,6 +79,8 @@ class PeerDelta(msgspec.Struct, tag=True):
     """(endpoint_id, prefix hashes) of requests sent."""
     consumed: dict[str, tuple[int, int]] = {}
     """Limit consumption by key id: requests, tokens."""
+    parallel: dict[str, int] = {}
+    """Requests running now by key id; only keys where it changed that have a bound on it."""
     held: dict[str, int] = {}
     """Requests held now for models without an endpoint; all such models."""
     process: int = 0
