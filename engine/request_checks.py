@@ -29,6 +29,12 @@ def check_request(
             param="prompt",
             code="context_length_exceeded",
         )
+    if params.output_offset >= len(prompt_token_ids):
+        raise InvalidRequest(
+            f"shoal_output_offset is {params.output_offset}, but the prompt has"
+            f" {len(prompt_token_ids)} tokens, of which at least the first is no output.",
+            param="shoal_output_offset",
+        )
     _check_token_ids(prompt_token_ids, param="prompt", vocab_size=vocab_size)
     _check_token_ids(params.logit_bias, param="logit_bias", vocab_size=vocab_size)
     _check_token_ids(params.stop_token_ids, param="stop_token_ids", vocab_size=vocab_size)

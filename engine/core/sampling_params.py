@@ -29,6 +29,9 @@ class SamplingParams:
     logit_bias: dict[int, float] = field(default_factory=dict)
     seed: int | None = None
     """Same seed, same tokens, whatever else is in the batch."""
+    output_offset: int = 0
+    """So many of the last prompt tokens are the beginning of the answer: penalties count them, and
+    the randomness of a seed goes on after them. What another worker began is continued exactly."""
     logprobs: int | None = None
     """Top log-probabilities to report per output token; 0 reports the chosen token's only."""
     prompt_logprobs: int | None = None
@@ -46,6 +49,7 @@ class SamplingParams:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (off) or positive")
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "in (0, 1]")
         _require(0.0 <= self.min_p <= 1.0, "min_p", self.min_p, "in [0, 1]")
+        _require(self.output_offset >= 0, "output_offset", self.output_offset, "0 or more")
         for name in ("presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
             _require(-2.0 <= value <= 2.0, name, value, "in [-2, 2]")

@@ -38,6 +38,7 @@ class SamplingTable:
         self._seeds = np.zeros(max_num_seqs, np.int64)
         self._num_logprobs = np.full(max_num_seqs, NO_REPORT, np.int32)
         self._min_tokens = np.zeros(max_num_seqs, np.int64)
+        self._output_offset = np.zeros(max_num_seqs, np.int64)
         self._is_edited = np.zeros(max_num_seqs, np.bool_)
         self._params: dict[int, SamplingParams] = {}
         self._stop_token_ids: dict[int, list[int]] = {}
@@ -55,6 +56,7 @@ class SamplingTable:
             NO_REPORT if params.logprobs is None else min(params.logprobs, self._vocab_size)
         )
         self._min_tokens[row] = params.min_tokens
+        self._output_offset[row] = params.output_offset
         self._is_edited[row] = _has_penalty(params) or bool(params.logit_bias)
         self._params[row] = params
         self._stop_token_ids[row] = [t for t in new.stop_token_ids if t < self._vocab_size]
@@ -69,7 +71,7 @@ class SamplingTable:
             top_p=self._top_p[rows],
             min_p=self._min_p[rows],
             seeds=self._seeds[rows],
-            positions=num_output_tokens,
+            positions=num_output_tokens + self._output_offset[rows],
             num_logprobs=self._num_logprobs[rows],
             edits=self._edits(rows, is_short, history),
         )
@@ -85,7 +87,7 @@ class SamplingTable:
             row = int(rows[place])
             params = self._params[row]
             token_ids = history.token_ids[row, : history.num_tokens[row]]
-            output_ids = token_ids[history.num_prompt_tokens[row] :]
+            output_ids = token_ids[history.num_prompt_tokens[row] - params.output_offset :]
             if params.repetition_penalty != 1.0:
                 repetition.add(place, np.unique(token_ids), params.repetition_penalty)
             if params.presence_penalty:

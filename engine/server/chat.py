@@ -85,6 +85,8 @@ def chat_routes(context: ServerContext) -> APIRouter:
             tokenizer=tokenizer,
             report_logprobs=bool(body.logprobs),
             report_prompt_logprobs=body.prompt_logprobs is not None,
+            report_token_ids=bool(body.return_token_ids),
+            prompt_token_ids=prompt.token_ids,
         )
         return await answer(
             context,

@@ -33,6 +33,8 @@ class ChatFormat:
         tokenizer: Tokenizer,
         report_logprobs: bool,
         report_prompt_logprobs: bool,
+        report_token_ids: bool,
+        prompt_token_ids: list[int],
     ) -> None:
         self._id = answer_id
         self._created = created
@@ -40,6 +42,8 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._report_logprobs = report_logprobs
         self._report_prompt_logprobs = report_prompt_logprobs
+        self._report_token_ids = report_token_ids
+        self._prompt_token_ids = prompt_token_ids if report_token_ids else msgspec.UNSET
         self._started: set[int] = set()
         """Choices whose role has been sent."""
 
@@ -56,10 +60,12 @@ class ChatFormat:
                     logprobs=self._logprobs(output),
                     finish_reason=output.finish_reason,
                     stop_reason=output.stop_reason,
+                    token_ids=self._token_ids(output),
                 )
                 for index, output in enumerate(outputs)
             ],
             usage=usage,
+            prompt_token_ids=self._prompt_token_ids,
         )
         if self._report_prompt_logprobs:
             completion.prompt_logprobs = prompt_logprobs(
@@ -75,14 +81,17 @@ class ChatFormat:
             role = self._chunk(
                 [ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content=""))],
                 usage,
+                self._prompt_token_ids,
             )
-        if not (output.text or output.finish_reason or output.logprobs):
+        is_visible = output.text or output.finish_reason or output.logprobs
+        if not (is_visible or (self._report_token_ids and output.token_ids)):
             return role
         choice = ChatChunkChoice(
             index=index,
             delta=ChatDelta(content=output.text),
             logprobs=self._logprobs(output),
             finish_reason=output.finish_reason,
+            token_ids=self._token_ids(output),
         )
         if output.finish_reason is not None:
             choice.stop_reason = output.stop_reason
@@ -92,7 +101,12 @@ class ChatFormat:
         """The chunk without choices that reports the usage."""
         return self._chunk([], usage)
 
-    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None) -> bytes:
+    def _chunk(
+        self,
+        choices: list[ChatChunkChoice],
+        usage: Usage | None,
+        prompt_token_ids: list[int] | msgspec.UnsetType = msgspec.UNSET,
+    ) -> bytes:
         return sse_event(
             ChatCompletionChunk(
                 id=self._id,
@@ -100,8 +114,12 @@ class ChatFormat:
                 model=self._model,
                 choices=choices,
                 usage=msgspec.UNSET if usage is None else usage,
+                prompt_token_ids=prompt_token_ids,
             )
         )
+
+    def _token_ids(self, output: RequestOutput) -> list[int] | msgspec.UnsetType:
+        return output.token_ids if self._report_token_ids else msgspec.UNSET
 
     def _logprobs(self, output: RequestOutput) -> ChatLogprobs | None:
         if not self._report_logprobs:

@@ -28,6 +28,7 @@ class CompletionFormat:
         generations: list[Generation],
         echo: bool,
         report_prompt_logprobs: bool,
+        report_token_ids: bool,
     ) -> None:
         self._id = answer_id
         self._created = created
@@ -36,6 +37,9 @@ class CompletionFormat:
         self._report_prompt_logprobs = report_prompt_logprobs
         self._to_echo = {g.index: g for g in generations} if echo else {}
         """Generations whose prompt has not been repeated yet."""
+        self._report_token_ids = report_token_ids
+        self._prompts_to_tell = {g.index: g.prompt for g in generations} if report_token_ids else {}
+        """Prompts whose token ids have not been told yet."""
         self._columns = [
             CompletionLogprobsColumns(tokenizer) if g.params.logprobs is not None else None
             for g in generations
@@ -48,7 +52,7 @@ class CompletionFormat:
     def events(self, index: int, output: RequestOutput, usage: Usage | None) -> bytes:
         """One chunk; b"" when the output shows nothing."""
         choice = self._choice(index, output)
-        if not (choice.text or choice.finish_reason or choice.logprobs):
+        if not (choice.text or choice.finish_reason or choice.logprobs or choice.token_ids):
             return b""
         return sse_event(self._object([choice], usage))
 
@@ -74,6 +78,10 @@ class CompletionFormat:
             finish_reason=output.finish_reason,
             stop_reason=output.stop_reason,
         )
+        if self._report_token_ids:
+            choice.token_ids = output.token_ids
+            if (prompt := self._prompts_to_tell.pop(index, None)) is not None:
+                choice.prompt_token_ids = prompt.token_ids
         if self._report_prompt_logprobs:
             choice.prompt_logprobs = prompt_logprobs(output.prompt_logprobs, self._tokenizer)
         return choice

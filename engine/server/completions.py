@@ -88,6 +88,7 @@ def completion_routes(context: ServerContext) -> APIRouter:
             generations=generations,
             echo=bool(body.echo),
             report_prompt_logprobs=body.prompt_logprobs is not None,
+            report_token_ids=bool(body.return_token_ids),
         )
         return await answer(
             context,

@@ -39,9 +39,16 @@ def to_sampling_params(
         raise InvalidRequest(
             f"stop has {len(stop)} strings; the limit is {MAX_STOP_STRINGS}.", param="stop"
         )
+    output_offset = body.shoal_output_offset or 0
+    if output_offset < 0:
+        raise InvalidRequest(
+            f"shoal_output_offset must be 0 or more, got {output_offset}.",
+            param="shoal_output_offset",
+        )
     try:
         return SamplingParams(
             **fields,
+            output_offset=output_offset,
             max_tokens=max_tokens,
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,

@@ -50,6 +50,11 @@ class GenerationFields(msgspec.Struct, kw_only=True):
     add_special_tokens: bool | None = None
     priority: Int | None = None
     cache_salt: str | None = None
+    return_token_ids: bool | None = None
+
+    # Shoal's own.
+    shoal_output_offset: Int | None = None
+    """So many of the prompt's last tokens are the beginning of the answer (docs/failover.md)."""
 
     # Known but not done yet: read only to refuse them, since ignoring them would change the answer.
     response_format: dict[str, Any] | None = None

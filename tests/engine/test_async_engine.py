@@ -206,6 +206,7 @@ async def test_a_slow_consumer_gets_one_delta_of_what_it_missed(engine: AsyncEng
         ([1] * MAX_MODEL_LEN, {}, [f"has {MAX_MODEL_LEN} tokens", f"is {MAX_MODEL_LEN} tokens"]),
         ([1], {"logit_bias": {VOCAB_SIZE: 1.0}}, ["logit_bias"]),
         ([1], {"stop_token_ids": (-5,)}, ["stop_token_ids", "-5"]),
+        ([1, 2], {"output_offset": 2}, ["shoal_output_offset is 2", "has 2 tokens"]),
         ([1], {"seed": 2**70}, ["cannot be used"]),
         ([1], {"stop": ("\ud800",)}, ["cannot be used"]),
     ],

@@ -98,3 +98,20 @@ def test_a_first_token_has_no_output_to_penalise() -> None:
 
 def test_plain_requests_have_no_edits() -> None:
     assert make_plan(make_new(), make_new(temperature=0.0), vocab_size=VOCAB).edits is None
+
+
+def test_an_answer_that_was_begun_elsewhere_is_output_too() -> None:
+    begun = make_plan(
+        make_new([1, 3, 2, 8], [8], output_offset=2, presence_penalty=0.5, frequency_penalty=0.5),
+        vocab_size=VOCAB,
+    )
+    alone = make_plan(
+        make_new([1, 3], [2, 8, 8], presence_penalty=0.5, frequency_penalty=0.5), vocab_size=VOCAB
+    )
+    assert begun.positions.tolist() == alone.positions.tolist() == [3]
+    assert begun.edits is not None
+    assert alone.edits is not None
+    expected, got = base(1), base(1)
+    apply_edits_(expected, alone.edits)
+    apply_edits_(got, begun.edits)
+    assert torch.equal(got, expected)

@@ -101,3 +101,25 @@ def test_in_a_crowd_as_alone(
         alone = Engine(model, num_blocks=30, kv_format=kv_format)
         alone.add(request_id, prompt, params)
         assert alone.run()[request_id] == together[request_id], request_id
+
+
+@pytest.mark.parametrize("num_done", [1, 7, 30])
+def test_another_engine_goes_on_bit_for_bit(num_done: int, tmp_path: Path) -> None:
+    """What a router does when a worker dies: the answer so far ends the prompt of the next one."""
+    model = tiny(tmp_path, INSTRUCTION_SETS[0], "checkpoint")
+    prompt = list(range(20))
+
+    def answer(prompt: list[int], **params: int) -> list[int]:
+        engine = Engine(model, num_blocks=30, kv_format="bfloat16")
+        rules = SamplingParams(
+            temperature=1.0, top_p=0.9, seed=3, ignore_eos=True,
+            presence_penalty=0.5, frequency_penalty=0.2, repetition_penalty=1.1, **params,
+        )  # fmt: skip
+        engine.add("r", prompt, rules)
+        return engine.run()["r"]
+
+    whole = answer(prompt, max_tokens=40)
+    done = whole[:num_done]
+    rest = answer([*prompt, *done], max_tokens=40 - num_done, output_offset=num_done)
+    assert done + rest == whole
+    assert done + answer([*prompt, *done], max_tokens=40 - num_done) != whole

@@ -175,3 +175,18 @@ async def test_missing_messages_are_named(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/chat/completions", json={"model": "fake"})
     assert response.status_code == 400
     assert "messages" in response.json()["error"]["message"]
+
+
+async def test_token_ids_on_demand(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    answer = (await chat(client, max_tokens=3, return_token_ids=True)).json()
+    assert answer["prompt_token_ids"] == engine.prompts[-1]
+    assert answer["choices"][0]["token_ids"] == list(b"Hel")
+
+
+async def test_streamed_token_ids(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    response = await chat(client, max_tokens=9, stream=True, return_token_ids=True)
+    first, *rest = events_of(response)[:-1]
+    assert first["prompt_token_ids"] == engine.prompts[-1]
+    assert "token_ids" not in first["choices"][0]
+    assert [event["choices"][0]["token_ids"] for event in rest] == [[i] for i in b"Hello, w\xc3"]
+    assert all("prompt_token_ids" not in event for event in rest)

@@ -270,3 +270,30 @@ async def test_nothing_is_left_running(client: httpx.AsyncClient, engine: FakeEn
     await complete(client, max_tokens=len(REPLY), n=4)
     await complete(client, max_tokens=len(REPLY), n=4, stream=True)
     assert engine.running == set()
+
+
+async def test_token_ids_on_demand(client: httpx.AsyncClient) -> None:
+    (choice,) = (await complete(client, max_tokens=3, return_token_ids=True)).json()["choices"]
+    assert choice["prompt_token_ids"] == [104, 105]
+    assert choice["token_ids"] == list(b"Hel")
+
+
+async def test_streamed_token_ids_are_complete(client: httpx.AsyncClient) -> None:
+    """Tokens that show no text yet (half of "ö") have a chunk too."""
+    response = await complete(client, max_tokens=12, stream=True, return_token_ids=True)
+    chunks = [event["choices"][0] for event in events_of(response)[:-1]]
+    assert chunks[0]["prompt_token_ids"] == [104, 105]
+    assert all("prompt_token_ids" not in chunk for chunk in chunks[1:])
+    told = [token_id for chunk in chunks for token_id in chunk["token_ids"]]
+    assert bytes(told) == REPLY.encode()[:12]
+    assert [chunk["text"] for chunk in chunks if not chunk["text"]] == [""]
+
+
+async def test_an_output_offset_reaches_the_engine(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    await complete(client, prompt=[1, 2, 3], max_tokens=1, shoal_output_offset=2)
+    assert engine.params[-1].output_offset == 2
+    refused = await complete(client, prompt=[1, 2, 3], shoal_output_offset=-1)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "shoal_output_offset"
