@@ -1,0 +1,159 @@
+"""Keeps what a stream said, at the price of a few searches in its bytes.
+
+Nothing is parsed while all is well, but for 16 KB at a time, so that a long stream costs ten bytes
+a token and not three hundred.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shoal.openai.sse import DONE
+
+from .events import DONE_DATA, decode_event, event_data, split_complete
+from .preparation import Preparation
+from .transcript import Transcript
+
+FOLD_BYTES = 16 * 1024
+"""Raw events kept before they are folded into the transcript: about 80 us of work."""
+MAX_EVENT_BYTES = 1024 * 1024
+"""An event that is not complete after so many bytes is none: the stream is passed on as it is."""
+
+# JSON escapes quotes in texts, so these can only be what they look like.
+_TOKEN_IDS = b',"token_ids":['
+_PROMPT_TOKEN_IDS = b',"prompt_token_ids":['
+_ERROR = b'data: {"error"'
+_ABORT = b'"finish_reason":"abort"'
+
+
+class Recorder:
+    """One stream on its way from worker to client: `feed` it, relay what it returns.
+
+    Only for a preparation that has a method. Events are relayed whole: what a worker sent of an
+    event before it died never reaches the client.
+    """
+
+    __slots__ = (
+        "_events", "_max_bytes", "_num_bytes", "_partial", "_strip", "failure", "finished",
+        "is_resumable", "transcript",
+    )  # fmt: skip
+
+    def __init__(self, preparation: Preparation, *, max_recorded_bytes: int) -> None:
+        self.transcript = Transcript()
+        """Call `fold` before reading it."""
+        self.finished = False
+        """Whether `[DONE]` was relayed: the end of the connection is the end of the stream."""
+        self.failure: bytes | None = None
+        """An event by which the worker says that it failed or was stopped, not relayed. Treat it as
+        the worker's death; if nothing can be resumed, relay it."""
+        self.is_resumable = True
+        """False once the stream grew beyond `max_recorded_bytes`."""
+        self._strip = preparation.strip
+        self._max_bytes = max_recorded_bytes
+        self._events: list[bytes] = []
+        self._num_bytes = 0
+        self._partial = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send to the client for these bytes of the worker; may be empty."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        if not data.endswith(b"\n\n"):
+            data, self._partial = split_complete(data)
+            if len(self._partial) > MAX_EVENT_BYTES:
+                data, self._partial = data + self._partial, b""
+                self._give_up()
+        if self.failure is not None:
+            return b""
+        if _ERROR in data or _ABORT in data:
+            data = self._until_failure(data)
+        if self.is_resumable:
+            self._events.append(data)
+            self._num_bytes += len(data)
+            if self._num_bytes > FOLD_BYTES:
+                self.fold()
+        if data.endswith(DONE):
+            self.finished = True
+        return strip_token_ids(data) if self._strip and _IDS_KEY in data else data
+
+    def fold(self) -> None:
+        """Bring `transcript` up to date."""
+        events, self._events, self._num_bytes = self._events, [], 0
+        transcript = self.transcript
+        for data in event_data(b"".join(events)):
+            if data == DONE_DATA:
+                continue
+            try:
+                event = decode_event(data)
+            except msgspec.MsgspecError:  # not of the shape that can be resumed
+                self._give_up()
+                return
+            transcript.add(event)
+        self.check_size()
+
+    def check_size(self) -> None:
+        """Give up what has become too long to keep."""
+        if self.transcript.num_bytes > self._max_bytes:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.is_resumable = False
+        self._events = []
+        self.transcript = Transcript()
+
+    def _until_failure(self, data: bytes) -> bytes:
+        """The events before one that says that the worker failed; that one is kept."""
+        start = 0
+        while start < len(data):
+            end = data.find(b"\n\n", start) + 2
+            end = end if end > 1 else len(data)
+            if is_failure(data[start:end]):
+                self.failure = data[start:end]
+                return data[:start]
+            start = end
+        return data
+
+
+_IDS_KEY = b'token_ids":['
+
+
+def strip_token_ids(data: bytes) -> bytes:
+    """Whole events without token ids: bytes are cut out, nothing is encoded again."""
+    for key in (_TOKEN_IDS, _PROMPT_TOKEN_IDS):
+        at = data.find(key)
+        while at >= 0:
+            end = data.find(b"]", at)
+            data = data[:at] + data[end + 1 :]
+            at = data.find(key, at)
+    return data
+
+
+class _ErrorDetail(msgspec.Struct):
+    type: str | None = None
+    code: int | str | None = None
+
+
+class _Failure(msgspec.Struct):
+    error: _ErrorDetail | None = None
+
+
+_failure = msgspec.json.Decoder(_Failure)
+
+
+def is_failure(event: bytes) -> bool:
+    """Whether an event says that the worker failed, and not that the request is wrong."""
+    if _ABORT in event:
+        return True  # nobody but the worker stops it: the router drops the connection instead
+    if _ERROR not in event:
+        return False
+    for data in event_data(event):
+        try:
+            error = _failure.decode(data).error
+        except msgspec.MsgspecError:
+            continue
+        if error is not None:
+            is_clients = isinstance(error.code, int) and 400 <= error.code < 500
+            return not (is_clients or "BadRequest" in (error.type or "")
+                        or "invalid_request" in (error.type or ""))  # fmt: skip
+    return False
