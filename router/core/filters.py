@@ -1,9 +1,9 @@
 """Who may take a request at all: filters in order, each with the count of those it took out.
 
-The order says what a shortage means. Model and labels come first: what is left are the endpoints the
-request is about. Then their status, then those that have already failed it, then the breaker, then
-room. The breaker has no last word: when it would take out every ready endpoint that is left, it
-takes out none, because a request that may fail is better than one that must.
+The order says what a shortage means. Model and labels come first: what is left are the endpoints
+the request is about. Then their status, then those that have already failed it, then the breaker,
+then room. The breaker has no last word: when it would take out every ready endpoint that is left,
+it takes out none, because a request that may fail is better than one that must.
 """
 
 from __future__ import annotations

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from .cost import CostScorer
 from .exact_index import ExactIndex
+from .pickers import Best, BestOfTwo, Lots
 from .prefix_index import PrefixIndex
-from .ttft_model import TTFTModels
+from .profile import Picker, Profile, Rng, Scorer
+from .scorers import FreeScorer, TurnScorer, WeightScorer
+from .session_hash import SessionScorer
+from .ttft_model import Coefficients, TTFTModels
 from .types import Decision, EndpointState, RoutingRequest
-
-
-class Rng(Protocol):
-    """`random.Random` fits; a test passes a list of numbers in disguise."""
-
-    def random(self) -> float:
-        """Uniform in [0, 1)."""
-        ...
 
 
 class RoutingPolicy(Protocol):
@@ -38,6 +35,13 @@ POLICY_NAMES = (
 )  # fmt: skip
 
 
+COST_REASON = "least estimated time to first token"
+PREFIX_REASON = "longest cached prefix for the load"
+
+IN_TOKENS = Coefficients(base_s=64.0, token_s=1.0, running_s=64.0, waiting_s=512.0)
+"""What `prefix` counts with in place of learnt seconds: everything in tokens of prefill."""
+
+
 def make_policy(
     name: str,
     *,
@@ -54,4 +58,35 @@ def make_policy(
     `exact_index.expect(endpoint_id, request.block_hashes, now)`. Raises ValueError for a name that
     is not in `POLICY_NAMES`.
     """
-    raise ValueError(f"unknown routing policy {name!r}: choose one of {', '.join(POLICY_NAMES)}")
+    if name == "cost":
+        scorer: Scorer = CostScorer(
+            index=index, exact_index=exact_index, ttft=ttft, reason=COST_REASON
+        )
+        return Profile(
+            name, scorer=scorer, picker=Best(tolerance=0.02), rng=rng, slow_start_s=slow_start_s
+        )
+    if name in ("prefix", "prefix_exact"):
+        scorer = CostScorer(
+            index=index,
+            exact_index=exact_index if name == "prefix_exact" else None,
+            ttft=TTFTModels(prior=IN_TOKENS),
+            reason=PREFIX_REASON,
+        )
+        return Profile(
+            name, scorer=scorer, picker=Best(tolerance=0.02), rng=rng, slow_start_s=slow_start_s
+        )
+    if name == "session":
+        scorer = SessionScorer(slow_start_s=slow_start_s)
+        return Profile(name, scorer=scorer, picker=Best(), rng=rng)
+    simple: dict[str, tuple[Scorer, Picker]] = {
+        "round_robin": (TurnScorer(), Best()),
+        "random": (WeightScorer(), Lots()),
+        "power_of_two": (FreeScorer(), BestOfTwo()),
+        "least_loaded": (FreeScorer(), Best()),
+    }
+    if name not in simple:
+        raise ValueError(
+            f"unknown routing policy {name!r}: choose one of {', '.join(POLICY_NAMES)}"
+        )
+    scorer, picker = simple[name]
+    return Profile(name, scorer=scorer, picker=picker, rng=rng, slow_start_s=slow_start_s)

@@ -1,11 +1,13 @@
-"""Which endpoint probably has which prefix: a mirror of every worker's cache, kept by what was sent.
+"""Which endpoint probably has which prefix: a mirror of every worker's cache, kept by what was
+sent.
 
-Approximate mode. Each endpoint has a mirror, least recently used first, as large as the worker's own
-cache; one inverted map gives for each chunk hash the set of endpoints whose mirror has it, as the
-bits of an int. Invariants: a bit is set in the map exactly when the hash is in that mirror; and an
-endpoint that has a chunk has all chunks before it, because `record` touches a whole prompt, its
-first chunk last, and what goes first is the oldest. So the sets only shrink along a prompt, and
-bisection finds each border: a look-up costs a few dozen dictionary reads however long the prompt.
+Approximate mode. Each endpoint has a mirror, least recently used first, as large as the worker's
+own cache; one inverted map gives for each chunk hash the set of endpoints whose mirror has it, as
+the bits of an int. Invariants: a bit is set in the map exactly when the hash is in that mirror;
+and an endpoint that has a chunk has all chunks before it, because `record` touches a whole
+prompt, its first chunk last, and what goes first is the oldest. So the sets only shrink along a
+prompt, and bisection finds each border: a look-up costs a few dozen dictionary reads however long
+the prompt.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class PrefixIndex:
         self.num_blocks = 0
         """Chunks in all mirrors together, forgotten ones that still wait to be cleared included."""
         self.fill: dict[str, float] = {}
-        """Share of each endpoint's mirror that is in use, in [0, 1]; for scorers, not to be changed."""
+        """Share of each endpoint's mirror that is in use, in [0, 1]; for scorers, not to be
+        changed."""
         self._holders: dict[int, int] = {}
         self._sets: dict[int, int] = {}  # equal sets are one object: they are few
         self._mirrors: dict[str, Mirror] = {}

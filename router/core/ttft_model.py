@@ -1,17 +1,17 @@
 """How long an endpoint takes to its first token, learnt from what it has served.
 
 For each endpoint `ttft_s = base_s + token_s * tokens + running_s * num_running` is fitted, where
-`tokens` are the uncached tokens of the prompt and of the prompts ahead of it: recursive least
-squares with forgetting (Ljung, "System Identification", chapter 11), three unknowns. Errors count
-relative to the measured time, so 5 ms and 5 s weigh alike; a single outlier moves nothing far
-(Huber, 1964); coefficients stay inside bounds that physics gives. An endpoint that nobody has
-measured is taken for the fleet's average, and one that nobody has measured lately drifts back
-there: what was slow an hour ago gets another chance.
+`tokens` are the uncached tokens of the prompt and of the prompts ahead of it: a Kalman
+filter (1960) whose three unknowns drift, so old observations fade. Errors count relative to what
+was expected, so 5 ms and 5 s weigh alike; one that is far too long counts as twice what was
+expected (Huber, 1964); the unknowns stay inside bounds that physics gives. An endpoint that
+nobody has measured is taken for the fleet's average, and one that nobody has measured lately
+drifts back there: what was slow an hour ago gets another chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from math import exp2
 from typing import NamedTuple
 
 
@@ -33,8 +33,10 @@ PRIOR = Coefficients(base_s=0.02, token_s=1e-4, running_s=5e-4, waiting_s=0.05)
 LOWEST = Coefficients(base_s=1e-4, token_s=1e-7, running_s=0.0, waiting_s=1e-4)
 HIGHEST = Coefficients(base_s=60.0, token_s=0.1, running_s=10.0, waiting_s=60.0)
 
-FORGETTING = 0.98
-"""Weight of an observation after each later one: the last 50 count."""
+NOISE = 0.3
+"""Standard deviation of a measured time, relative to what was expected."""
+DRIFT = 0.03
+"""Of each unknown from one observation to the next, relative: about the last 20 count."""
 MAX_RELATIVE_ERROR = 1.0
 """Larger ones count as this large."""
 HALF_LIFE_S = 60.0
@@ -43,34 +45,94 @@ TRUST_AFTER = 2.0
 """Observations after which its own numbers weigh as much as the fleet's."""
 REFRESH_S = 0.5
 """How often the fleet's average and the ages are worked in."""
+EARLY = 64
+"""Observations of the fleet during which its average is worked in more often."""
+LONGEST_S = 3600.0
+"""A longer time is a mistake."""
 TOKENS = 1e3
 RUNNING = 10.0
 """Units in which the fit counts tokens and requests, so that its numbers are of one size."""
 
 
 class Fit:
-    """Recursive least squares for one endpoint, written out: 3 us an observation."""
+    """The filter of one endpoint, written out: 3 us an observation."""
 
     __slots__ = (
-        "base", "duration_s", "num_observed", "observed_at", "p00", "p01", "p02", "p11", "p12",
-        "p22", "running", "tokens",
+        "base", "cap_base", "cap_running", "cap_tokens", "duration_s", "num_observed",
+        "num_running", "observed_at", "p00", "p01", "p02", "p11", "p12", "p22", "running", "tokens",
     )  # fmt: skip
 
     def __init__(self, start: Coefficients) -> None:
         self.base = start.base_s
         self.tokens = start.token_s * TOKENS
         self.running = start.running_s * RUNNING
-        # Prior variance: the coefficients may well be ten times off.
-        self.p00 = (10 * self.base) ** 2
-        self.p11 = (10 * self.tokens) ** 2
-        self.p22 = (10 * self.running) ** 2
+        # Prior variances: each may well be ten times off.
+        self.cap_base = self.p00 = (10 * self.base) ** 2
+        self.cap_tokens = self.p11 = (10 * self.tokens) ** 2
+        self.cap_running = self.p22 = (10 * max(self.running, PRIOR.running_s * RUNNING)) ** 2
         self.p01 = self.p02 = self.p12 = 0.0
         self.num_observed = 0
         self.observed_at = 0.0
         self.duration_s: float | None = None
+        self.num_running = 0.0
 
     def observe(self, ttft_s: float, num_tokens: float, num_running: float) -> None:
         """One measured first token."""
+        # x = (1, t, r); px = P x; gain = px / (noise + x' P x).
+        t = num_tokens / TOKENS
+        r = num_running / RUNNING
+        expected = self.base + self.tokens * t + self.running * r
+        error = ttft_s - expected
+        most = MAX_RELATIVE_ERROR * expected
+        if error > most:
+            error = most
+        px0 = self.p00 + self.p01 * t + self.p02 * r
+        px1 = self.p01 + self.p11 * t + self.p12 * r
+        px2 = self.p02 + self.p12 * t + self.p22 * r
+        noise = NOISE * expected
+        variance = noise * noise + px0 + px1 * t + px2 * r
+        k0, k1, k2 = px0 / variance, px1 / variance, px2 / variance
+        self.base = base = min(max(self.base + k0 * error, LOWEST.base_s), HIGHEST.base_s)
+        self.tokens = tokens = min(
+            max(self.tokens + k1 * error, LOWEST.token_s * TOKENS), HIGHEST.token_s * TOKENS
+        )
+        self.running = running = min(
+            max(self.running + k2 * error, 0.0), HIGHEST.running_s * RUNNING
+        )
+        # What was learnt takes uncertainty away; time, that is each observation, brings some back,
+        # but never more than there was at first: an unknown that nothing tells of stays as it is.
+        self.p00 -= k0 * px0
+        self.p01 -= k0 * px1
+        self.p02 -= k0 * px2
+        self.p11 -= k1 * px1
+        self.p12 -= k1 * px2
+        self.p22 -= k2 * px2
+        if self.p00 < self.cap_base:
+            self.p00 += (DRIFT * base) ** 2
+        if self.p11 < self.cap_tokens:
+            self.p11 += (DRIFT * tokens) ** 2
+        if self.p22 < self.cap_running:
+            self.p22 += (DRIFT * running) ** 2
+        self.num_observed += 1
+        self.num_running += (num_running - self.num_running) / min(self.num_observed, 20)
+
+    def finished(self, duration_s: float) -> None:
+        """One request ended."""
+        known = self.duration_s
+        self.duration_s = duration_s if known is None else known + 0.05 * (duration_s - known)
+
+    def waiting_s(self) -> float:
+        """A queued request waits for one of those that run to end."""
+        if self.duration_s is None:
+            return PRIOR.waiting_s
+        waiting_s = self.duration_s / (1.0 + self.num_running)
+        return min(max(waiting_s, LOWEST.waiting_s), HIGHEST.waiting_s)
+
+    def coefficients(self) -> Coefficients:
+        """As it stands."""
+        return Coefficients(
+            self.base, self.tokens / TOKENS, self.running / RUNNING, self.waiting_s()
+        )
 
 
 class TTFTModels:
@@ -82,6 +144,8 @@ class TTFTModels:
         """Of an endpoint that is not in `coefficients`."""
         self.coefficients: dict[str, Coefficients] = {}
         self._fits: dict[str, Fit] = {}
+        self._refresh_at = float("-inf")
+        self._num_observed = 0
 
     def observe(
         self,
@@ -101,9 +165,30 @@ class TTFTModels:
         `in_flight` and `metrics.num_requests_waiting` when it was chosen. Times that are not
         positive and finite are ignored.
         """
+        if not 0.0 < ttft_s < LONGEST_S:
+            return
+        fit = self._fits.get(endpoint_id)
+        if fit is None:
+            fit = self._fits[endpoint_id] = Fit(self.default)
+        if num_waiting:
+            # The rest is for the queue; at least a part is not, however long we think it is.
+            ttft_s = max(ttft_s - fit.waiting_s() * num_waiting, 0.1 * ttft_s)
+        fit.observe(ttft_s, uncached_tokens + tokens_ahead, num_running)
+        fit.observed_at = now
+        self._num_observed += 1
+        if self._num_observed < EARLY and not self._num_observed & (self._num_observed - 1):
+            self._refresh_at = (
+                now  # the prior is no good: the fleet's first numbers replace it soon
+            )
+            self.refresh(now)
+        else:
+            self.coefficients[endpoint_id] = self._blend(fit, now)
 
     def finished(self, endpoint_id: str, duration_s: float) -> None:
         """A request ended `duration_s` after it was sent: how fast a queue there moves."""
+        fit = self._fits.get(endpoint_id)
+        if fit is not None and 0.0 < duration_s < LONGEST_S:
+            fit.finished(duration_s)
 
     def estimate(
         self, endpoint_id: str, *, uncached_tokens: int, tokens_ahead: int = 0, num_running: int = 0
@@ -122,8 +207,46 @@ class TTFTModels:
         self.coefficients.pop(endpoint_id, None)
 
     def refresh(self, now: float) -> None:
-        """Work in the fleet's average and the age of what is known; cheap between `REFRESH_S`."""
+        """Work in the fleet's average and the age of what is known; free between `REFRESH_S`."""
+        if now < self._refresh_at:
+            return
+        self._refresh_at = now + REFRESH_S
+        fits = self._fits
+        if not fits:
+            return
+        weight = base = tokens = running = waiting = 0.0
+        for fit in fits.values():
+            trust = self._trust(fit, now)
+            weight += trust
+            base += trust * fit.base
+            tokens += trust * fit.tokens
+            running += trust * fit.running
+            waiting += trust * fit.waiting_s()
+        if weight > 0.01:
+            self.default = Coefficients(
+                base / weight,
+                tokens / weight / TOKENS,
+                running / weight / RUNNING,
+                waiting / weight,
+            )
+        self.coefficients = {
+            endpoint_id: self._blend(fit, now) for endpoint_id, fit in fits.items()
+        }
 
-    def snapshot(self) -> Mapping[str, Coefficients]:
-        """For debug pages: a copy."""
-        return dict(self.coefficients)
+    @staticmethod
+    def _trust(fit: Fit, now: float) -> float:
+        """In [0, 1): share of an endpoint's own numbers in what is used."""
+        seen = fit.num_observed / (fit.num_observed + TRUST_AFTER)
+        return seen * exp2((fit.observed_at - now) / HALF_LIFE_S)
+
+    def _blend(self, fit: Fit, now: float) -> Coefficients:
+        """An endpoint's own numbers and the fleet's, by trust."""
+        trust = self._trust(fit, now)
+        rest = 1.0 - trust
+        default = self.default
+        return Coefficients(
+            trust * fit.base + rest * default.base_s,
+            trust * fit.tokens / TOKENS + rest * default.token_s,
+            trust * fit.running / RUNNING + rest * default.running_s,
+            fit.waiting_s(),
+        )
