@@ -1,0 +1,61 @@
+"""Who may use the admin API: bearers of its keys, or, when it has none, programs on this machine.
+
+A browser is a program on this machine too, and runs other people's pages. So an admin API without
+keys takes no request that a page of another origin made (it carries `Origin` or `Sec-Fetch-Site`),
+and none for a host name that is not this machine's (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shoal.errors import Forbidden, Unauthorized
+
+from .checks import is_loopback
+
+OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
+"""For kubelets and Prometheus, which carry no key. They show counts, never contents."""
+
+
+class AdminAuth:
+    """ASGI middleware. Raises Unauthorized or Forbidden."""
+
+    def __init__(self, app: ASGIApp, *, keys: Callable[[], tuple[str, ...]]) -> None:
+        """`keys` is asked each time: a reload may change them."""
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            headers = dict(scope["headers"])
+            if keys := self._keys():
+                _check_key(headers.get(b"authorization", b""), keys)
+            else:
+                _check_origin(headers)
+        await self._app(scope, receive, send)
+
+
+def _check_key(header: bytes, keys: tuple[str, ...]) -> None:
+    scheme, _, token = header.partition(b" ")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token:
+        raise Unauthorized("No admin key. Send it as a header: 'Authorization: Bearer KEY'.")
+    # Every key is compared, in constant time each: how long it takes tells nothing.
+    if not sum(hmac.compare_digest(token, key.encode()) for key in keys):
+        raise Unauthorized("The key is not one of admin.api_keys_file.")
+
+
+def _check_origin(headers: dict[bytes, bytes]) -> None:
+    site = headers.get(b"sec-fetch-site", b"none")
+    if b"origin" in headers or site not in (b"none", b"same-origin"):
+        raise Forbidden(
+            "The admin API without keys takes no requests from web pages; "
+            "set admin.api_keys_file and send a key."
+        )
+    host = headers.get(b"host", b"localhost").decode("latin-1")
+    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    if not is_loopback(name):
+        raise Forbidden(f"The admin API without keys is for localhost, not for {name!r}.")
