@@ -16,6 +16,7 @@ from . import tokens
 
 _WORDS = tuple(json.dumps(piece).encode() for piece in tokens.ANSWER_PIECES)
 _PLACE = "@@"
+_IDS_PLACE = "@ids@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class AnswerFormat:
     model: str
     is_chat: bool
     request: Request
+    with_token_ids: bool = False
+    """`return_token_ids`: in vLLM's places."""
 
     def usage(self, num_output_tokens: int) -> dict[str, Any]:
         request = self.request
@@ -47,19 +50,31 @@ class AnswerFormat:
             "choices": [choice],
             "usage": self.usage(len(token_ids)),
         }
+        if self.with_token_ids:
+            choice["token_ids"] = list(token_ids)
+            holder = body if self.is_chat else choice
+            holder["prompt_token_ids"] = self.request.prompt_token_ids
         return msgspec.json.encode(body)
 
     def opening(self) -> bytes:
         """The first chunk of a chat names the role, as vLLM's does."""
         if not self.is_chat:
             return b""
-        return self._event([self._choice({"role": "assistant", "content": ""}, None)])
+        more = {"prompt_token_ids": self.request.prompt_token_ids} if self.with_token_ids else {}
+        return self._event([self._choice({"role": "assistant", "content": ""}, None)], **more)
 
-    def token_frame(self) -> tuple[bytes, bytes]:
-        """What stands before and after the JSON of the word in a token's event."""
-        content = {"content": _PLACE} if self.is_chat else _PLACE
-        before, after = self._event([self._choice(content, None)]).split(f'"{_PLACE}"'.encode())
-        return before, after
+    def token_frame(self, *, is_first: bool = False) -> TokenFrame:
+        """What stands around the word, and around the token's id, in its event."""
+        choice = self._choice({"content": _PLACE} if self.is_chat else _PLACE, None)
+        if is_first and self.with_token_ids and not self.is_chat:
+            choice["prompt_token_ids"] = self.request.prompt_token_ids
+        if not self.with_token_ids:
+            before, after = self._event([choice]).split(f'"{_PLACE}"'.encode())
+            return before, after, None
+        choice["token_ids"] = _IDS_PLACE
+        before, rest = self._event([choice]).split(f'"{_PLACE}"'.encode())
+        between, after = rest.split(f'"{_IDS_PLACE}"'.encode())
+        return before, between, after
 
     def closing(self, finish_reason: str, num_output_tokens: int, *, with_usage: bool) -> bytes:
         """The reason of the end, the counts when they were asked for, and the mark of the end."""
@@ -86,7 +101,13 @@ class AnswerFormat:
         return b"data: " + msgspec.json.encode(body) + b"\n\n"
 
 
-def token_events(frame: tuple[bytes, bytes], token_ids: Sequence[int]) -> bytes:
+TokenFrame = tuple[bytes, bytes, bytes | None]
+"""Before the word, after it, and after the token id when there is one."""
+
+
+def token_events(frame: TokenFrame, token_ids: Sequence[int]) -> bytes:
     """An event a token."""
-    before, after = frame
-    return b"".join([before + _WORDS[token_id] + after for token_id in token_ids])
+    before, after, end = frame
+    if end is None:
+        return b"".join([before + _WORDS[token_id] + after for token_id in token_ids])
+    return b"".join([before + _WORDS[i] + b"%b[%d]%b" % (after, i, end) for i in token_ids])

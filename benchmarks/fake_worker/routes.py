@@ -119,6 +119,7 @@ class _Routes:
             metrics=worker.metrics.requests,
             stream=bool(body.stream),
             with_usage=options is not None and bool(options.include_usage),
+            with_token_ids=bool(body.return_token_ids),
             fault=fault,
         )
 

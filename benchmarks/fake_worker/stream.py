@@ -38,12 +38,13 @@ class Answer:
         metrics: RequestMetrics,
         stream: bool,
         with_usage: bool,
+        with_token_ids: bool,
         fault: Fault | None,
     ) -> None:
         self._pacer = pacer
         self._sequence = sequence
         self._request_id = request_id
-        self._form = AnswerFormat(request_id, model, is_chat, sequence.request)
+        self._form = AnswerFormat(request_id, model, is_chat, sequence.request, with_token_ids)
         self._metrics = metrics
         self._stream = stream
         self._with_usage = with_usage
@@ -65,16 +66,20 @@ class Answer:
         )
         if opening := self._form.opening():
             await send(_body(opening))
-        frame = self._form.token_frame()
+        first_frame, frame = self._form.token_frame(is_first=True), self._form.token_frame()
         num_sent = 0
         with observe(self._metrics, self._sequence) as observer:
             async with aclosing(self._pacer.tokens(self._sequence)) as batches:
                 async for batch in batches:
                     batch = batch[: self._limit - num_sent]
                     if batch:
+                        events = token_events(frame, batch)
+                        if num_sent == 0:
+                            events = token_events(first_frame, batch[:1])
+                            events += token_events(frame, batch[1:])
                         num_sent += len(batch)
                         observer.tokens(len(batch))
-                        await send(_body(token_events(frame, batch)))
+                        await send(_body(events))
                     if num_sent >= self._limit:
                         break
             await self._misbehave(scope)

@@ -210,3 +210,28 @@ async def test_a_full_queue_answers_429() -> None:
         response = await client.post("/v1/completions", json={"prompt": "a"})
     assert response.status_code == 429
     assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_token_ids_in_the_places_vllm_has_them(client: httpx.AsyncClient, path: str) -> None:
+    is_chat = "chat" in path
+    body: dict[str, Any] = {"max_tokens": 4, "return_token_ids": True}
+    body |= {"messages": [{"role": "user", "content": "hi"}]} if is_chat else {"prompt": [7, 8]}
+    whole = (await client.post(path, json=body)).json()
+    told = whole["choices"][0]["token_ids"]
+    assert len(told) == 4
+    prompt = whole["prompt_token_ids"] if is_chat else whole["choices"][0]["prompt_token_ids"]
+    chunks = events(await client.post(path, json={**body, "stream": True}))
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert (chunks if is_chat else choices)[0]["prompt_token_ids"] == prompt
+    assert sum("prompt_token_ids" in holder for holder in chunks + choices) == 1
+    assert [token for choice in choices for token in choice.get("token_ids", [])] == told
+
+
+async def test_it_goes_on_where_another_stopped(client: httpx.AsyncClient) -> None:
+    body = {"prompt": "able about", "max_tokens": 6, "return_token_ids": True}
+    whole = (await client.post("/v1/completions", json=body)).json()["choices"][0]
+    prompt = whole["prompt_token_ids"] + whole["token_ids"][:2]
+    rest = await client.post("/v1/completions", json={"prompt": prompt, "max_tokens": 4})
+    text = (await client.post("/detokenize", json={"tokens": whole["token_ids"][:2]})).json()
+    assert text["prompt"] + rest.json()["choices"][0]["text"] == whole["text"]
