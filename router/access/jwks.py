@@ -73,7 +73,7 @@ class SigningKeys:
         self._fetch = fetch
         self._clock = clock or MonotonicClock()
         self._document: Any = None
-        self._keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
+        self._keys: dict[tuple[str | int, str], jwt.PyJWK] = {}
         self._wanted = asyncio.Event()
         self._fetched = asyncio.Event()
         self._is_fetching = False
@@ -124,7 +124,7 @@ class SigningKeys:
         self._is_fetching = True
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
-                self._replace(msgspec.json.decode(await self._fetch(self._url)))
+                self.replace(msgspec.json.decode(await self._fetch(self._url)))
         except (httpx.HTTPError, TimeoutError, OSError, ValueError) as error:
             structlog.get_logger(__name__).warning(
                 "jwks.fetch_failed",
@@ -139,20 +139,23 @@ class SigningKeys:
             self._fetched = asyncio.Event()
         return True
 
-    def _replace(self, document: Any) -> None:
-        """Raises ValueError when the document has no key that can be used."""
+    def replace(self, document: Any) -> None:
+        """Take the keys of a JWKS in place of those before.
+
+        Raises ValueError when it has none that can be used; then the old ones stay.
+        """
         if document == self._document:
             return
         listed = document.get("keys") if isinstance(document, dict) else None
         if not isinstance(listed, list):
             raise ValueError('not a JWKS: no list of "keys"')
-        keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
+        keys: dict[tuple[str | int, str], jwt.PyJWK] = {}
         for number, jwk in enumerate(listed[:_MAX_KEYS]):
             for algorithm in self._algorithms:
                 key = _usable_key(jwk, algorithm)
                 if key is not None:
-                    # Keys without a name are told apart, so that there may be several.
-                    keys[key.key_id or f"\0{number}", algorithm] = key
+                    # A number is no token's `kid`: keys without a name do not hide each other.
+                    keys[key.key_id or number, algorithm] = key
         if not keys:
             raise ValueError(f"no key for {', '.join(self._algorithms)} in the JWKS")
         self._document = document

@@ -10,7 +10,7 @@ import typer
 from shoal import __version__
 from shoal.errors import ConfigError, ShoalError
 
-from . import bench, chat, fake_worker, models, serve
+from . import bench, chat, fake_worker, keys, models, serve
 
 app = typer.Typer(
     name="shoal",
@@ -26,6 +26,7 @@ app.command("serve")(serve.serve)
 app.command("chat")(chat.chat)
 app.command("fake-worker")(fake_worker.fake_worker)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
 
 
