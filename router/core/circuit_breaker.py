@@ -1,17 +1,17 @@
 """Circuit breakers: an endpoint that fails gets no requests for a while, and outages are not made.
 
-What counts is the caller's to know: connection errors, resets, timeouts and 5xx other than 503 are
-`failure`. A 4xx, 429, 503 or a client that went away is neither success nor failure of the worker:
-report 4xx, 429 and 503 as `success` only of the connection, that is not at all.
+What counts is the caller's to know. Connection errors, resets, timeouts and 5xx other than 503 are a
+`failure`; a good answer or a 4xx is a `success`. Back-pressure (429, 503) and a client that went
+away say nothing about the worker: `abandon`.
 
     CLOSED ── consecutive failures, or their share of a window ──> OPEN
     OPEN ── its time is over, or a health check succeeded ──> HALF_OPEN
     HALF_OPEN ── `begin`: the probe is out ──> (OPEN to everybody else) ── success ──> CLOSED
                                                                      └─── failure ──> OPEN, longer
 
-A probe whose outcome never comes holds its place for `PROBE_LEASE_S`; then the next may go. The board
-owns all breakers of a process; `effective_states` puts the fleet's rule on top: never more than a
-share of a model's endpoints are out, and never the last.
+A probe whose outcome never comes holds its place for `PROBE_LEASE_S`; then the next may go. The
+board owns all breakers of a process; `effective_states` puts the fleet's rule on top: never more
+than a share of a model's endpoints are out, and never the last.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .window_count import WindowCount
 
 PROBE_LEASE_S = 5.0
 MAX_SHORTCUTS = 3
-"""Times in a row that a good health check may cut the wait short: a worker that is healthy until it
-gets a request would otherwise be probed every second for ever."""
+"""Times in a row that a good health check may cut the wait short: a worker that is healthy until
+it gets a request would otherwise be probed every second for ever."""
 NOBODY: frozenset[str] = frozenset()
 
 
@@ -124,7 +124,7 @@ class BreakerBoard:
             self._dirty.add(endpoint_id)
 
     def success(self, endpoint_id: str, now: float) -> None:
-        """A request was answered: the head of a good answer is enough.
+        """A request was answered: the head of the answer is enough.
 
         Closes an open breaker, unless the request was already under way when it opened.
         """
@@ -156,7 +156,7 @@ class BreakerBoard:
             self._open_for(endpoint_id, breaker, now, kind)
 
     def abandon(self, endpoint_id: str, now: float) -> None:
-        """A request ended and says nothing about the endpoint (client gone, 4xx, 429, 503).
+        """A request ended and says nothing about the endpoint (client gone, 429, 503).
 
         If it was the probe, the next request may be one.
         """
@@ -229,9 +229,9 @@ class BreakerBoard:
     ) -> dict[str, BreakerState]:
         """State of every endpoint under the fleet's rule; those not named here are CLOSED.
 
-        Of the endpoints of a model at most `max_ejected_ratio` are out, and at least one is in. Those
-        that opened first come back first: the best chance to have recovered. An endpoint that one of
-        its models needs is CLOSED for all of them.
+        Of the endpoints of a model at most `max_ejected_ratio` are out, and at least one is in.
+        Those that opened first come back first: the best chance to have recovered. An endpoint
+        that one of its models needs is CLOSED for all of them.
         """
         if not self._open:
             return {}

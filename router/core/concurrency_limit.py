@@ -1,17 +1,18 @@
 """How many requests each worker takes at once, learnt from how long first tokens take.
 
-A worker runs so many requests, and lets more wait inside it, where the router can no longer choose
-another. The limit finds the border: as in Netflix's concurrency-limits (gradient and AIMD), the
-measured latency is set against the lowest for such work, and the limit shrinks in proportion when it is
-clearly above, and grows a little when it was reached and latency was good.
+A worker runs so many requests, and lets more wait inside it, where the router can no longer
+choose another. The limit finds the border: as in Netflix's concurrency-limits (gradient and
+AIMD), the measured latency is set against the lowest for such work, and the limit shrinks in
+proportion when it is clearly above, and grows a little when it was reached and latency was good.
 
-What is different for LLM workers:
-- The signal is time to first token against that of prompts of like length (powers of two of uncached
+What is different for LLM workers: - The signal is time to first token against that of prompts of
+like length (powers of two of uncached
   tokens), because a long prompt is slow on an idle worker too.
 - Batches slow each other down without any queue, so up to `TOLERANCE` times the baseline, or 0.1 s
   more, is healthy; the median of a window decides, not one request.
 - A worker whose /metrics say that nobody waits is never throttled, whatever its latency.
-- Shrinking starts from what was in flight, growing needs the limit to be reached: an endpoint without
+- Shrinking starts from what was in flight, growing needs the limit to be reached: an endpoint
+without
   queueing keeps its maximum and is never limited below use.
 """
 
@@ -22,7 +23,8 @@ from math import ceil, inf, sqrt
 from statistics import median
 
 WINDOW_S = 1.0
-"""Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there are."""
+"""Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there
+are."""
 MIN_SAMPLES = 8
 TOLERANCE = 3.0
 MIN_EXCESS_S = 0.1
@@ -33,8 +35,8 @@ NOTHING_WAITS_FOR_S = 3.0
 """How long a scrape without waiting requests vouches for a worker."""
 BASELINE_DOWN = 0.1
 BASELINE_UP = 0.002
-"""The baseline falls by a tenth of the way and rises by 0.2 %: near the 2nd percentile, so that one
-prompt that was better cached than we thought is not taken for the rule."""
+"""The baseline falls by a tenth of the way and rises by 0.2 %: near the 2nd percentile, so that
+one prompt that was better cached than we thought is not taken for the rule."""
 NUM_SIZES = 24
 
 
@@ -86,8 +88,8 @@ class ConcurrencyLimit:
     def on_response(
         self, endpoint_id: str, ttft_s: float, uncached_tokens: int, in_flight: int, now: float
     ) -> None:
-        """A first token came. `in_flight`: requests the endpoint had when this one was sent, itself
-        included."""
+        """A first token came. `in_flight`: requests the endpoint had when this one was sent,
+        itself included."""
         endpoint = self._endpoints.get(endpoint_id)
         if endpoint is None:
             endpoint = self._endpoints[endpoint_id] = _Endpoint(self._max, now)

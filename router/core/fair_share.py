@@ -1,15 +1,17 @@
 """Weighted fairness between tenants, by tokens: the waiting requests of one priority band.
 
-Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", 1996) with tokens as cost,
-as the Virtual Token Counter has it (Sheng et al., "Fairness in Serving Large Language Models", 2024).
-A tenant has a counter of the tokens it was given, divided by its weight. The first request of each
-tenant and model carries a start tag: the counter then, or the band's virtual time if that is later, so
-that nobody saves up credit while idle. The lowest tag goes next; virtual time is the tag that went last.
+Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", 1996) with tokens as
+cost, as the Virtual Token Counter has it (Sheng et al., "Fairness in Serving Large Language
+Models", 2024). A tenant has a counter of the tokens it was given, divided by its weight. The
+first request of each tenant and model carries a start tag: the counter then, or the band's
+virtual time if that is later, so that nobody saves up credit while idle. The lowest tag goes
+next; virtual time is the tag that went last.
 
-Requests of a model that has no capacity wait without holding up those of other models: a *lane* is a
-model, with a heap of its tenants. Within a tenant and model the order is that of arrival. Between two
-tenants that always have requests waiting for the same model, tokens given per weight never differ by
-more than the largest request of each (over its weight): the bound of the 1996 paper, and a test.
+Requests of a model that has no capacity wait without holding up those of other models: a *lane*
+is a model, with a heap of its tenants. Within a tenant and model the order is that of arrival.
+Between two tenants that always have requests waiting for the same model, tokens given per weight
+never differ by more than the largest request of each (over its weight): the bound of the 1996
+paper, and a test.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class _Flow(Generic[T]):
 
 
 class _Lane(Generic[T]):
-    """What waits for one model: a heap of (start tag, arrival, flow). Entries may be out of date."""
+    """What waits for one model: a heap of (start tag, arrival, flow), entries maybe out of date."""
 
     __slots__ = ("flows", "heap")
 
@@ -153,7 +155,7 @@ class FairShare(Generic[T]):
                 lane.heap = [entry for entry in lane.heap if entry[2].items]
                 heapify(lane.heap)
         if not self._size:
-            # Nobody waits, so nobody is ahead of anybody: virtual time catches up with all counters.
+            # Nobody waits, so nobody is ahead: virtual time catches up with every counter.
             self._time = max(self._time, self._last_counter)
             self._counters.clear()
         elif len(self._counters) > self._prune_at:
@@ -163,6 +165,9 @@ class FairShare(Generic[T]):
                 if counter > self._time or tenant in self._num_waiting
             }
             self._prune_at = max(MIN_PRUNE, 2 * len(self._counters))
+
+    def waits_for(self, model: str) -> bool:
+        return model in self._lanes
 
     def waiting_by_tenant(self) -> dict[str, int]:
         """Requests of each tenant that has any."""

@@ -1,13 +1,13 @@
 """The router's queue: what waits while every worker is full, and who goes next.
 
-Bounded, by band and by model without an endpoint; each ticket that was `Queued` leaves exactly once:
-by `take`, `expire` or `cancel`. A ticket is whatever the caller wants back, hashable and unequal to
-all others that wait.
+Bounded, by band and by model without an endpoint; each ticket that was `Queued` leaves exactly
+once: by `take`, `expire` or `cancel`. A ticket is whatever the caller wants back, hashable and
+unequal to all others that wait.
 
-Bands are strict: while a band has a request that can run, those below it wait. One exception keeps
-them from starving: a waiting band is owed `GUARD_SHARE` of the tokens that bands above it are given,
-and goes first when it is owed something. So batch work advances at a twentieth of the fleet at worst.
-Within a band tenants share by tokens and weight (`fair_share.py`).
+Bands are strict: while a band has a request that can run, those below it wait. One exception
+keeps them from starving: a waiting band is owed `GUARD_SHARE` of the tokens that bands above it
+are given, and goes first when it is owed something. So batch work advances at a twentieth of the
+fleet at worst. Within a band tenants share by tokens and weight (`fair_share.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ T = TypeVar("T", bound=Hashable)
 
 GUARD_SHARE = 0.05
 MAX_OWED_TOKENS = 65_536.0
-"""A band whose models are all full gathers no more than this, lest it block those above for long."""
+"""A band whose models are all full gathers no more than this, lest it block those above for
+long."""
 
 
 class Band(NamedTuple):
@@ -81,7 +82,8 @@ class _BandState(Generic[T]):
 
 
 class FlowQueue(Generic[T]):
-    """See the module. Costs a few microseconds a request, and nothing for one that need not wait."""
+    """See the module. Costs a few microseconds a request, and nothing for one that need not
+    wait."""
 
     def __init__(
         self, bands: Sequence[Band], *, max_held: int = 1024, hold_s: float = 60.0
@@ -137,10 +139,11 @@ class FlowQueue(Generic[T]):
     ) -> Queued | Shed:
         """Let it wait, or say why not.
 
-        `tokens`: uncached prompt tokens and the expected answer. `model`: requests with one name here
-        can run, or cannot, together: add a split's selector to it if there is one. `deadline`: a time
-        point, that of the band (or `hold_s`) unless it is sooner. `hold`: the model has no endpoint;
-        it counts against `max_held` and not against the band, until `release`.
+        `tokens`: uncached prompt tokens and the expected answer. `model`: requests with one name
+        here can run, or cannot, together: add a split's selector to it if there is one.
+        `deadline`: a time point, that of the band (or `hold_s`) unless it is sooner. `hold`: the
+        model has no endpoint; it counts against `max_held` and not against the band, until
+        `release`.
         """
         assert ticket not in self._items, "offered twice"
         assert weight > 0
@@ -238,6 +241,17 @@ class FlowQueue(Generic[T]):
                     item.is_held = False
                     self._bands[item.band].num_queued += 1
 
+    def waits_for(self, model: str) -> bool:
+        """Whether anybody waits for it: then a newcomer must queue too, and not slip past them."""
+        return any(state.share.waits_for(model) for state in self._bands)
+
+    def drain(self) -> list[T]:
+        """Take out everything, in order of arrival: before a queue with other bands replaces it."""
+        tickets = list(self._items)
+        for ticket in tickets:
+            self.cancel(ticket)
+        return tickets
+
     def next_deadline(self) -> float:
         """When to call `expire`; inf: nothing waits."""
         heap = self._deadlines
@@ -262,7 +276,8 @@ class FlowQueue(Generic[T]):
         return waiting
 
     def oldest_wait_s(self, now: float) -> float:
-        """How long the one that waits longest has waited. O(1): tickets stand in order of arrival."""
+        """How long the one that waits longest has waited. O(1): tickets stand in order of
+        arrival."""
         for item in self._items.values():
             return now - item.offered_at
         return 0.0

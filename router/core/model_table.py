@@ -1,8 +1,8 @@
 """From the model name a client sends to the name a worker serves: aliases, splits, fallbacks.
 
-Pure and immutable: a reload builds a new table. A split is a division of [0, 1) into ranges in the
-order of its arms; a client's point in it is a hash of its session or key, so it stays on its arm, and
-moving the border from 10 to 20 % moves only the clients between them.
+Pure and immutable: a reload builds a new table. A split is a division of [0, 1) into ranges in
+the order of its arms; a client's point in it is a hash of its session or key, so it stays on its
+arm, and moving the border from 10 to 20 % moves only the clients between them.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ class ModelTable:
     ) -> Route | None:
         """Where a request for `name` goes; None: no such model (404).
 
-        `draw` in [0, 1) chooses the arm for a client that nothing keeps on one. An arm that nobody
-        serves is left out as if its weight were 0, then the fallbacks are tried in order. A configured
-        model that nobody serves is still a route, with `is_served` false: it may be scaled to zero.
+        `draw` in [0, 1) chooses the arm for a client that nothing keeps on one. An arm that
+        nobody serves is left out as if its weight were 0, then the fallbacks are tried in order.
+        A configured model that nobody serves is still a route, with `is_served` false: it may be
+        scaled to zero.
         """
         known = self._names.get(name)
         if known is None:

@@ -1,27 +1,28 @@
 """Limits of each key: requests and tokens per minute, and requests at a time.
 
-Two token buckets a key. A bucket holds a minute's worth and fills at that rate, so over any t seconds
-at most `limit * (1 + t / 60)` pass. Tokens are taken by estimate at the start and settled at the end;
-an answer longer than its estimate leaves a debt that is paid before the next request.
+Two token buckets a key. A bucket holds a minute's worth and fills at that rate, so over any t
+seconds at most `limit * (1 + t / 60)` pass. Tokens are taken by estimate at the start and settled
+at the end; an answer longer than its estimate leaves a debt that is paid before the next request.
 
-Routers that share Redis work on *leases* (`router/limits/redis_limits.py`): the bucket is in Redis,
-and a limiter spends what it was granted out of it. `is_shared` says which of the two holds.
+Routers that share Redis work on *leases* (`router/limits/redis_limits.py`): the bucket is in
+Redis, and a limiter spends what it was granted out of it. `is_shared` says which of the two
+holds.
 
 Processes of one machine tell each other what they used (`consumed_since`, `absorb`). A burst that
-hits them all within one exchange can pass several times; it is in the buckets, as debt, right after.
+hits them all within one exchange can pass several times; it is in the buckets, as debt, right
+after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import NamedTuple
 
-from .rate_entry import Entry
+from .rate_entry import Entry, Stranger
 
 FIRST_LEASE_SHARE = 0.25
-"""Of a full bucket, over all processes: what they may spend together of a key that Redis has not been
-asked about yet."""
+"""Of a full bucket: what all processes together may spend of a key before Redis has granted it."""
 PARALLEL_RETRY_S = 1.0
 MAX_SECOND_CHANCES = 64
 
@@ -64,6 +65,7 @@ class RateLimiter:
             raise ValueError(f"max_keys must be 1 or more, got {max_keys}")
         self._max_keys = max_keys
         self._entries: dict[str, Entry] = {}
+        self._strangers: dict[str, Stranger] = {}
         self._consumed: dict[str, tuple[int, int]] = {}
         self._parallel_changed: set[str] = set()
         self._active: dict[str, Entry] = {}
@@ -72,14 +74,14 @@ class RateLimiter:
         """The buckets are in Redis, and what entries hold are leases."""
         self.num_processes = 1
         """That share them."""
-        self.is_starved = False
-        """A lease ran out: ask Redis now rather than at the next turn."""
+        self.on_starved: Callable[[], None] | None = None
+        """Called when a lease has run out: ask Redis now rather than at the next turn."""
 
     def try_take(self, key_id: str, limits: Limits, tokens: int, now: float) -> Refusal | None:
         """Take one request of `tokens` (estimated) out of the key's limits; None: it may run.
 
-        A request that may run ends with `settle` (its real tokens) and `release`. One that is refused
-        has taken nothing.
+        A request that may run ends with `settle` (its real tokens) and `release`. One that is
+        refused has taken nothing.
         """
         per_minute, tokens_per_minute, max_parallel = limits
         if not (per_minute or tokens_per_minute or max_parallel):
@@ -91,8 +93,10 @@ class RateLimiter:
             entry.is_used = True
             if entry.limits is not limits and entry.limits != limits:
                 entry.change_limits(limits)
-            if not entry.is_leased:
+            if not entry.is_shared:
                 entry.refill(now)
+        if entry.is_idle:
+            self._begin_lease(entry, now)
         if max_parallel and entry.parallel + entry.peers_parallel >= max_parallel:
             return Refusal("parallel", PARALLEL_RETRY_S, max_parallel)
         if per_minute and entry.requests < 1.0:
@@ -100,11 +104,10 @@ class RateLimiter:
         if tokens_per_minute and entry.tokens < tokens:
             if tokens > tokens_per_minute:
                 return Refusal("too_large", None, tokens_per_minute)
-            # A lease is a part of the bucket: a request larger than it may run into debt once.
-            if not entry.is_leased or entry.tokens <= 0 or entry.shared_tokens < tokens:
+            # A lease is a part of the bucket: a request larger than it may run into debt, once.
+            if entry.tokens <= 0 or entry.tokens + entry.shared_tokens < tokens:
                 return self._refuse(entry, "tokens", tokens, tokens_per_minute)
-        entry.requests -= 1.0
-        entry.tokens -= tokens
+        entry.use(1, tokens)
         if max_parallel:
             entry.parallel += 1
             self._parallel_changed.add(key_id)
@@ -112,13 +115,14 @@ class RateLimiter:
         return None
 
     def settle(self, key_id: str, estimated: int, actual: int, now: float) -> None:
-        """The request took `actual` tokens, not `estimated`. Once a request; unknown keys are fine."""
+        """The request took `actual` tokens, not `estimated`. Once a request; unknown keys are
+        fine."""
         entry = self._entries.get(key_id)
         if entry is None or estimated == actual:
             return
-        if not entry.is_leased:
+        if not entry.is_shared:
             entry.refill(now)
-        entry.tokens += estimated - actual
+        entry.use(0, actual - estimated)
         self._note(key_id, entry, 0, actual - estimated)
 
     def release(self, key_id: str) -> None:
@@ -127,7 +131,8 @@ class RateLimiter:
         if entry is not None and entry.parallel:
             entry.parallel -= 1
             self._parallel_changed.add(key_id)
-            self._active[key_id] = entry
+            if self.is_shared:
+                self._active[key_id] = entry
 
     def status(self, key_id: str, limits: Limits, now: float) -> LimitStatus:
         """What is left to the key now."""
@@ -135,7 +140,7 @@ class RateLimiter:
         requests: float = limits.requests_per_minute
         tokens: float = limits.tokens_per_minute
         if entry is not None:
-            if not entry.is_leased:
+            if not entry.is_shared:
                 entry.refill(now)
             requests = min(requests, entry.requests + entry.shared_requests)
             tokens = min(tokens, entry.tokens + entry.shared_tokens)
@@ -156,14 +161,16 @@ class RateLimiter:
         return consumed
 
     def absorb(self, consumed: Mapping[str, tuple[int, int]], now: float) -> None:
-        """What another process let through. Keys unknown here are left: their buckets start full,
-        and are known from their first request on."""
+        """What another process let through."""
         for key_id, (requests, tokens) in consumed.items():
             entry = self._entries.get(key_id)
-            if entry is not None and not entry.is_leased:
+            if entry is None:
+                stranger = self._stranger(key_id)
+                stranger.requests.add(now, requests)
+                stranger.tokens.add(now, tokens)
+            elif not entry.is_shared:
                 entry.refill(now)
-                entry.requests -= requests
-                entry.tokens -= tokens
+                entry.use(requests, tokens)
 
     def parallel_since(self) -> dict[str, int]:
         """Requests running here, of keys where that changed since the last call."""
@@ -179,35 +186,43 @@ class RateLimiter:
             entry = self._entries.get(key_id)
             if entry is not None:
                 entry.set_peer(process, running)
+            elif running:
+                self._stranger(key_id).peers[process] = running
+            elif key_id in self._strangers:
+                self._strangers[key_id].peers.pop(process, None)
 
-    # Keys.
+    # With Redis.
 
-    def forget(self, key_id: str) -> None:
-        """The key is no more."""
-        self._entries.pop(key_id, None)
-        self._active.pop(key_id, None)
+    def share(self, now: float) -> None:
+        """The buckets are in Redis from now on: every entry waits for a lease."""
+        self.is_shared = True
+        for entry in self._entries.values():
+            entry.share(now)
 
-    def num_keys(self) -> int:
-        return len(self._entries)
-
-    def entry(self, key_id: str) -> Entry | None:
-        """For the exchange with Redis."""
-        return self._entries.get(key_id)
+    def unshare(self, now: float) -> None:
+        """Redis is gone: every key has its whole limit here, from what it has left now."""
+        self.is_shared = False
+        self._active.clear()
+        for entry in self._entries.values():
+            entry.unshare(now)
 
     def take_active(self, most: int) -> dict[str, Entry]:
         """Up to `most` entries used since they were last returned here: to be asked about."""
-        self.is_starved = False
         if len(self._active) <= most:
             active, self._active = self._active, {}
             return active
         chosen = list(self._active)[:most]
         return {key_id: self._active.pop(key_id) for key_id in chosen}
 
-    def unshare(self, now: float) -> None:
-        """Redis is gone: every key has its whole limit here, from what it has left now."""
-        self.is_shared = False
-        for entry in self._entries.values():
-            entry.end_lease(now)
+    # Keys.
+
+    def forget(self, key_id: str) -> None:
+        """The key is no more."""
+        self._entries.pop(key_id, None)
+        self._strangers.pop(key_id, None)
+
+    def num_keys(self) -> int:
+        return len(self._entries)
 
     def _note(self, key_id: str, entry: Entry, requests: int, tokens: int) -> None:
         before = self._consumed.get(key_id)
@@ -220,24 +235,37 @@ class RateLimiter:
 
     def _refuse(self, entry: Entry, what: str, needed: float, limit: int) -> Refusal:
         have = entry.requests if what == "requests" else entry.tokens
-        if entry.is_leased:
-            self.is_starved = True
-            self._active[entry.key_id] = entry
+        if entry.is_shared:
             have += entry.shared_requests if what == "requests" else entry.shared_tokens
+            self._active[entry.key_id] = entry
+            if self.on_starved is not None:
+                self.on_starved()
         return Refusal(what, max(0.0, needed - have) * 60.0 / limit, limit)
 
     def _add(self, key_id: str, limits: Limits, now: float) -> Entry:
         if len(self._entries) >= self._max_keys:
             self._evict()
         entry = self._entries[key_id] = Entry(key_id, limits, now)
+        stranger = self._strangers.pop(key_id, None)
+        if stranger is not None:
+            entry.meet(stranger, now)
         if self.is_shared:
-            share = FIRST_LEASE_SHARE / self.num_processes
-            entry.begin_lease(
-                max(1, int(limits.requests_per_minute * share)),
-                max(1, int(limits.tokens_per_minute * share)),
-            )
-            self.is_starved = True
+            entry.share(now)
         return entry
+
+    def _begin_lease(self, entry: Entry, now: float) -> None:
+        entry.begin_lease(FIRST_LEASE_SHARE / self.num_processes, now)
+        self._active[entry.key_id] = entry
+        if self.on_starved is not None:
+            self.on_starved()
+
+    def _stranger(self, key_id: str) -> Stranger:
+        stranger = self._strangers.get(key_id)
+        if stranger is None:
+            if len(self._strangers) >= self._max_keys:
+                del self._strangers[next(iter(self._strangers))]
+            stranger = self._strangers[key_id] = Stranger()
+        return stranger
 
     def _evict(self) -> None:
         """Forget the key unused for longest, about: second chance, as in a clock cache."""
@@ -251,7 +279,6 @@ class RateLimiter:
         else:
             key_id = next(iter(self._entries))
             del self._entries[key_id]
-        self._active.pop(key_id, None)
 
 
 def _time_for(missing: float, per_minute: int) -> float:
@@ -259,7 +286,8 @@ def _time_for(missing: float, per_minute: int) -> float:
 
 
 def ratelimit_headers(status: LimitStatus) -> list[tuple[str, str]]:
-    """In OpenAI's names and format: x-ratelimit-remaining-requests: 59, x-ratelimit-reset-tokens: 6m0s."""
+    """In OpenAI's names and format: x-ratelimit-remaining-requests: 59, x-ratelimit-reset-tokens:
+    6m0s."""
     headers = []
     if status.limit_requests:
         headers += [

@@ -1,8 +1,8 @@
 """How many second attempts a process may make: retries and hedges as a share of its requests.
 
-A fleet that is short of capacity fails requests; if each were sent again, the load would double at the
-worst moment. A budget in proportion to the traffic (as in Finagle and gRPC's retry throttling) keeps
-the extra load bounded.
+A fleet that is short of capacity fails requests; if each were sent again, the load would double
+at the worst moment. A budget in proportion to the traffic (as in Finagle and gRPC's retry
+throttling) keeps the extra load bounded.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def backoff_s(
 ) -> float:
     """How long to wait before the `retry`-th retry (1 is the first), with full jitter.
 
-    The first goes out at once: it goes to another worker. Then a random part (`rand` in [0, 1)) of
-    `base_s`, twice that, four times, up to `max_backoff_s`: "full jitter" of M. Brooker, "Exponential
-    Backoff and Jitter" (AWS, 2015), which spreads a crowd of retries best.
+    The first goes out at once: it goes to another worker. Then a random part (`rand` in [0, 1))
+    of `base_s`, twice that, four times, up to `max_backoff_s`: "full jitter" of M. Brooker,
+    "Exponential Backoff and Jitter" (AWS, 2015), which spreads a crowd of retries best.
     """
     if retry <= 1:
         return 0.0

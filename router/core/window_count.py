@@ -8,7 +8,8 @@ NUM_SLOTS = 10
 class WindowCount:
     """Counts over the last `window_s`, which moves in tenths: it covers 90 to 100 % of `window_s`.
 
-    `now` may not go back by more than a tenth of the window; an older count lands in the newest slot.
+    `now` may not go back by more than a tenth of the window; an older count lands in the newest
+    slot.
     """
 
     __slots__ = ("_counts", "_slot", "_slots_per_s", "total")
