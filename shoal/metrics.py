@@ -7,7 +7,7 @@ engines; what is ours alone begins with `shoal:`. The router's begin with `shoal
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 # Gauges.
@@ -25,6 +25,19 @@ PROMPT_TOKENS = "vllm:prompt_tokens_total"
 GENERATION_TOKENS = "vllm:generation_tokens_total"
 REQUEST_SUCCESS = "vllm:request_success_total"
 SCHEDULER_DECISIONS = "shoal:scheduler_decisions_total"
+
+# Of SGLang, and of every client library for Prometheus; vLLM has no such gauges.
+SGLANG_MAX_TOTAL_NUM_TOKENS = "sglang:max_total_num_tokens"
+SGLANG_PAGE_SIZE = "sglang:page_size"
+PROCESS_START_TIME = "process_start_time_seconds"
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    NUM_REQUESTS_RUNNING: ("sglang:num_running_reqs",),
+    NUM_REQUESTS_WAITING: ("sglang:num_queue_reqs",),
+    KV_CACHE_USAGE_PERC: ("vllm:gpu_cache_usage_perc", "sglang:token_usage"),
+    GENERATION_TOKENS: ("sglang:generation_tokens_total",),
+}
+"""What other versions (vLLM before 0.10) and other engines call the same thing."""
 
 # Histograms.
 TIME_TO_FIRST_TOKEN = "vllm:time_to_first_token_seconds"

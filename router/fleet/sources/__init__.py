@@ -1,0 +1,1 @@
+"""Where endpoints are listed, one kind of place a file."""
