@@ -25,9 +25,8 @@ from collections.abc import Mapping, Sequence
 
 from .exact_index import ExactIndex
 from .prefix_index import PrefixIndex
-from .profile import Scores
 from .recent_work import RecentWork
-from .ttft_model import TTFTModels
+from .ttft_model import Coefficients, TTFTModels
 from .types import EndpointState, RoutingRequest
 
 REQUEST_TOKENS = 256.0
@@ -64,107 +63,140 @@ class CostScorer:
         self._index = index
         self._exact = exact_index
         self._ttft = ttft
-        self._last: tuple[Sequence[EndpointState], list[int]] = ((), [])
+        self._last = Costs((), 0, 0.0, 0.0)
 
-    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
-        ttft = self._ttft
-        ttft.refresh(now)
-        prompt, cached, own = self._cached_tokens(request, states, now)
-        default = ttft.default
-        full_s = default.base_s + default.token_s * prompt
-        work, mean_work, crowding_s = self._crowding(states, now)
-        crowding_s *= full_s * (CROWDING_OF_OWN if own else CROWDING_OF_NEW)
-        least = LEAST_CROWDING * full_s
-        coefficients = ttft.coefficients
-        fills = self._index.fill
-        values = []
-        for state, in_cache, done in zip(states, cached, work, strict=True):
-            endpoint_id = state.endpoint.endpoint_id
-            base_s, token_s, running_s, waiting_s = coefficients.get(endpoint_id, default)
-            uncached = prompt - in_cache
-            fill = fills.get(endpoint_id, 0.0)
-            cost = (
-                base_s
-                + token_s * (uncached * (1.0 + EVICTION * fill) + state.in_flight_prefill_tokens)
-                + running_s * state.in_flight
-            )
-            metrics = state.metrics
-            if metrics.num_requests_waiting:
-                cost += waiting_s * metrics.num_requests_waiting
-            if metrics.kv_cache_usage > USAGE_LIMIT:
-                cost += full_s * strain(metrics.kv_cache_usage)
-            crowd = (done - mean_work) * crowding_s
-            values.append(-cost - (crowd if crowd > least else least))
-
-        def explain(place: int) -> Mapping[str, float]:
-            state = states[place]
-            endpoint_id = state.endpoint.endpoint_id
-            base_s, token_s, running_s, waiting_s = coefficients.get(endpoint_id, default)
-            uncached = prompt - cached[place]
-            return {
-                "uncached_tokens": uncached,
-                "prefill_s": base_s + token_s * uncached,
-                "queue_s": token_s * state.in_flight_prefill_tokens
-                + waiting_s * state.metrics.num_requests_waiting,
-                "running_s": running_s * state.in_flight,
-                "kv_pressure_s": token_s * uncached * EVICTION * fills.get(endpoint_id, 0.0)
-                + full_s * strain(state.metrics.kv_cache_usage),
-                "crowding_s": max((work[place] - mean_work) * crowding_s, least),
-            }
-
-        self._last = (states, [prompt - in_cache for in_cache in cached])
-        return Scores(values, explain, cached)
-
-    def chosen(self, place: int, now: float) -> None:
-        """Remember the work, in seconds of an endpoint of weight 1."""
-        states, uncached = self._last
-        endpoint = states[place].endpoint
-        own = self._ttft.coefficients.get(endpoint.endpoint_id, self._ttft.default)
-        seconds = own.base_s + own.token_s * (uncached[place] + REQUEST_TOKENS)
-        self.work.add(endpoint.endpoint_id, seconds / endpoint.weight, now)
-
-    def _cached_tokens(
-        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
-    ) -> tuple[int, list[int], bool]:
-        """Tokens of the prompt, those that each endpoint has, and whether it is a next turn.
-
-        At least one token is always computed: it makes the first token of the answer.
-        """
+    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Costs:
         hashes = request.prefix_hashes
         per_hash = request.tokens_per_hash
         prompt = request.num_prompt_tokens or len(hashes) * per_hash
-        depths, own = self._index.look_up(hashes) if hashes else (NOTHING, False)
+        # At least one token is always computed: the first token of the answer comes of it.
         most = prompt - 1 if prompt > 0 else 0
-        exact = self._exact
-        block_size = request.block_size
-        if exact is None or not exact.block_sizes or not request.block_hashes:
-            if not depths:
-                return prompt, [0] * len(states), own
-            get = depths.get
-            cached = [get(state.endpoint.endpoint_id, 0) * per_hash for state in states]
-        else:
-            blocks = exact.matched(request.block_hashes, now)
-            block_sizes = exact.block_sizes
-            cached = []
-            for state in states:
-                endpoint_id = state.endpoint.endpoint_id
-                if block_sizes.get(endpoint_id) == block_size:
-                    cached.append(blocks.get(endpoint_id, 0) * block_size)
-                else:
-                    cached.append(depths.get(endpoint_id, 0) * per_hash)
-        return prompt, [tokens if tokens < most else most for tokens in cached], own
+        own = False
+        depths: Mapping[str, int] = NOTHING
+        if hashes:
+            depths, own = self._index.look_up(hashes)
+        exact: Mapping[str, int] | None = None
+        if request.block_hashes and self._exact is not None and self._exact.block_sizes:
+            exact = self._exact_tokens(request, now)
+        ttft = self._ttft
+        if now >= ttft.refresh_at:
+            ttft.refresh(now)
+        default = ttft.default
+        full_s = default.base_s + default.token_s * prompt
 
-    def _crowding(
-        self, states: Sequence[EndpointState], now: float
-    ) -> tuple[list[float], float, float]:
-        """Recent work of each, the mean, and what one unit above it counts."""
+        # From here on written out: a call or a list for each of four endpoints would double it.
+        scored = self._last = Costs(states, prompt, full_s, LEAST_CROWDING * full_s)
+        get_coefficients = ttft.coefficients.get
+        get_fill = self._index.fill.get
+        get_depth = depths.get
         work = self.work
-        scale = work.scale(now)
-        get = work.by_endpoint.get
-        done = [get(state.endpoint.endpoint_id, 0.0) for state in states]
-        mean = sum(done) / len(done)
-        allowed = mean + ALLOWANCE * work.typical * scale
-        return done, mean, 1.0 / allowed if allowed else 0.0
+        get_work = work.by_endpoint.get
+        values, rows = scored.values, scored.rows
+        total_work = 0.0
+        for state in states:
+            endpoint, _, _, in_flight, ahead, metrics, _, _ = state
+            endpoint_id = endpoint.endpoint_id
+            cached = get_depth(endpoint_id, 0) * per_hash
+            if exact is not None:
+                cached = exact.get(endpoint_id, cached)
+            if cached > most:
+                cached = most
+            coefficients = get_coefficients(endpoint_id, default)
+            base_s, token_s, running_s, waiting_s = coefficients
+            fill = get_fill(endpoint_id, 0.0)
+            cost = (
+                base_s
+                + token_s * ((prompt - cached) * (1.0 + EVICTION * fill) + ahead)
+                + running_s * in_flight
+            )
+            _, waiting, usage, _, _ = metrics
+            if waiting:
+                cost += waiting_s * waiting
+            if usage > USAGE_LIMIT:
+                cost += full_s * strain(usage)
+            done = get_work(endpoint_id, 0.0)
+            total_work += done
+            values.append(-cost)
+            rows.append((cached, coefficients, fill, done))
+
+        mean_work = total_work / len(values)
+        allowed = mean_work + ALLOWANCE * work.typical * work.scale(now)
+        if allowed:
+            rate = full_s * (CROWDING_OF_OWN if own else CROWDING_OF_NEW) / allowed
+            least = scored.least_crowding_s
+            scored.mean_work = mean_work
+            scored.crowding_rate_s = rate
+            for place, row in enumerate(rows):
+                crowding_s = (row[3] - mean_work) * rate
+                values[place] -= crowding_s if crowding_s > least else least
+        return scored
+
+    def chosen(self, place: int, now: float) -> None:
+        """Remember the work, in seconds of an endpoint of weight 1."""
+        scored = self._last
+        cached, coefficients, _, _ = scored.rows[place]
+        endpoint = scored.states[place].endpoint
+        tokens = scored.prompt - cached + REQUEST_TOKENS
+        seconds = coefficients.base_s + coefficients.token_s * tokens
+        self.work.add(endpoint.endpoint_id, seconds / endpoint.weight, now)
+
+    def _exact_tokens(self, request: RoutingRequest, now: float) -> dict[str, int]:
+        """Cached tokens of those whose events are indexed with blocks of this size."""
+        assert self._exact is not None
+        size = request.block_size
+        blocks = self._exact.matched(request.block_hashes, now)
+        return {
+            endpoint_id: blocks.get(endpoint_id, 0) * size
+            for endpoint_id, block_size in self._exact.block_sizes.items()
+            if block_size == size
+        }
+
+
+class Costs:
+    """The scores of one decision, with what they are made of."""
+
+    __slots__ = (
+        "crowding_rate_s", "full_s", "least_crowding_s", "mean_work", "prompt", "rows", "states",
+        "values",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        states: Sequence[EndpointState],
+        prompt: int,
+        full_s: float,
+        least_crowding_s: float,
+    ) -> None:
+        self.states = states
+        self.prompt = prompt
+        self.full_s = full_s
+        self.least_crowding_s = least_crowding_s
+        self.mean_work = 0.0
+        self.crowding_rate_s = 0.0
+        self.values: list[float] = []
+        self.rows: list[tuple[int, Coefficients, float, float]] = []
+        """Of each: cached tokens, coefficients, fill of its cache, recent work."""
+
+    def cached_tokens(self, place: int) -> int:
+        """Prompt tokens that are expected to be there."""
+        return self.rows[place][0]
+
+    def explain(self, place: int) -> dict[str, float]:
+        """The parts of the cost."""
+        state = self.states[place]
+        cached, (base_s, token_s, running_s, waiting_s), fill, done = self.rows[place]
+        uncached = self.prompt - cached
+        crowding_s = (done - self.mean_work) * self.crowding_rate_s
+        return {
+            "uncached_tokens": uncached,
+            "prefill_s": base_s + token_s * uncached,
+            "queue_s": token_s * state.in_flight_prefill_tokens
+            + waiting_s * state.metrics.num_requests_waiting,
+            "running_s": running_s * state.in_flight,
+            "kv_pressure_s": token_s * uncached * EVICTION * fill
+            + self.full_s * strain(state.metrics.kv_cache_usage),
+            "crowding_s": max(crowding_s, self.least_crowding_s),
+        }
 
 
 NOTHING: Mapping[str, int] = {}

@@ -25,13 +25,10 @@ class Eligible(NamedTuple):
     states: Sequence[EndpointState]
     rejected: dict[str, int]
     """By filter; those that took out nobody are left out."""
-    shortage: Shortage | None = None
+    shortage: Shortage | None
     """Why `states` is empty."""
-
-
-def serves(state: EndpointState, model: str) -> bool:
-    """Empty `models` means not known yet, so it does not."""
-    return model in state.endpoint.models
+    is_ramping: bool
+    """Somebody has become ready since `newest`."""
 
 
 def has_labels(state: EndpointState, request: RoutingRequest) -> bool:
@@ -46,25 +43,39 @@ def has_room(state: EndpointState) -> bool:
     return limit is None or state.in_flight < limit
 
 
-def eligible(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> Eligible:
-    """All filters, in order."""
-    model = request.model
+def eligible(
+    request: RoutingRequest, endpoints: Sequence[EndpointState], newest: float
+) -> Eligible:
+    """All filters, in order. `newest`: who became ready later is in its slow start."""
     if not request.selector and not request.excluded:
-        # The usual case in one pass: nobody to take out, nothing to count.
-        fit = [
-            state
-            for state in endpoints
-            if state.status is READY
-            and state.breaker is CLOSED
-            and model in state.endpoint.models
-            and (state.concurrency_limit is None or state.in_flight < state.concurrency_limit)
-        ]
-        if fit and len(fit) == len(endpoints):
-            return Eligible(fit, {})
-    return _one_by_one(request, endpoints)
+        # The usual case in one pass: nobody to take out but those of other models.
+        model = request.model
+        fit = []
+        for state in endpoints:
+            endpoint, status, breaker, in_flight, _, _, ready_since, limit = state
+            if model in endpoint.models:
+                if (
+                    status is not READY
+                    or breaker is not CLOSED
+                    or (limit is not None and in_flight >= limit)
+                    or (ready_since is not None and ready_since > newest)
+                ):
+                    break
+                fit.append(state)
+        else:
+            if fit:
+                others = len(endpoints) - len(fit)
+                return Eligible(fit, {"model": others} if others else {}, None, False)
+    states, rejected, shortage = _one_by_one(request, endpoints)
+    is_ramping = any(
+        state.ready_since is not None and state.ready_since > newest for state in states
+    )
+    return Eligible(states, rejected, shortage, is_ramping)
 
 
-def _one_by_one(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> Eligible:
+def _one_by_one(
+    request: RoutingRequest, endpoints: Sequence[EndpointState]
+) -> tuple[list[EndpointState], dict[str, int], Shortage | None]:
     """Every filter by itself, so that it can be said who went where."""
     rejected: dict[str, int] = {}
     model = request.model
@@ -75,14 +86,14 @@ def _one_by_one(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> 
         left = [state for state in left if has_labels(state, request)]
         _count(rejected, "selector", before - len(left))
     if not left:
-        return Eligible(left, rejected, Shortage.NO_MODEL)
+        return left, rejected, Shortage.NO_MODEL
 
     ready = [state for state in left if state.status is READY]
     _count(rejected, "status", len(left) - len(ready))
     if not ready:
         is_starting = any(state.status is STARTING for state in left)
         shortage = Shortage.STARTING if is_starting else Shortage.NONE_HEALTHY
-        return Eligible(ready, rejected, shortage)
+        return ready, rejected, shortage
 
     if request.excluded:
         before = len(ready)
@@ -90,7 +101,7 @@ def _one_by_one(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> 
         ready = [state for state in ready if state.endpoint.endpoint_id not in excluded]
         _count(rejected, "excluded", before - len(ready))
         if not ready:
-            return Eligible(ready, rejected, Shortage.ALL_EXCLUDED)
+            return ready, rejected, Shortage.ALL_EXCLUDED
 
     trusted = [state for state in ready if state.breaker is not OPEN]
     if trusted:
@@ -100,7 +111,7 @@ def _one_by_one(request: RoutingRequest, endpoints: Sequence[EndpointState]) -> 
 
     free = [state for state in trusted if has_room(state)]
     _count(rejected, "full", len(trusted) - len(free))
-    return Eligible(free, rejected, None if free else Shortage.ALL_FULL)
+    return free, rejected, None if free else Shortage.ALL_FULL
 
 
 def _count(rejected: dict[str, int], name: str, number: int) -> None:

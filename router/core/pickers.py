@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .profile import Rng
-from .types import EndpointState
 
 
 class Best:
@@ -16,7 +15,7 @@ class Best:
             raise ValueError(f"tolerance must be 0 or more, got {tolerance}")
         self.tolerance = tolerance
 
-    def pick(self, values: Sequence[float], states: Sequence[EndpointState], rng: Rng) -> int:
+    def pick(self, values: Sequence[float], rng: Rng) -> int:
         best = max(values)
         threshold = best - self.tolerance * abs(best)
         tied = [place for place, value in enumerate(values) if value >= threshold]
@@ -29,7 +28,7 @@ class BestOfTwo:
     Old load figures send no herd to the one that looked best: not everybody sees it.
     """
 
-    def pick(self, values: Sequence[float], states: Sequence[EndpointState], rng: Rng) -> int:
+    def pick(self, values: Sequence[float], rng: Rng) -> int:
         number = len(values)
         first = int(rng.random() * number)
         second = int(rng.random() * (number - 1))
@@ -42,7 +41,7 @@ class BestOfTwo:
 class Lots:
     """By lot, each with its score as the number of lots; scores must not be negative."""
 
-    def pick(self, values: Sequence[float], states: Sequence[EndpointState], rng: Rng) -> int:
+    def pick(self, values: Sequence[float], rng: Rng) -> int:
         left = rng.random() * sum(values)
         for place, value in enumerate(values):
             left -= value

@@ -22,6 +22,8 @@ ENDPOINTS = ~SHARED
 DEFAULT_CAPACITY = 16_384
 """Chunks of a mirror until the worker says how large its cache is: a million tokens."""
 
+LINEAR = 64
+"""Up to so many chunks a walk is faster than a bisection."""
 PURGE_BATCH = 64
 """Chunks of forgotten endpoints that one `record` clears away."""
 
@@ -74,12 +76,45 @@ class PrefixIndex:
         the next words of that conversation. A system prompt that all share is not.
         """
         depths: dict[str, int] = {}
+        if not hashes:
+            return depths, False
+        if len(hashes) > LINEAR:
+            return self._look_up_long(hashes)
+        alive = self._alive
+        ids = self._ids
+        previous = last = 0
+        holders = alive
+        depth = 0
+        for found in map(self._holders.get, hashes):
+            if found is not previous:  # equal sets are mostly one object
+                if found is None:
+                    break
+                remaining = found & holders
+                if remaining != holders and depth:
+                    gone = holders & ~remaining
+                    if gone & (gone - 1):
+                        self._name(gone, depth, depths)
+                    else:
+                        depths[ids[gone.bit_length() - 1]] = depth  # type: ignore[index]
+                holders = remaining
+                if not holders:
+                    break
+                previous = found
+            last = found
+            depth += 1
+        if depth and holders:
+            self._name(holders, depth, depths)
+        return depths, bool(depth) and not last & SHARED
+
+    def _look_up_long(self, hashes: Sequence[int]) -> tuple[dict[str, int], bool]:
+        """The same by bisection, for prompts of many chunks."""
+        depths: dict[str, int] = {}
         own = False
         get = self._holders.get
         alive = self._alive
         end = len(hashes)
         start = 0
-        found = get(hashes[0], 0) if end else 0
+        found = get(hashes[0], 0)
         holders = found & alive
         while holders:
             # The last chunk that all of `holders` have: sets only shrink along the prompt.

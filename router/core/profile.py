@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from heapq import nlargest
+from typing import NamedTuple, Protocol, overload
 
 from .filters import eligible, ramp
 from .types import Candidate, Decision, EndpointState, RoutingRequest, Shortage
@@ -17,15 +18,31 @@ class Rng(Protocol):
         ...
 
 
-class Scores(NamedTuple):
+class Scores(Protocol):
     """What a scorer thinks of each endpoint it was shown, in their order."""
 
+    @property
+    def values(self) -> Sequence[float]:
+        """Higher is better."""
+        ...
+
+    def explain(self, place: int) -> Mapping[str, float]:
+        """Named parts of the score at a place; asked when somebody reads the decision."""
+        ...
+
+    def cached_tokens(self, place: int) -> int:
+        """Prompt tokens the endpoint is expected to have cached; 0 from those who do not look."""
+        ...
+
+
+class LoadScores(NamedTuple):
+    """Of scorers that look at no cache."""
+
     values: Sequence[float]
-    """Higher is better."""
     explain: Callable[[int], Mapping[str, float]]
-    """Named parts of the score at a place: called for the best three only."""
-    depths: Sequence[int] | None = None
-    """Prompt tokens each is expected to have cached, if the scorer looked."""
+
+    def cached_tokens(self, place: int) -> int:
+        return 0
 
 
 class Scorer(Protocol):
@@ -48,7 +65,7 @@ class Scorer(Protocol):
 class Picker(Protocol):
     """Which place of the scores wins."""
 
-    def pick(self, values: Sequence[float], states: Sequence[EndpointState], rng: Rng) -> int: ...
+    def pick(self, values: Sequence[float], rng: Rng) -> int: ...
 
 
 SHORTAGE_REASONS = {
@@ -87,36 +104,23 @@ class Profile:
         self, request: RoutingRequest, endpoints: Sequence[EndpointState], now: float
     ) -> Decision:
         """See `RoutingPolicy`."""
-        states, rejected, shortage = eligible(request, endpoints)
+        states, rejected, shortage, is_ramping = eligible(
+            request, endpoints, now - self.slow_start_s
+        )
         if shortage is not None:
-            return Decision(
-                None, SHORTAGE_REASONS[shortage], self.name, rejected=rejected, shortage=shortage
-            )
-        if self.slow_start_s > 0:
-            newest = now - self.slow_start_s
-            for state in states:
-                if state.ready_since is not None and state.ready_since > newest:
-                    states = self._hold_back(states, rejected, now)
-                    break
-        if len(states) == 1:
-            picked = 0
-            values, explain, depths = self.scorer.score(request, states, now)
-        else:
-            values, explain, depths = self.scorer.score(request, states, now)
-            picked = self.picker.pick(values, states, self.rng)
-        chosen = states[picked]
-        self.scorer.chosen(picked, now)
+            return Decision(None, SHORTAGE_REASONS[shortage], self.name, (), 0, rejected, shortage)
+        if is_ramping:
+            states = self._hold_back(states, rejected, now)
+        scorer = self.scorer
+        scores = scorer.score(request, states, now)
+        place = self.picker.pick(scores.values, self.rng) if len(states) > 1 else 0
+        scorer.chosen(place, now)
         return Decision(
-            chosen.endpoint,
-            self.scorer.reason,
+            states[place].endpoint,
+            scorer.reason,
             self.name,
-            tuple(
-                [
-                    Candidate(states[place].endpoint.endpoint_id, values[place], explain(place))
-                    for place in best_three(values, picked)
-                ]
-            ),
-            depths[picked] if depths is not None else 0,
+            BestThree(states, scores, place),
+            scores.cached_tokens(place),
             rejected,
         )
 
@@ -137,18 +141,38 @@ class Profile:
         return kept
 
 
-def best_three(values: Sequence[float], picked: int) -> Sequence[int]:
-    """Places of the picked one and of the two best others, best first."""
-    number = len(values)
-    if number == 1:
-        return (picked,)
-    second = third = -1
-    best = next_best = float("-inf")
-    for place, value in enumerate(values):
-        if value > next_best and place != picked:
-            if value > best:
-                third, next_best = second, best
-                second, best = place, value
-            else:
-                third, next_best = place, value
-    return (picked, second) if third < 0 else (picked, second, third)
+class BestThree(Sequence[Candidate]):
+    """The candidates of a decision, the picked one first; made when somebody looks at them."""
+
+    __slots__ = ("_made", "_place", "_scores", "_states")
+
+    def __init__(self, states: Sequence[EndpointState], scores: Scores, place: int) -> None:
+        self._states = states
+        self._scores = scores
+        self._place = place
+        self._made: tuple[Candidate, ...] | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        return self._make()[index]
+
+    def __len__(self) -> int:
+        return min(3, len(self._scores.values))
+
+    def _make(self) -> tuple[Candidate, ...]:
+        if self._made is None:
+            values = self._scores.values
+            others = (place for place in range(len(values)) if place != self._place)
+            best = [self._place, *nlargest(2, others, key=values.__getitem__)]
+            self._made = tuple(
+                Candidate(
+                    self._states[place].endpoint.endpoint_id,
+                    values[place],
+                    self._scores.explain(place),
+                )
+                for place in best
+            )
+        return self._made

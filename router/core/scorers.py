@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .profile import Scores
+from .profile import LoadScores
 from .types import EndpointState, RoutingRequest
 
 
@@ -16,8 +16,10 @@ class FreeScorer:
 
     reason = "fewest requests in flight"
 
-    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
-        return Scores(
+    def score(
+        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
+    ) -> LoadScores:
+        return LoadScores(
             [state.endpoint.weight / (state.endpoint.weight + state.in_flight) for state in states],
             lambda place: {
                 "in_flight": states[place].in_flight,
@@ -34,10 +36,12 @@ class WeightScorer:
 
     reason = "drawn by weight"
 
-    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
+    def score(
+        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
+    ) -> LoadScores:
         weights = [state.endpoint.weight for state in states]
         total = sum(weights)
-        return Scores(
+        return LoadScores(
             [weight / total for weight in weights], lambda place: {"weight": weights[place]}
         )
 
@@ -59,7 +63,9 @@ class TurnScorer:
         self._credits: dict[str, dict[str, float]] = {}
         self._turn: tuple[Sequence[EndpointState], dict[str, float], float] = ((), {}, 0.0)
 
-    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
+    def score(
+        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
+    ) -> LoadScores:
         credits = self._credits.get(request.model)
         if credits is None:
             if len(self._credits) >= MAX_MODELS:
@@ -81,7 +87,7 @@ class TurnScorer:
             credits[endpoint.endpoint_id] = credit
             values.append(credit)
         self._turn = (states, credits, total)
-        return Scores(values, lambda place: {"credit": values[place]})
+        return LoadScores(values, lambda place: {"credit": values[place]})
 
     def chosen(self, place: int, now: float) -> None:
         states, credits, total = self._turn

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from .filters import ramp
-from .profile import Scores
+from .profile import LoadScores
 from .scorers import FreeScorer
 from .types import EndpointState, RoutingRequest
 
@@ -45,7 +45,9 @@ class SessionScorer:
         self._free = FreeScorer()
         self._seeds: dict[str, int] = {}
 
-    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
+    def score(
+        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
+    ) -> LoadScores:
         if request.session_id is None:
             self.reason = "no session: " + self._free.reason
             return self._free.score(request, states, now)
@@ -64,7 +66,7 @@ class SessionScorer:
             if state.in_flight >= max(bound * weight, MIN_BOUND * state.endpoint.weight):
                 value -= 1.0
             values.append(value)
-        return Scores(
+        return LoadScores(
             values, lambda place: {"in_flight": states[place].in_flight, "weight": weights[place]}
         )
 

@@ -144,7 +144,8 @@ class TTFTModels:
         """Of an endpoint that is not in `coefficients`."""
         self.coefficients: dict[str, Coefficients] = {}
         self._fits: dict[str, Fit] = {}
-        self._refresh_at = float("-inf")
+        self.refresh_at = float("-inf")
+        """When `refresh` has something to do again."""
         self._num_observed = 0
 
     def observe(
@@ -177,9 +178,7 @@ class TTFTModels:
         fit.observed_at = now
         self._num_observed += 1
         if self._num_observed < EARLY and not self._num_observed & (self._num_observed - 1):
-            self._refresh_at = (
-                now  # the prior is no good: the fleet's first numbers replace it soon
-            )
+            self.refresh_at = now  # the prior is no good: the fleet's first numbers replace it soon
             self.refresh(now)
         else:
             self.coefficients[endpoint_id] = self._blend(fit, now)
@@ -208,9 +207,9 @@ class TTFTModels:
 
     def refresh(self, now: float) -> None:
         """Work in the fleet's average and the age of what is known; free between `REFRESH_S`."""
-        if now < self._refresh_at:
+        if now < self.refresh_at:
             return
-        self._refresh_at = now + REFRESH_S
+        self.refresh_at = now + REFRESH_S
         fits = self._fits
         if not fits:
             return

@@ -6,7 +6,7 @@ Everything here is immutable. A shell that learns something about an endpoint pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -150,8 +150,8 @@ class Decision(NamedTuple):
     reason: str
     """One phrase for people and logs: "least estimated time to first token"."""
     policy: str
-    candidates: tuple[Candidate, ...] = ()
-    """The best three, the chosen one first."""
+    candidates: Sequence[Candidate] = ()
+    """The best three, the chosen one first. They are made when somebody looks at them."""
     num_cached_tokens: int = 0
     """Prompt tokens the chosen endpoint is expected to have in its prefix cache."""
     rejected: Mapping[str, int] = {}
