@@ -67,6 +67,8 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     connect_timeout_s: Seconds = 1.0
     first_byte_timeout_s: Seconds = 120.0
     """TTFT deadline: without a byte of the answer by then the request moves to another worker."""
+    answer_timeout_s: Seconds = 600.0
+    """The same of a request that does not stream: its first byte comes with its last token."""
     stream_idle_timeout_s: Seconds = 60.0
     """Longest silence inside a stream before the worker counts as hung."""
     pool_idle_timeout_s: SecondsOrZero = 4.0

@@ -1,0 +1,236 @@
+"""Whose request it is, for which model, and whether it may go on: before any worker is asked.
+
+In the order a client should hear of it: the route, the key, the body, the model, the limits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from shoal.errors import InvalidRequest, MethodNotAllowed, NotFound, RateLimited
+
+from ..access.principal import Principal, require_model
+from ..core.rate_limit import Refusal
+from ..prefix_hash import TOKENS_PER_CHUNK, chunk_hashes, root_hash
+from ..request_fields import ABSENT, RequestFields, decode_fields
+from .headers import Headers, find, forwarded_fields, forwarded_for
+from .multipart import form_field
+from .own_routes import answer_models, answer_probe
+from .routes import Route, route, split_target
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .gateway import Gateway
+
+_BYTES_PER_TOKEN = 256 // TOKENS_PER_CHUNK
+_DEFAULT_ANSWER_TOKENS = 256
+"""What limits and fairness expect of an answer whose length the client left open."""
+
+_ANY_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Admission:
+    """What is known of an admitted request; what attempts send is made of it."""
+
+    __slots__ = (
+        "block_hashes",
+        "block_size",
+        "body",
+        "fields",
+        "forwarded",
+        "is_counted",
+        "max_answer_tokens",
+        "model",
+        "num_prompt_tokens",
+        "path",
+        "policy",
+        "prefix_hashes",
+        "principal",
+        "query",
+        "selector",
+        "served_model",
+        "session_id",
+        "wants_stream",
+    )
+
+    def __init__(
+        self, principal: Principal, path: bytes, query: bytes, fields: RequestFields, body: bytes
+    ) -> None:
+        self.principal = principal
+        self.path = path
+        self.query = query
+        self.fields = fields
+        self.body = body
+        """With the model name that the workers know."""
+        self.wants_stream = fields.stream is True
+        self.model = fields.model or ""
+        """As the client names it."""
+        self.served_model = self.model
+        """As the workers name it."""
+        self.selector: dict[str, str] = {}
+        self.policy: str | None = None
+        self.session_id: str | None = None
+        self.num_prompt_tokens = 0
+        self.max_answer_tokens = 0
+        self.prefix_hashes: tuple[int, ...] = ()
+        self.block_hashes: tuple[int, ...] = ()
+        self.block_size = 0
+        self.forwarded = b""
+        """Header lines for the worker."""
+        self.is_counted = False
+        """Whether the limiter must hear of its end."""
+
+    @property
+    def num_expected_tokens(self) -> int:
+        """Prompt and answer, as limits and fairness count them beforehand."""
+        return self.num_prompt_tokens + self.max_answer_tokens
+
+
+def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
+    """Check a request. None: it was one of the router's own routes, and is answered.
+
+    Raises RequestError, and `SigningKeyUnknown` when it may succeed with fresh keys.
+    """
+    request = exchange.request
+    path, query = split_target(request.target)
+    kind = route(path)
+    if kind is Route.PROBE:
+        answer_probe(gateway, exchange, path)
+        return None
+    if kind is Route.NONE:
+        raise NotFound(
+            f"There is no {path[:200].decode('latin-1')} here. The API is under /v1.",
+            code="not_found",
+        )
+    principal = gateway.authenticate(request.headers)
+    if kind is Route.MODELS:
+        if request.method != b"GET":
+            raise MethodNotAllowed("Ask for models with GET.")
+        answer_models(gateway, exchange, path, principal)
+        return None
+    if request.method != b"POST":
+        raise MethodNotAllowed(
+            f"{path[:200].decode('latin-1')} takes POST. Stored answers are not kept by the"
+            " router: ask the worker that made one."
+        )
+    fields = read_fields(request.headers, request.body)
+    admission = Admission(principal, path, query, fields, request.body)
+    _resolve(gateway, admission, request.headers)
+    _measure(gateway, admission)
+    gateway.take_limits(admission)
+    admission.forwarded = gateway.forwarded_lines(exchange)
+    return admission
+
+
+def read_fields(headers: Headers, body: bytes) -> RequestFields:
+    """What the body says. Raises InvalidRequest."""
+    content_type = find(headers, b"content-type") or b""
+    if content_type[:10].lower() == b"multipart/":
+        model = form_field(body, content_type, b"model")
+        return RequestFields(model=None if model is None else model.decode("utf-8", "replace"))
+    if not body:
+        raise InvalidRequest("The body is empty. Send one JSON object.", code="invalid_json")
+    return decode_fields(body)
+
+
+def _resolve(gateway: Gateway, admission: Admission, headers: Headers) -> None:
+    """Which model on which workers."""
+    fields = admission.fields
+    if not admission.model:
+        admission.model = gateway.only_model() or ""
+        if not admission.model:
+            raise InvalidRequest("model is missing: name one of /v1/models.", param="model")
+        admission.served_model = admission.model
+    require_model(admission.principal, admission.model)
+    admission.session_id = gateway.session_of(headers, fields)
+    resolved = gateway.resolve(admission)
+    if resolved is None:
+        raise NotFound(
+            f"There is no model {admission.model[:256]!r} here. See /v1/models.",
+            param="model",
+            code="model_not_found",
+        )
+    admission.served_model = resolved.model
+    if resolved.rewritten or fields.model is None:
+        admission.body = with_model(admission.body, resolved.model)
+        fields.model = resolved.model
+    admission.selector = dict(resolved.selector)
+    admission.policy = resolved.policy
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The body with another model name; every other value keeps its bytes."""
+    if body.lstrip()[:1] != b"{":
+        return body  # a form: its model is the one that workers know
+    values: dict[str, Any] = dict(_ANY_OBJECT.decode(body))
+    values["model"] = model
+    return msgspec.json.encode(values)
+
+
+def _measure(gateway: Gateway, admission: Admission) -> None:
+    """How long the prompt is, and what its prefixes are called."""
+    fields = admission.fields
+    prompt = prompt_bytes(fields)
+    admission.num_prompt_tokens = max(1, len(prompt) // _BYTES_PER_TOKEN)
+    for limit in (fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens):
+        if isinstance(limit, int) and limit > 0:
+            admission.max_answer_tokens = min(limit, 1 << 20)
+            break
+    else:
+        admission.max_answer_tokens = _DEFAULT_ANSWER_TOKENS
+    if gateway.uses_prefixes(admission.policy):
+        salt = fields.cache_salt
+        root = root_hash(admission.served_model, salt if isinstance(salt, str) else None)
+        admission.prefix_hashes = chunk_hashes(prompt, root)
+
+
+def prompt_bytes(fields: RequestFields) -> bytes:
+    """The prompt as the client wrote it, in the order in which templates render its parts."""
+    parts = [
+        raw
+        for raw in (
+            fields.tools,
+            fields.system,
+            fields.instructions,
+            fields.messages,
+            fields.prompt,
+            fields.input,
+        )
+        if raw is not ABSENT
+    ]
+    return bytes(parts[0]) if len(parts) == 1 else b"".join([bytes(part) for part in parts])
+
+
+def forwarded_head(exchange: Exchange, *, keep_credentials: bool, own_credentials: bytes) -> bytes:
+    """Header lines that every attempt sends: the client's, and what we add once."""
+    request = exchange.request
+    trace = exchange.trace
+    return b"%b%b%bx-request-id: %b\r\n%b" % (
+        forwarded_fields(request.headers, keep_credentials=keep_credentials),
+        forwarded_for(request.headers, exchange.client.peer),
+        own_credentials,
+        exchange.request_id,
+        b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
+    )
+
+
+def rate_limited(refusal: Refusal) -> RateLimited:
+    """429 for one of a key's limits."""
+    what, retry_after_s, limit = refusal
+    if retry_after_s is None:
+        return RateLimited(
+            f"The request may take more tokens than the {limit} a minute of this key: shorten it,"
+            " or lower max_tokens.",
+            code="request_too_large",
+        )
+    limits = {
+        "requests": f"{limit} requests a minute",
+        "tokens": f"{limit} tokens a minute",
+        "parallel": f"{limit} requests at a time",
+    }
+    return RateLimited(
+        f"This key may have {limits[what]}; try again in {max(retry_after_s, 0.1):.1f} s.",
+        retry_after_s=retry_after_s,
+    )

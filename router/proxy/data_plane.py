@@ -1,0 +1,116 @@
+"""One data-plane process: from its listening sockets to its drained end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Sequence
+
+from ..access.tls import server_context
+from ..settings.listen import TLSConfig
+from .client import ClientConnection
+from .gateway import Gateway
+from .link import Link
+from .sweeper import Sweeper
+
+_CONFIGURE_TIMEOUT_S = 15.0
+_DRAIN_PAUSE_S = 0.05
+_BACKLOG = 4096
+
+
+async def serve(link: socket.socket, listeners: Sequence[socket.socket], *, process: int) -> None:
+    """Serve until drained, or until the state process is gone.
+
+    Raises TimeoutError when the configuration does not come, ConfigError when it is wrong.
+    """
+    plane = DataPlane(process)
+    try:
+        await plane.start(link, listeners)
+        await plane.wait()
+    finally:
+        await plane.stop()
+
+
+class DataPlane:
+    """Owns the gateway, the link, the servers and the sweeper."""
+
+    def __init__(self, process: int) -> None:
+        self.gateway = Gateway(process=process)
+        self._link = Link(self.gateway, on_drain=self.drain)
+        self._sweeper = Sweeper(self.gateway)
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+
+    async def start(self, link: socket.socket, listeners: Sequence[socket.socket]) -> None:
+        await self._link.open(link)
+        async with asyncio.timeout(_CONFIGURE_TIMEOUT_S):
+            await self._link.has_fleet.wait()
+        if self._link.failure is not None:
+            raise self._link.failure
+        loop = asyncio.get_running_loop()
+        tls: TLSConfig | None = self.gateway.config.listen.tls
+        context = None if tls is None else server_context(tls)
+        for listener in listeners:
+            self._servers.append(
+                await loop.create_server(
+                    lambda: ClientConnection(self.gateway),
+                    sock=listener,
+                    ssl=context,
+                    backlog=_BACKLOG,
+                )
+            )
+        self._spawn(self.gateway.keep_keys_fresh())
+        self._sweeper.start()
+        # What is there now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self._link.ready()
+
+    async def wait(self) -> None:
+        """Until it is drained, or alone."""
+        waits = [asyncio.create_task(e.wait()) for e in (self._ended, self._link.closed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def drain(self, timeout_s: float | None = None) -> None:
+        """Stop accepting, let requests finish, end; a second call ends at once."""
+        if self.gateway.is_draining:
+            self._ended.set()
+            return
+        patience = self.gateway.config.drain_timeout_s if timeout_s is None else timeout_s
+        self._spawn(self._drain(patience))
+
+    async def _drain(self, timeout_s: float) -> None:
+        gateway = self.gateway
+        # Connections that wait in the socket's queue are ours: the loop takes them first.
+        await asyncio.sleep(_DRAIN_PAUSE_S)
+        gateway.is_draining = True
+        for server in self._servers:
+            server.close()
+        deadline = gateway.now() + timeout_s
+        while gateway.connections and gateway.now() < deadline:
+            # An idle connection ends after its next answer, or now if its client is patient.
+            await asyncio.sleep(_DRAIN_PAUSE_S)
+            gateway.close_idle()
+        self._ended.set()
+
+    async def stop(self) -> None:
+        self._sweeper.stop()
+        for server in self._servers:
+            server.close()
+        for connection in list(self.gateway.connections):
+            connection.cut()
+        for task in self._tasks:
+            task.cancel()
+        self.gateway.records.close()
+        self._link.close()
+        await asyncio.sleep(0)
+
+    def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

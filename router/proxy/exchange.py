@@ -1,0 +1,444 @@
+"""One request, from its arrival to the end of its answer.
+
+    admitted -> (waiting) -> trying -> answering -> ended
+
+Until the first byte of an answer has been passed on, a failed try moves to another worker and the
+client notices nothing. From then on the bytes of one worker flow through; should it break off, the
+stream is continued on another where that is possible (`Continuation`), and else cut: a client sees
+a broken answer, never one that only looks whole.
+
+Callbacks, no task: an exchange costs the event loop two wake-ups, one a side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError
+
+from ..core.types import Decision
+from ..failover.resume import Call
+from .answers import error_answer, error_event
+from .attempt import Attempt, Failure
+from .continuation import Continuation, continuation_for
+from .fetch import post
+from .headers import find, lines, returned_fields, status_line
+from .upstream import ResponseHead
+
+if TYPE_CHECKING:
+    from .admission import Admission
+    from .client import ClientConnection, Request
+    from .fleet_view import FleetEntry
+    from .gateway import Gateway
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that went before its answer was whole; only ever in logs."""
+_MAX_DEATHS = 2
+"""Workers one request may take down: it could be the request that kills them."""
+
+
+class Exchange:
+    """Owned by its client connection; `start` is called once, and it ends in `_finish`."""
+
+    __slots__ = (
+        "_attempts",
+        "_is_framed",
+        "_num_deaths",
+        "_task",
+        "_timer",
+        "admission",
+        "bytes_out",
+        "client",
+        "continuation",
+        "error",
+        "excluded",
+        "first_byte_at",
+        "first_bytes",
+        "gateway",
+        "is_committed",
+        "is_over",
+        "keep_alive",
+        "num_attempts",
+        "num_chunks",
+        "num_failovers",
+        "queued_s",
+        "request",
+        "request_id",
+        "status",
+        "tail",
+        "trace",
+        "tried",
+        "waiting_since",
+    )
+
+    def __init__(self, gateway: Gateway, client: ClientConnection, request: Request) -> None:
+        self.gateway = gateway
+        self.client = client
+        self.request = request
+        self.request_id, self.trace = gateway.identify(request)
+        self.admission: Admission | None = None
+        """Whose request for what; None until that is known, and for the router's own routes."""
+        self.excluded: frozenset[str] = frozenset()
+        """endpoint_ids that have failed it."""
+        self.continuation: Continuation | None = None
+        """Keeps a stream that may have to go on elsewhere."""
+        self.tried: list[Attempt] = []
+        """All attempts, in order."""
+        self._attempts: list[Attempt] = []
+        """Those under way: one, or two with a hedge."""
+        self._num_deaths = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.keep_alive = request.keep_alive
+        self.is_committed = False
+        """A byte of an answer has been passed on."""
+        self._is_framed = False
+        """We write the chunk framing ourselves."""
+        self.is_over = False
+        # For the records.
+        self.waiting_since = 0.0
+        self.queued_s = 0.0
+        self.first_byte_at = 0.0
+        self.num_attempts = 0
+        self.num_failovers = 0
+        self.num_chunks = 0
+        self.bytes_out = 0
+        self.status = 0
+        self.error = ""
+        self.first_bytes = b""
+        self.tail = (b"", b"")
+        """The first and the last bytes of the body: token counts stand there."""
+
+    # Admission.
+
+    def start(self) -> None:
+        """Find out what is asked and by whom, then go on; never raises."""
+        try:
+            self.gateway.admit(self)
+        except RequestError as error:
+            self.refuse(error)
+        except Exception:
+            self.gateway.report_fault(self)
+            self.refuse(InternalError("The router made a mistake; its log has the details."))
+
+    def run(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Do what must be waited for (signing keys, tokens), as a task that ends with us."""
+        self._task = asyncio.get_running_loop().create_task(self._run(step))
+
+    async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except RequestError as error:
+            self.refuse(error)
+        except Exception:
+            self.gateway.report_fault(self)
+            self.refuse(InternalError("The router made a mistake; its log has the details."))
+
+    def reply(self, message: bytes, status: int) -> None:
+        """An answer of the router's own, whole."""
+        if not self.is_over:
+            self.status = status
+            self.client.write(message)
+            self.bytes_out += len(message)
+            self._finish(keep_alive=self.keep_alive)
+
+    def refuse(self, error: RequestError) -> None:
+        """An error of the router's own: as the answer, or as the end of one that has begun."""
+        if self.is_over:
+            return
+        self.error = error.code or error.type
+        if self.is_committed:
+            self._cut(error)
+            return
+        keep_alive = self.keep_alive and error.status != 413
+        self.keep_alive = keep_alive
+        fields = [(b"x-request-id", self.request_id), *self.gateway.limit_fields(self)]
+        self.reply(error_answer(error, keep_alive=keep_alive, fields=fields), error.status)
+
+    # Waiting and trying.
+
+    def dispatch(self) -> None:
+        """Send it to the best worker, or into the waiting room; called again after each wait."""
+        if not self.is_over:
+            self._timer = None
+            self.gateway.dispatcher.dispatch(self)
+
+    def wait(self, delay_s: float) -> None:
+        """Dispatch again after a pause."""
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.dispatch)
+
+    def try_on(self, entry: FleetEntry, decision: Decision, prefill_tokens: int) -> None:
+        """Begin an attempt."""
+        self.num_attempts += 1
+        engine = entry.endpoint.engine
+        if self.continuation is None or self.continuation.engine is not engine:
+            self.continuation = continuation_for(self, engine)
+        self._begin(
+            Attempt(self, self.gateway.fleet, entry, decision, prefill_tokens=prefill_tokens)
+        )
+        hedge = self.gateway.config.hedge
+        if hedge is not None and self.num_attempts == 1 and not self.is_over:
+            self._timer = asyncio.get_running_loop().call_later(hedge.after_s, self._hedge)
+
+    def _begin(self, attempt: Attempt) -> None:
+        gateway = self.gateway
+        self._attempts.append(attempt)
+        self.tried.append(attempt)
+        gateway.attempts.add(attempt)
+        attempt.start(attempt.started_at + gateway.first_byte_timeout_s(self))
+
+    def _hedge(self) -> None:
+        self._timer = None
+        if not self.is_over and not self.is_committed and len(self._attempts) == 1:
+            self.gateway.dispatcher.hedge(self)
+
+    @property
+    def wants_payload(self) -> bool:
+        """Whether the framing of the answer must be taken off."""
+        return self.continuation is not None or self.request.http_1_0
+
+    def message_for(self, attempt: Attempt) -> bytes:
+        """The request as that worker gets it."""
+        admission, call = self.admission, attempt.call
+        assert admission is not None
+        if call is not None:
+            path, body = call.path.encode(), call.body
+        else:
+            continuation = self.continuation
+            body = admission.body if continuation is None else continuation.body
+            path = admission.path + admission.query
+        return post(attempt.entry.pool, path, body, fields=admission.forwarded)
+
+    # From attempts.
+
+    def attempt_refused(self, attempt: Attempt, status: int) -> None:
+        """The worker's answer begins with an error that another worker might not give."""
+        if self.is_committed or status not in (429, 500, 502, 503, 504):
+            return
+        failure = Failure.BUSY if status in (429, 503) else Failure.STATUS
+        others = len(self._attempts) > 1
+        if others or self.gateway.dispatcher.may_retry(self, attempt, failure):
+            attempt.fail(failure, str(status))
+        else:
+            self.gateway.note_failure(attempt, failure)
+
+    def attempt_failed(self, attempt: Attempt, failure: Failure, detail: str) -> None:
+        """An attempt ended without a whole answer."""
+        self._attempts.remove(attempt)
+        gateway = self.gateway
+        gateway.attempts.discard(attempt)
+        gateway.note_failure(attempt, failure)
+        if self.is_over or self._attempts:
+            return
+        if failure is Failure.LOST:
+            self._num_deaths += 1
+        if self.is_committed:
+            self._continue()
+        elif self._num_deaths < _MAX_DEATHS and gateway.dispatcher.retry(self, attempt, failure):
+            return
+        else:
+            self.refuse(_gave_up(failure, detail, self.num_attempts))
+
+    def attempt_body(self, attempt: Attempt, data: bytes) -> None:
+        """Bytes of an answer, with or without framing as we asked."""
+        if not self.is_committed:
+            self._commit(attempt, data)
+            return
+        data = self._framed(data)
+        if data:
+            self.client.write(data)
+        self._check_continuation(attempt)
+
+    def attempt_ended(self, attempt: Attempt, tail: tuple[bytes, bytes]) -> None:
+        """The worker's answer is whole."""
+        self._attempts.remove(attempt)
+        self.gateway.attempts.discard(attempt)
+        if not self.is_committed:
+            self._commit(attempt, b"")
+        self.tail = tail
+        self.num_chunks += attempt.num_reads_seen
+        self.bytes_out += attempt.num_bytes
+        if self.continuation is not None and not self.continuation.has_ended:
+            self._continue()  # a whole answer without the end of its stream
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._is_framed:
+            self.client.write(b"0\r\n\r\n")
+        self._finish(keep_alive=self.keep_alive)
+
+    # Answering.
+
+    def _commit(self, attempt: Attempt, data: bytes) -> None:
+        """Pass on the head of the answer with its first bytes, in one write."""
+        gateway, head = self.gateway, attempt.head
+        assert head is not None
+        for other in self._attempts[:]:
+            if other is not attempt:
+                self._attempts.remove(other)
+                gateway.attempts.discard(other)
+                other.cancel()
+                gateway.metrics.hedges.add("won" if other is self.tried[0] else "lost")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.is_committed = True
+        self.status = head.status
+        self.first_byte_at = gateway.now()
+        gateway.note_first_byte(self, attempt)
+        wants_payload = self.wants_payload
+        message = self._head(head)
+        if self.continuation is not None and not _is_event_stream(head):
+            self.continuation = None
+        self.first_bytes = data
+        connection = attempt.connection
+        if connection is not None:
+            gateway.begin_stream_deadline(attempt)
+            if not wants_payload:
+                connection.relay = self.client.write
+            if self.client.paused:
+                connection.pause()
+        self.client.write(message + self._framed(data))
+        self._check_continuation(attempt)
+
+    def _head(self, head: ResponseHead) -> bytes:
+        """The bytes of the answer's head for this client."""
+        fields = returned_fields(head.headers)
+        if self.request.http_1_0 and head.chunked:
+            fields = fields.replace(b"transfer-encoding: chunked\r\n", b"")
+            self.keep_alive = False
+        elif self.wants_payload and head.chunked:
+            self._is_framed = True
+        if not head.is_delimited:
+            self.keep_alive = False
+        if self.gateway.is_draining:
+            self.keep_alive = False
+        return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (
+            status_line(head.status),
+            fields,
+            self.request_id,
+            lines(self.gateway.limit_fields(self)),
+            b"" if self.keep_alive else b"connection: close\r\n",
+        )
+
+    def _framed(self, data: bytes) -> bytes:
+        """What the client gets of bytes from the worker."""
+        if self.continuation is not None and data:
+            data = self.continuation.feed(data)
+        return self._frame(data)
+
+    def _frame(self, data: bytes) -> bytes:
+        if self._is_framed and data:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data
+
+    # Going on elsewhere.
+
+    def _check_continuation(self, attempt: Attempt) -> None:
+        """A worker can say in an event that it fails: as good as dead, and not passed on."""
+        if self.continuation is not None and self.continuation.has_failed:
+            attempt.fail(Failure.LOST, "the worker says so")
+
+    def _continue(self) -> None:
+        """The worker broke off in the middle of the answer."""
+        continuation = self.continuation
+        if continuation is None:
+            self._cut(BadGateway("The worker broke off; the rest of the answer is lost."))
+        elif continuation.has_ended:
+            self._end()  # only the closing of the connection was missing
+        elif not continuation.may_go_on:
+            self.gateway.metrics.failovers.add("impossible")
+            self._cut(BadGateway("The worker broke off, and the stream cannot go on elsewhere."))
+        else:
+            self.num_failovers += 1
+            self.exclude(self.tried[-1].entry)
+            self.run(lambda: continuation.go_on(self))
+
+    def exclude(self, entry: FleetEntry) -> None:
+        """This worker is not to be asked again."""
+        self.excluded = self.excluded | {entry.endpoint.endpoint_id}
+
+    def send_events(self, data: bytes) -> None:
+        """Events of the continuation itself."""
+        if data and not self.is_over:
+            self.client.write(self._frame(data))
+
+    def end_events(self) -> None:
+        """The continuation knew the rest of the stream by itself."""
+        if not self.is_over:
+            self._end()
+
+    def resume_on(self, entry: FleetEntry, decision: Decision, call: Call) -> None:
+        """Let a worker write the rest of the stream."""
+        if not self.is_over:
+            self._begin(
+                Attempt(self, self.gateway.fleet, entry, decision, prefill_tokens=0, call=call)
+            )
+
+    def _cut(self, error: RequestError) -> None:
+        """End an answer that cannot be completed so that the client can tell."""
+        self.error = self.error or error.code or error.type
+        if self._is_framed:  # events are whole: one more can say why
+            self.client.write(self._frame(error_event(error)))
+            self._finish(keep_alive=False)  # closes without the last chunk
+        else:
+            client = self.client
+            self._finish(keep_alive=False)
+            client.cut()
+
+    # From the client.
+
+    def client_gone(self) -> None:
+        """Nobody waits for the answer any more: stop the workers now."""
+        if not self.is_over:
+            self.error = "client_closed"
+            if not self.is_committed:
+                self.status = CLIENT_CLOSED_REQUEST
+            self._finish(keep_alive=False)
+
+    def client_full(self) -> None:
+        """The client takes less than the worker gives: the worker must wait."""
+        for attempt in self._attempts:
+            if attempt.connection is not None and self.is_committed:
+                attempt.connection.pause()
+
+    def client_drained(self) -> None:
+        for attempt in self._attempts:
+            if attempt.connection is not None:
+                attempt.connection.resume()
+
+    # The end.
+
+    def _finish(self, *, keep_alive: bool) -> None:
+        self.is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        for attempt in self._attempts:
+            self.gateway.attempts.discard(attempt)
+            attempt.cancel()
+        self._attempts.clear()
+        self.gateway.close_exchange(self)
+        self.client.finished(keep_alive=keep_alive)
+
+
+def _is_event_stream(head: ResponseHead) -> bool:
+    content_type = find(head.headers, b"content-type")
+    return (
+        head.status == 200
+        and head.chunked
+        and content_type is not None
+        and content_type.startswith(b"text/event-stream")
+    )
+
+
+def _gave_up(failure: Failure, detail: str, num_attempts: int) -> RequestError:
+    tries = f"{num_attempts} worker{'s were' if num_attempts > 1 else ' was'} tried"
+    if failure is Failure.TIMEOUT:
+        return GatewayTimeout(f"No worker began its answer in time; {tries}.")
+    return BadGateway(f"No worker answered; {tries}, the last failed: {failure} {detail}".strip())

@@ -1,0 +1,498 @@
+"""What all connections of a data-plane process share: configuration, fleet, decisions, limits.
+
+The hub of the data plane: connections bring requests here, `Dispatcher` sends them on, `Records`
+writes down how they ended. Rules live in the core; here they are called with the right values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import re
+import ssl
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from ..access.authenticator import Authenticator
+from ..access.jwt import SigningKeyUnknown
+from ..access.principal import Principal
+from ..access.tls import client_context
+from ..access.worker_key import worker_key
+from ..core.circuit_breaker import BreakerBoard, BreakerSettings, FailureKind
+from ..core.concurrency_limit import ConcurrencyLimit
+from ..core.exact_index import ExactIndex
+from ..core.model_table import Arm, ModelEntry, ModelTable, Route
+from ..core.policies import RoutingPolicy, make_policy
+from ..core.prefix_index import PrefixIndex
+from ..core.rate_limit import Limits, RateLimiter, ratelimit_headers
+from ..core.ttft_model import TTFTModels
+from ..core.types import BreakerState, EndpointStatus
+from ..messages import EndpointRecord, KVBlocks
+from ..prefix_hash import TOKENS_PER_CHUNK
+from ..request_fields import RequestFields
+from ..settings.config import RouterConfig
+from ..settings.protection import BreakerConfig
+from ..settings.routing import ModelConfig
+from ..telemetry.metrics import RouterMetrics
+from ..telemetry.traceparent import TraceContext, child_traceparent
+from . import admission as admissions
+from .admission import Admission
+from .attempt import Attempt, Failure
+from .client import ClientConnection, Request
+from .dispatcher import Dispatcher
+from .exact import ExactPrompts
+from .exchange import Exchange
+from .fleet_view import FleetEntry, FleetView
+from .headers import Headers, find
+from .pool import Address, Pool
+from .records import Records
+
+_log = structlog.get_logger(__name__)
+_GOOD_REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}", re.ASCII)
+IDLE_GRACE_S = 1.0
+"""A client that is about to send on an idle connection still gets its answer, the last there."""
+_PREFIX_POLICIES = frozenset({"cost", "prefix", "prefix_exact"})
+_BLAME = {
+    Failure.CONNECT: FailureKind.CONNECT,
+    Failure.LOST: FailureKind.RESET,
+    Failure.TIMEOUT: FailureKind.TIMEOUT,
+    Failure.STATUS: FailureKind.STATUS,
+}
+
+
+class Gateway:
+    """One per data-plane process. `configure` before anything else; again on each reload."""
+
+    def __init__(self, *, process: int = 0) -> None:
+        self.process = process
+        self.now = asyncio.get_running_loop().time
+        self.config = RouterConfig()
+        self.bounds = self.config.bounds
+        self.metrics = RouterMetrics()
+        self.records = Records(self)
+        self.connections: set[ClientConnection] = set()
+        self.attempts: set[Attempt] = set()
+        self.is_draining = False
+        self.index = PrefixIndex()
+        self.exact_index = ExactIndex()
+        self.ttft = TTFTModels()
+        self.board = BreakerBoard(_breaker_settings(self.config.breaker))
+        self.limiter = RateLimiter()
+        self.concurrency = ConcurrencyLimit(on_change=self._limit_changed)
+        self.fleet = FleetView(
+            make_pool=self._make_pool,
+            breaker_state=self._breaker_state,
+            concurrency_limit=self._concurrency_limit,
+        )
+        self.dispatcher = Dispatcher(self)
+        self.exact = ExactPrompts(self)
+        self.authenticator = Authenticator()
+        self._table = ModelTable(())
+        self._policies: dict[str, RoutingPolicy] = {}
+        self._breakers: Mapping[str, BreakerState] = {}
+        self._upstream_tls: ssl.SSLContext | None = None
+        self._worker_line = b""
+        self._keeps_credentials = True
+        self._reconfigured = asyncio.Event()
+        self._rng = random.Random()
+        self._id_prefix = b"%b-" % os.urandom(6).hex().encode()
+        self._ids = itertools.count(1)
+        self.routed: list[tuple[str, list[int]]] = []
+        """(endpoint_id, prefix hashes) since siblings were last told."""
+
+    # Configuration and fleet.
+
+    def configure(self, config: RouterConfig, keys: bytes) -> None:
+        """Take a configuration; what was learnt and what is under way stays. Raises ConfigError."""
+        authenticator = Authenticator.from_config(config.auth, keys, limits=config.limits)
+        table = ModelTable([_entry(model) for model in config.models])
+        key = worker_key(config.upstream.api_key, os.environ)
+        old, self.config, self.bounds = self.config, config, config.bounds
+        self.authenticator, self._table = authenticator, table
+        self._reconfigured.set()
+        self._worker_line = f"authorization: Bearer {key}\r\n".encode() if key else b""
+        is_open = config.auth.keys_file is None and config.auth.jwt is None
+        self._keeps_credentials = is_open and not key
+        self._upstream_tls = client_context(config.upstream)
+        self._learn_anew(old, config)
+        self._policies.clear()
+        self.dispatcher.configure(config)
+        self.metrics.know_models(table.names())
+        self.records.configure(config.telemetry)
+
+    def _learn_anew(self, old: RouterConfig, new: RouterConfig) -> None:
+        """What is learnt under settings that have changed begins again."""
+        if new.breaker != old.breaker:
+            self.board = BreakerBoard(_breaker_settings(new.breaker))
+            self._breakers = {}
+        if new.flow_control != old.flow_control:
+            self.concurrency = ConcurrencyLimit(
+                min_limit=new.flow_control.min_concurrency,
+                max_limit=new.flow_control.max_concurrency,
+                on_change=self._limit_changed,
+            )
+        if new.routing.max_index_blocks != old.routing.max_index_blocks:
+            self.index = PrefixIndex(max_blocks=new.routing.max_index_blocks)
+
+    def take_fleet(self, records: list[EndpointRecord]) -> None:
+        """The fleet as it is now."""
+        now = self.now()
+        for endpoint_id in self.fleet.update(records, now):
+            for learnt in (self.board, self.concurrency, self.ttft, self.index, self.exact_index):
+                learnt.forget(endpoint_id)
+            self.metrics.forget_endpoint(endpoint_id)
+        for record in records:
+            self._take_record(record, now)
+        self.metrics.know_models(self.fleet.models)
+        self.refresh_breakers(now)
+        self.dispatcher.wake()
+
+    def _take_record(self, record: EndpointRecord, now: float) -> None:
+        endpoint_id = record.endpoint_id
+        if record.num_cache_tokens:
+            self.index.set_capacity(endpoint_id, record.num_cache_tokens // TOKENS_PER_CHUNK)
+        if record.kv_block_size:
+            self.exact_index.register(endpoint_id, record.kv_block_size)
+        if record.scraped_age_s is not None:
+            self.concurrency.on_scrape(
+                endpoint_id, record.num_requests_running, record.num_requests_waiting, now
+            )
+        if record.status == EndpointStatus.READY:
+            self.board.healthy(endpoint_id, now)
+        elif record.status == EndpointStatus.UNHEALTHY:
+            self.board.unhealthy(endpoint_id)
+
+    def take_blocks(self, blocks: KVBlocks) -> None:
+        """Changes of a worker's prefix cache."""
+        if blocks.cleared:
+            self.exact_index.clear(blocks.endpoint_id)
+        if blocks.removed:
+            self.exact_index.remove(blocks.endpoint_id, blocks.removed)
+        if blocks.stored:
+            self.exact_index.store(blocks.endpoint_id, blocks.stored)
+
+    def _make_pool(self, url: str) -> Pool:
+        return Pool(Address(url), self.config.upstream, tls=self._upstream_tls)
+
+    def _breaker_state(self, endpoint_id: str) -> BreakerState:
+        return self._breakers.get(endpoint_id, BreakerState.CLOSED)
+
+    def _concurrency_limit(self, endpoint_id: str) -> int:
+        if not self.config.flow_control.adaptive_concurrency:
+            return self.config.flow_control.max_concurrency
+        return self.concurrency.limit(endpoint_id)
+
+    def _limit_changed(self, endpoint_id: str, limit: int) -> None:
+        self.fleet.refresh(endpoint_id)
+        self.dispatcher.wake()
+
+    def refresh_breakers(self, now: float) -> None:
+        """Bring the states of breakers into the endpoints' states."""
+        changed = self.board.changed(now)
+        if not changed and not self._breakers:
+            return
+        members = {
+            model: [state.endpoint.endpoint_id for state in self.fleet.serving(model)]
+            for model in self.fleet.models
+        }
+        before = self._breakers
+        self._breakers = self.board.effective_states(members, now)
+        for endpoint_id in before.keys() | self._breakers.keys():
+            if before.get(endpoint_id) is not self._breakers.get(endpoint_id):
+                self.fleet.refresh(endpoint_id)
+                state = self._breaker_state(endpoint_id)
+                self.metrics.endpoint(endpoint_id).breaker = str(state)
+                self.dispatcher.wake()
+
+    def tick(self, now: float) -> None:
+        """Four times a second."""
+        self.refresh_breakers(now)
+        self.dispatcher.expire(now)
+        self.ttft.refresh(now)
+
+    # Connections.
+
+    def admit_connection(self, connection: ClientConnection) -> bool:
+        if len(self.connections) >= self.bounds.max_connections:
+            return False
+        self.connections.add(connection)
+        self.metrics.connections += 1
+        return True
+
+    def close_idle(self) -> None:
+        """While draining: close connections on which nothing has come for a while."""
+        oldest = self.now() + self.bounds.idle_timeout_s - IDLE_GRACE_S
+        for connection in list(self.connections):
+            if connection.is_idle and connection.deadline < oldest:
+                connection.close()
+
+    def identify(self, request: Request) -> tuple[bytes, TraceContext]:
+        """Id and trace of a request: the client's, if they are harmless, or new ones."""
+        wanted = find(request.headers, b"x-request-id")
+        if wanted is None or not _GOOD_REQUEST_ID.fullmatch(wanted):
+            wanted = b"%b%x" % (self._id_prefix, next(self._ids))
+        parent = find(request.headers, b"traceparent")
+        return wanted, child_traceparent(parent, self.config.telemetry.trace_ratio, self._rng)
+
+    # Admission.
+
+    async def keep_keys_fresh(self) -> None:
+        """Run the authenticator of the time; for ever."""
+        while True:
+            running = self.authenticator
+            work = asyncio.get_running_loop().create_task(running.run())
+            try:
+                await self._reconfigured.wait()
+                self._reconfigured.clear()
+            finally:
+                work.cancel()
+
+    def admit(self, exchange: Exchange) -> None:
+        """Check a request and send it on its way. Raises RequestError."""
+        try:
+            admission = admissions.admit(self, exchange)
+        except SigningKeyUnknown:
+            exchange.run(lambda: self._admit_later(exchange))
+            return
+        if admission is not None:
+            self._go(exchange, admission)
+
+    async def _admit_later(self, exchange: Exchange) -> None:
+        """Once more, with the identity provider's latest keys."""
+        await self.authenticator.refresh_signing_keys()
+        admission = admissions.admit(self, exchange)
+        if admission is not None:
+            self._go(exchange, admission)
+
+    def _go(self, exchange: Exchange, admission: Admission) -> None:
+        exchange.admission = admission
+        if self.exact_index.block_sizes:
+            entry = self.exact.applies(admission)
+            if entry is not None:
+                exchange.run(lambda: self._go_exactly(exchange, admission, entry))
+                return
+        exchange.dispatch()
+
+    async def _go_exactly(
+        self, exchange: Exchange, admission: Admission, entry: FleetEntry
+    ) -> None:
+        await self.exact.look_up(admission, entry)
+        exchange.dispatch()
+
+    def authenticate(self, headers: Headers) -> Principal:
+        """Raises Unauthorized."""
+        return self.authenticator.authenticate(
+            find(headers, b"authorization"), find(headers, b"x-api-key"), time.time()
+        )
+
+    @property
+    def configured_models(self) -> list[str]:
+        """Names and aliases of the configuration."""
+        return self._table.names()
+
+    def only_model(self) -> str | None:
+        """The model of a request that names none: there must be no choice."""
+        models = list(itertools.islice(self.fleet.models, 2))
+        return models[0] if len(models) == 1 else None
+
+    def session_of(self, headers: Headers, fields: RequestFields) -> str | None:
+        routing = self.config.routing
+        for name in routing.session_headers:
+            value = find(headers, name.encode())
+            if value:
+                return value[:256].decode("latin-1")
+        if isinstance(fields.session_id, str):
+            return fields.session_id[:256]
+        if routing.session_from_user and isinstance(fields.user, str):
+            return fields.user[:256]
+        return None
+
+    def resolve(self, admission: Admission) -> Route | None:
+        return self._table.resolve(
+            admission.model,
+            session_id=admission.session_id,
+            key_id=admission.principal.key_id,
+            draw=self._rng.random(),
+            can_serve=self._can_serve,
+        )
+
+    def _can_serve(self, model: str, selector: Mapping[str, str]) -> bool:
+        if not selector:
+            return bool(self.fleet.serving(model))
+        return self.fleet.has_ready(model, selector)
+
+    def take_limits(self, admission: Admission) -> None:
+        """Take the request out of its key's limits. Raises RateLimited."""
+        principal = admission.principal
+        limits = limits_of(principal)
+        if limits is None:
+            return
+        refusal = self.limiter.try_take(
+            principal.key_id, limits, admission.num_expected_tokens, self.now()
+        )
+        if refusal is not None:
+            self.metrics.shed.add(f"limit_{refusal.what}")
+            raise admissions.rate_limited(refusal)
+        admission.is_counted = True
+
+    # Routing.
+
+    def policy(self, name: str | None) -> RoutingPolicy:
+        name = name or self.config.routing.policy
+        policy = self._policies.get(name)
+        if policy is None:
+            policy = self._policies[name] = make_policy(
+                name,
+                index=self.index,
+                exact_index=self.exact_index,
+                ttft=self.ttft,
+                rng=self._rng,
+                slow_start_s=self.config.routing.slow_start_s,
+            )
+        return policy
+
+    def uses_prefixes(self, policy: str | None) -> bool:
+        return (policy or self.config.routing.policy) in _PREFIX_POLICIES
+
+    def note_prefix(self, endpoint_id: str, admission: Admission, now: float) -> None:
+        """The worker will have this prompt in its cache."""
+        if admission.block_hashes and endpoint_id in self.exact_index.block_sizes:
+            self.exact_index.expect(endpoint_id, admission.block_hashes, now)
+        hashes = admission.prefix_hashes
+        if hashes:
+            self.index.record(endpoint_id, hashes)
+            if self.config.listen.processes > 1:
+                self.routed.append((endpoint_id, list(hashes)))
+
+    # Messages to workers.
+
+    def limit_fields(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        """What is left of the key's limits, for the answer's head."""
+        admission = exchange.admission
+        if admission is None or not admission.is_counted:
+            return []
+        limits = limits_of(admission.principal)
+        assert limits is not None
+        status = self.limiter.status(admission.principal.key_id, limits, self.now())
+        return [(name.encode(), value.encode()) for name, value in ratelimit_headers(status)]
+
+    def forwarded_lines(self, exchange: Exchange) -> bytes:
+        """Header lines that all attempts of a request send."""
+        return admissions.forwarded_head(
+            exchange, keep_credentials=self._keeps_credentials, own_credentials=self._worker_line
+        )
+
+    def worker_lines(self) -> bytes:
+        """Header lines of the router's own questions to workers."""
+        return b"content-type: application/json\r\n%b" % self._worker_line
+
+    # What happened to attempts.
+
+    def note_failure(self, attempt: Attempt, failure: Failure) -> None:
+        """An attempt failed: who is to blame, and what is learnt."""
+        now, endpoint_id = self.now(), attempt.endpoint_id
+        kind = _BLAME.get(failure)
+        if kind is not None:
+            self.board.failure(endpoint_id, now, kind)
+            self.refresh_breakers(now)
+        elif failure is Failure.BUSY:
+            self.board.abandon(endpoint_id, now)
+            self.concurrency.on_backpressure(endpoint_id, attempt.in_flight + 1, now)
+        else:
+            self.board.abandon(endpoint_id, now)
+        if failure is Failure.CONNECT:
+            self.metrics.endpoint(endpoint_id).connected(False)
+
+    def note_first_byte(self, exchange: Exchange, attempt: Attempt) -> None:
+        """An answer has begun."""
+        head, admission = attempt.head, exchange.admission
+        assert head is not None
+        assert admission is not None
+        now, endpoint_id = self.now(), attempt.endpoint_id
+        if head.status < 500 and head.status != 429:
+            self.board.success(endpoint_id, now)
+        if head.status != 200 or not admission.wants_stream:
+            return
+        ttft_s = now - attempt.started_at
+        seen, decision = attempt.seen, attempt.decision
+        uncached = max(0, admission.num_prompt_tokens - decision.num_cached_tokens)
+        self.ttft.observe(
+            endpoint_id,
+            ttft_s,
+            uncached_tokens=uncached,
+            tokens_ahead=seen.in_flight_prefill_tokens,
+            num_running=seen.in_flight,
+            num_waiting=seen.metrics.num_requests_waiting,
+            now=now,
+        )
+        self.concurrency.on_response(endpoint_id, ttft_s, uncached, seen.in_flight + 1, now)
+
+    def begin_stream_deadline(self, attempt: Attempt) -> None:
+        """The worker has just said something: it may be silent for so long from now on."""
+        connection = attempt.connection
+        if connection is not None:
+            attempt.num_reads_seen = connection.num_reads
+        attempt.deadline = self.now() + self.config.upstream.stream_idle_timeout_s
+
+    def first_byte_timeout_s(self, exchange: Exchange) -> float:
+        admission, upstream = exchange.admission, self.config.upstream
+        assert admission is not None
+        if admission.wants_stream:
+            return upstream.first_byte_timeout_s
+        return upstream.answer_timeout_s  # its first byte comes with its last token
+
+    # The end.
+
+    def close_exchange(self, exchange: Exchange) -> None:
+        """Write down how it ended, and give back what it held."""
+        now = self.now()
+        self.dispatcher.leave(exchange)
+        usage = self.records.ended(exchange, now)
+        admission = exchange.admission
+        if admission is not None and admission.is_counted:
+            key_id, expected = admission.principal.key_id, admission.num_expected_tokens
+            actual = 0 if exchange.status >= 400 else expected
+            if usage is not None:
+                actual = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
+            self.limiter.settle(key_id, expected, actual, now)
+            self.limiter.release(key_id)
+
+    def report_fault(self, exchange: Exchange) -> None:
+        _log.exception("router.fault", request_id=exchange.request_id.decode("latin-1"))
+
+
+def limits_of(principal: Principal) -> Limits | None:
+    """None: the key has none."""
+    limits = Limits(
+        principal.requests_per_minute,
+        principal.tokens_per_minute,
+        principal.max_parallel_requests,
+    )
+    return limits if any(limits) else None
+
+
+def _breaker_settings(breaker: BreakerConfig) -> BreakerSettings:
+    return BreakerSettings(
+        breaker.consecutive_failures,
+        breaker.failure_ratio,
+        breaker.min_requests,
+        breaker.window_s,
+        breaker.open_s,
+        breaker.max_open_s,
+        breaker.max_ejected_ratio,
+    )
+
+
+def _entry(model: ModelConfig) -> ModelEntry:
+    return ModelEntry(
+        model.name,
+        model.aliases,
+        tuple(Arm(arm.weight, arm.model, arm.selector) for arm in model.split),
+        model.sticky_by,
+        model.fallback,
+        model.policy,
+    )

@@ -1,0 +1,110 @@
+"""Header fields between two hops: which end here, which pass, and the bytes of a message head.
+
+Hop-by-hop fields are those of RFC 9110, section 7.6.1, and whatever a Connection field names. The
+router writes the framing of requests itself (a body always travels with its length), so nothing a
+client puts into its framing reaches a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+Headers = list[tuple[bytes, bytes]]
+"""Fields in the order they came; names in lower case."""
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_NOT_FORWARDED = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"x-request-id",
+    b"traceparent",
+    b"x-forwarded-for",
+}
+_REPLACED_KEYS = frozenset({b"authorization", b"x-api-key"})
+_NOT_RETURNED = (HOP_BY_HOP - {b"transfer-encoding"}) | {b"x-request-id", b"server"}
+
+_lower: dict[bytes, bytes] = {}
+"""Lower case of header names seen; bounded, since clients choose them."""
+
+
+def lower(name: bytes) -> bytes:
+    known = _lower.get(name)
+    if known is None:
+        known = name.lower()
+        if len(_lower) < 1024 and len(name) <= 64:
+            _lower[name] = known
+    return known
+
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def find(headers: Headers, name: bytes) -> bytes | None:
+    """The value of the first field of that (lower case) name."""
+    for field, value in headers:
+        if field == name:
+            return value
+    return None
+
+
+def named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """The fields that Connection fields declare to be hop-by-hop."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            named.update(token.strip().lower() for token in value.split(b","))
+    named -= {b"close", b"keep-alive", b""}
+    return frozenset(named)
+
+
+def forwarded_fields(headers: Headers, *, keep_credentials: bool) -> bytes:
+    """The client's fields that go on to a worker, as lines."""
+    dropped = _NOT_FORWARDED
+    if named := named_by_connection(headers):
+        dropped = dropped | named
+    if not keep_credentials:
+        dropped = dropped | _REPLACED_KEYS
+    return b"".join(
+        [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in dropped]
+    )
+
+
+def returned_fields(headers: Headers) -> bytes:
+    """The worker's fields that go back to the client, framing included, as lines."""
+    dropped = _NOT_RETURNED
+    if named := named_by_connection(headers):
+        dropped = dropped | named
+    return b"".join(
+        [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in dropped]
+    )
+
+
+def forwarded_for(headers: Headers, peer: bytes) -> bytes:
+    """The X-Forwarded-For line: the chain so far and the client we see."""
+    before = [value for name, value in headers if name == b"x-forwarded-for"]
+    return b"x-forwarded-for: %b\r\n" % b", ".join([*before, peer])
+
+
+def lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])

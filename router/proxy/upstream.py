@@ -1,0 +1,291 @@
+"""One connection to a worker: a request out, its answer back, then into the pool or closed.
+
+The body of an answer is relayed as it came, chunk framing included, while llhttp (through
+httptools) watches for its end: a token costs one read, one parse of its framing and one write. Only
+where the payload itself matters (a stream that may have to be continued elsewhere, a client of
+HTTP/1.0) is the framing taken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from .headers import Headers, lower
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+_MAX_HEAD_BYTES = 64 * 1024
+
+
+class ResponseHead:
+    """Status line and fields of an answer."""
+
+    __slots__ = ("chunked", "content_length", "headers", "keep_alive", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: Headers = []
+        self.chunked = False
+        self.content_length: int | None = None
+        self.keep_alive = True
+
+    @property
+    def is_interim(self) -> bool:
+        return 100 <= self.status < 200
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the end of the body shows without the connection closing."""
+        return self.chunked or self.content_length is not None or self.status in (204, 304)
+
+
+class Asker(Protocol):
+    """Who a connection reports to while it is busy."""
+
+    def on_head(self, head: ResponseHead) -> None:
+        """Status and fields are there."""
+
+    def on_body(self, data: bytes) -> None:
+        """Bytes of the body: as they came, or the payload if that was wanted."""
+
+    def on_end(self) -> None:
+        """The answer is complete: now `release` the connection."""
+
+    def on_lost(self, reason: str) -> None:
+        """The connection is gone before the answer was complete."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Owned by its pool while idle, by who asks while busy."""
+
+    __slots__ = (
+        "_head_bytes",
+        "_parser",
+        "_payload",
+        "_payload_parser",
+        "_raw_parser",
+        "asker",
+        "complete",
+        "has_head",
+        "head",
+        "idle_since",
+        "num_bytes",
+        "num_reads",
+        "pool",
+        "relay",
+        "tail",
+        "transport",
+        "was_used",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.asker: Asker | None = None
+        self.transport: asyncio.Transport | None = None
+        self._raw_parser = httptools.HttpResponseParser(_Callbacks(self))
+        self._payload_parser: httptools.HttpResponseParser | None = None
+        self._parser = self._raw_parser
+        self._payload: list[bytes] = []
+        self._head_bytes = b""
+        self.head = ResponseHead()
+        self.has_head = False
+        self.complete = False
+        self.relay: Callable[[bytes], None] | None = None
+        """Takes the bytes of the body as they are; set by the attempt once the answer has begun."""
+        self.tail = (b"", b"")
+        """The last two pieces relayed: token counts stand there."""
+        self.num_reads = 0
+        """Of this answer; grows while the worker says something."""
+        self.num_bytes = 0
+        """Of this answer's body."""
+        self.was_used = False
+        self.idle_since = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def send(self, asker: Asker, message: bytes, *, wants_payload: bool) -> None:
+        """Send a request; its answer goes to `asker`, without framing if `wants_payload`."""
+        assert self.asker is None
+        assert self.transport is not None
+        if not wants_payload:
+            self._parser = self._raw_parser
+        else:
+            if self._payload_parser is None:
+                self._payload_parser = httptools.HttpResponseParser(_PayloadCallbacks(self))
+            self._parser = self._payload_parser
+        self.asker = asker
+        self._head_bytes = b""
+        self.has_head = self.complete = False
+        self.relay = None
+        self.num_reads = self.num_bytes = 0
+        self.transport.write(message)
+
+    def pause(self) -> None:
+        """The client is full: leave what comes in the socket, so that the worker feels it."""
+        if self.is_open and self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.is_open and self.transport is not None:
+            self.transport.resume_reading()
+
+    def release(self) -> None:
+        """The attempt has its answer: keep the connection if both sides may, else close it."""
+        self.asker = self.relay = None
+        self.tail = (b"", b"")
+        self.was_used = True
+        if self.head.keep_alive and self.head.is_delimited and self.is_open:
+            self.pool.give_back(self)
+        elif self.transport is not None:
+            self.transport.close()
+
+    def abandon(self) -> None:
+        """Break off now: the worker notices and stops computing."""
+        self.asker = self.relay = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        relay = self.relay
+        if relay is None:
+            self._begin(data)
+            return
+        # This is what a token costs.
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._broken("invalid HTTP")
+            return
+        relay(data)
+        self.num_reads += 1
+        self.num_bytes += len(data)
+        self.tail = (self.tail[1], data)
+        if self.complete:
+            self._end()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        asker = self.asker
+        self.pool.lost(self)
+        if asker is None:
+            return
+        if exc is None and self.has_head and not self.head.is_delimited:
+            self.complete = True
+            self._end()
+        else:
+            self._broken("connection lost")
+
+    # Inside.
+
+    def _begin(self, data: bytes) -> None:
+        """Bytes of a head, of a body nobody relays yet, or of a payload."""
+        asker = self.asker
+        if asker is None:
+            if self.transport is not None:
+                self.transport.abort()  # a worker that speaks before it is asked
+            return
+        self.num_reads += 1
+        had_head = self.has_head
+        if not had_head:
+            self._head_bytes += data
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._broken("invalid HTTP")
+            return
+        if not self.has_head:
+            if len(self._head_bytes) > _MAX_HEAD_BYTES:
+                self._broken("header fields without end")
+            return
+        if not had_head:
+            data = self._body_part()
+            self._head_bytes = b""
+            asker.on_head(self.head)
+        if self._parser is self._payload_parser:
+            data = b"".join(self._payload)
+            self._payload.clear()
+        # The attempt may have turned away by now, or on what it is given.
+        if data and self.asker is asker:
+            self.tail = (self.tail[1], data)
+            self.num_bytes += len(data)
+            asker.on_body(data)
+        if self.complete and self.asker is asker:
+            self._end()
+
+    def _body_part(self) -> bytes:
+        """What of the bytes so far comes after the head, interim answers left out."""
+        rest = self._head_bytes
+        while True:
+            head, _, rest = rest.partition(b"\r\n\r\n")
+            if not head[8:12].startswith(b" 1"):
+                return rest
+
+    def _end(self) -> None:
+        asker = self.asker
+        assert asker is not None
+        asker.on_end()
+
+    def _broken(self, reason: str) -> None:
+        asker = self.asker
+        self.abandon()
+        if asker is not None:
+            asker.on_lost(reason)
+
+
+class _Callbacks:
+    """What llhttp tells. Without `on_body` no bytes object is made of a payload."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+
+    def on_message_begin(self) -> None:
+        connection = self._connection
+        if connection.complete:
+            raise ValueError("bytes after the end of the answer")
+        connection.head = ResponseHead()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        head = self._connection.head
+        name = lower(name)
+        if name == b"transfer-encoding":
+            head.chunked = value.strip().lower() == b"chunked"
+        elif name == b"content-length":
+            head.content_length = int(value)
+        head.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        connection = self._connection
+        head, parser = connection.head, connection._parser
+        head.status = parser.get_status_code()
+        head.keep_alive = parser.should_keep_alive()
+        connection.has_head = not head.is_interim
+
+    def on_message_complete(self) -> None:
+        connection = self._connection
+        connection.complete = not connection.head.is_interim
+
+
+class _PayloadCallbacks(_Callbacks):
+    """Takes the framing off."""
+
+    __slots__ = ()
+
+    def on_body(self, body: bytes) -> None:
+        self._connection._payload.append(body)
