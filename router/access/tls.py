@@ -59,10 +59,6 @@ def client_context(upstream: UpstreamConfig) -> ReloadableContext:
 
     Raises ConfigError that names the file which is wrong.
     """
-    if (upstream.client_certificate is None) != (upstream.client_key is None):
-        raise ConfigError(
-            "upstream.client_certificate and upstream.client_key belong together: name both or none"
-        )
 
     def load() -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
