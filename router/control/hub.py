@@ -20,11 +20,12 @@ CONSUMED_WINDOW_S = 60.0
 class _Books:
     """Of one process: only what is not zero."""
 
-    __slots__ = ("held", "in_flight", "prefill_tokens")
+    __slots__ = ("held", "in_flight", "parallel", "prefill_tokens")
 
     def __init__(self) -> None:
         self.in_flight: dict[str, int] = {}
         self.prefill_tokens: dict[str, int] = {}
+        self.parallel: dict[str, int] = {}
         self.held: dict[str, int] = {}
 
 
@@ -47,6 +48,7 @@ class Hub:
                 process=number,
                 in_flight=dict(books.in_flight),
                 prefill_tokens=dict(books.prefill_tokens),
+                parallel=dict(books.parallel),
             )
             for number, books in self._books.items()
             if number != process
@@ -62,6 +64,7 @@ class Hub:
             return
         _overlay(books.in_flight, delta.in_flight)
         _overlay(books.prefill_tokens, delta.prefill_tokens)
+        _overlay(books.parallel, delta.parallel)
         books.held = {model: count for model, count in delta.held.items() if count > 0}
         for endpoint_id, hashes in delta.routed:
             self._routed.append((endpoint_id, hashes))
@@ -74,12 +77,13 @@ class Hub:
     def left(self, process: int) -> PeerDelta | None:
         """A process has ended; returns what the others are to hear, if it had anything."""
         books = self._books.pop(process, None)
-        if books is None or not (books.in_flight or books.prefill_tokens):
+        if books is None or not (books.in_flight or books.prefill_tokens or books.parallel):
             return None
         return PeerDelta(
             process=process,
             in_flight=dict.fromkeys(books.in_flight, 0),
             prefill_tokens=dict.fromkeys(books.prefill_tokens, 0),
+            parallel=dict.fromkeys(books.parallel, 0),
         )
 
     def in_flight(self) -> dict[str, int]:

@@ -144,14 +144,17 @@ class State:
         return self.loaded.admin_keys
 
     def endpoints(self) -> list[dict[str, Any]]:
-        """All endpoints, with the requests that this router has there."""
+        """All endpoints: what they are, where from, why their status, and what they have to do."""
         in_flight = self._hub.in_flight()
+        records = {record.endpoint_id: record for record in self.fleet.endpoints()}
         return [
             {
-                **{field: getattr(record, field) for field in record.__struct_fields__},
-                "in_flight": in_flight.get(record.endpoint_id, 0),
+                **msgspec.structs.asdict(records[detail.endpoint_id]),
+                **msgspec.structs.asdict(detail),
+                "in_flight": in_flight.get(detail.endpoint_id, 0),
             }
-            for record in self.fleet.endpoints()
+            for detail in self.fleet.details()
+            if detail.endpoint_id in records
         ]
 
     def held(self) -> dict[str, int]:

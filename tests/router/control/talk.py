@@ -1,0 +1,54 @@
+"""The line protocol of `fake_proxy`, as a client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+
+class Line:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, port: int) -> Line:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def say(self, line: str) -> str:
+        self._writer.write(f"{line}\n".encode())
+        return await self.hear()
+
+    async def hear(self) -> str:
+        async with asyncio.timeout(10):
+            return (await self._reader.readline()).decode().strip()
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            return
+
+
+async def ask(port: int, line: str) -> Any:
+    """One question over a connection of its own; None when it was cut."""
+    talk = await Line.open(port)
+    try:
+        answer = await talk.say(line)
+        return json.loads(answer) if answer else None
+    except OSError:
+        return None
+    finally:
+        await talk.close()
+
+
+async def until(holds: Callable[[], Any], what: str = "it") -> Any:
+    """Wait for a truth, at most 10 s."""
+    async with asyncio.timeout(10):
+        while not (found := holds()):  # noqa: ASYNC110 - other processes set no Event
+            await asyncio.sleep(0.01)
+    return found
