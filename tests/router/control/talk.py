@@ -26,6 +26,12 @@ class Line:
         async with asyncio.timeout(10):
             return (await self._reader.readline()).decode().strip()
 
+    async def __aenter__(self) -> Line:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         self._writer.close()
         try:
@@ -36,14 +42,12 @@ class Line:
 
 async def ask(port: int, line: str) -> Any:
     """One question over a connection of its own; None when it was cut."""
-    talk = await Line.open(port)
-    try:
-        answer = await talk.say(line)
+    async with await Line.open(port) as talk:
+        try:
+            answer = await talk.say(line)
+        except OSError:
+            return None
         return json.loads(answer) if answer else None
-    except OSError:
-        return None
-    finally:
-        await talk.close()
 
 
 async def until(holds: Callable[[], Any], what: str = "it") -> Any:
