@@ -40,7 +40,8 @@ class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    queue_ms: float = 0.0
+    queue_ms: float | None = None
+    """None: it did not have to wait."""
     attempts: int = 0
     """1: the first worker answered; 0: none was asked."""
     failovers: int = 0
@@ -71,7 +72,8 @@ def format_entries(entries: list[AccessEntry]) -> bytes:
         entry.duration_ms = round(entry.duration_ms, 3)
         if entry.ttft_ms is not None:
             entry.ttft_ms = round(entry.ttft_ms, 3)
-        entry.queue_ms = round(entry.queue_ms, 3)
+        if entry.queue_ms is not None:
+            entry.queue_ms = round(entry.queue_ms, 3)
     return _encode_lines(entries)
 
 

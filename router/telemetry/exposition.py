@@ -15,8 +15,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(snapshot: Snapshot) -> str:
-    """All families the router has, those without a value included: a name that exists is zero or
-    absent, never misspelt. Families of the snapshot that are not known here are left out.
+    """All families the router has, those without a value too, so that none seems misspelt.
+
+    Families that are not known here are left out.
     """
     lines: list[str] = []
     for family in FAMILIES.values():
@@ -33,26 +34,18 @@ def _samples(family: Family, labels: tuple[str, ...], value: Value) -> Iterator[
     pairs = ",".join(
         f'{name}="{_escape_label(text)}"' for name, text in zip(family.labels, labels, strict=True)
     )
+    suffix = f"{{{pairs}}}" if pairs else ""
     if not isinstance(value, list):
-        yield (
-            f"{family.name}{{{pairs}}} {_number(value)}"
-            if pairs
-            else (f"{family.name} {_number(value)}")
-        )
+        yield f"{family.name}{suffix} {value!r}"
         return
     *counts, total = value
     separator = "," if pairs else ""
-    edges = [*map(_number, family.edges), "+Inf"]
+    edges = [*map(repr, family.edges), "+Inf"]
     cumulative = list(accumulate(counts))
     for edge, count in zip(edges, cumulative, strict=True):
-        yield f'{family.name}_bucket{{{pairs}{separator}le="{edge}"}} {_number(count)}'
-    suffix = f"{{{pairs}}}" if pairs else ""
-    yield f"{family.name}_sum{suffix} {_number(total)}"
-    yield f"{family.name}_count{suffix} {_number(cumulative[-1])}"
-
-
-def _number(value: float) -> str:
-    return repr(float(value)) if value != int(value) else str(int(value))
+        yield f'{family.name}_bucket{{{pairs}{separator}le="{edge}"}} {count!r}'
+    yield f"{family.name}_sum{suffix} {total!r}"
+    yield f"{family.name}_count{suffix} {cumulative[-1]!r}"
 
 
 def _escape_label(text: str) -> str:
