@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from shoal.openai.error import ErrorBody, ErrorDetail
-from shoal.openai.sse import sse_event
+from shoal.openai.sse import DONE, sse_event
 
 DONE_DATA = b"[DONE]"
 
@@ -22,7 +22,7 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: list[dict[str, Any]] | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """The new part of the answer: `text` of a completion, `delta` of a chat."""
 
     text: str | None = None
@@ -34,7 +34,7 @@ class Choice(msgspec.Struct):
     prompt_token_ids: list[int] | None = None
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """One event's payload."""
 
     id: str = ""
@@ -47,6 +47,21 @@ class Event(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(Event).decode
+_decode_list = msgspec.json.Decoder(list[Event]).decode
+
+
+def decode_events(whole: bytes) -> list[Event]:
+    """The events in bytes of whole events, but for `[DONE]`. Raises msgspec.MsgspecError."""
+    if whole.endswith(DONE):
+        whole = whole[: -len(DONE)]
+    if whole.startswith(b"data: ") and whole.endswith(b"}\n\n"):
+        # As nearly all streams are: one JSON list, once what separates events is a comma. (Texts
+        # in JSON hold no newline.)
+        try:
+            return _decode_list(b"[%b]" % whole[6:-2].replace(b"\n\ndata: ", b","))
+        except msgspec.DecodeError:
+            pass
+    return [decode_event(data) for data in event_data(whole) if data != DONE_DATA]
 
 
 class EventSplitter:

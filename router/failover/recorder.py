@@ -1,7 +1,7 @@
 """Keeps what a stream said, at the price of a few searches in its bytes.
 
-Nothing is parsed while all is well, but for 16 KB at a time, so that a long stream costs ten bytes
-a token and not three hundred.
+Nothing is parsed while all is well, but for 64 KB at a time, so that a long stream costs some ten
+bytes a token and not three hundred.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import msgspec
 
 from shoal.openai.sse import DONE
 
-from .events import DONE_DATA, decode_event, event_data, split_complete
+from .events import Event, decode_events, event_data, split_complete
 from .preparation import Preparation
 from .transcript import Transcript
 
-FOLD_BYTES = 16 * 1024
-"""Raw events kept before they are folded into the transcript: about 80 us of work."""
+FOLD_BYTES = 64 * 1024
+"""Raw events kept before they are folded into the transcript: about 250 tokens, 0.3 ms of work."""
 MAX_EVENT_BYTES = 1024 * 1024
 """An event that is not complete after so many bytes is none: the stream is passed on as it is."""
 
@@ -34,8 +34,8 @@ class Recorder:
     """
 
     __slots__ = (
-        "_events", "_max_bytes", "_num_bytes", "_partial", "_strip", "failure", "finished",
-        "is_resumable", "transcript",
+        "_events", "_max_bytes", "_num_bytes", "_partial", "_prompt_was_seen", "_strip",
+        "failure", "finished", "is_resumable", "transcript",
     )  # fmt: skip
 
     def __init__(self, preparation: Preparation, *, max_recorded_bytes: int) -> None:
@@ -53,6 +53,7 @@ class Recorder:
         self._events: list[bytes] = []
         self._num_bytes = 0
         self._partial = b""
+        self._prompt_was_seen = False
 
     def feed(self, data: bytes) -> bytes:
         """What to send to the client for these bytes of the worker; may be empty."""
@@ -66,7 +67,8 @@ class Recorder:
                 self._give_up()
         if self.failure is not None:
             return b""
-        if _ERROR in data or _ABORT in data:
+        # `find` takes half the time of `in` here.
+        if data.find(_ERROR) >= 0 or data.find(_ABORT) >= 0:
             data = self._until_failure(data)
         if self.is_resumable:
             self._events.append(data)
@@ -75,21 +77,27 @@ class Recorder:
                 self.fold()
         if data.endswith(DONE):
             self.finished = True
-        return strip_token_ids(data) if self._strip and _IDS_KEY in data else data
+        if not self._strip:
+            return data
+        if not self._prompt_was_seen:
+            self._prompt_was_seen = _TOKEN_IDS in data  # the prompt's come first, or with them
+            data = _without(data, _PROMPT_TOKEN_IDS)
+        at = data.find(_TOKEN_IDS)
+        if at < 0:
+            return data
+        data = data[:at] + data[data.find(b"]", at) + 1 :]
+        return data if data.find(_TOKEN_IDS, at) < 0 else _without(data, _TOKEN_IDS)
 
     def fold(self) -> None:
         """Bring `transcript` up to date."""
-        events, self._events, self._num_bytes = self._events, [], 0
-        transcript = self.transcript
-        for data in event_data(b"".join(events)):
-            if data == DONE_DATA:
-                continue
-            try:
-                event = decode_event(data)
-            except msgspec.MsgspecError:  # not of the shape that can be resumed
-                self._give_up()
-                return
-            transcript.add(event)
+        raw, self._num_bytes = b"".join(self._events), 0
+        self._events.clear()
+        try:
+            events: list[Event] = decode_events(raw)
+        except msgspec.MsgspecError:  # not of the shape that can be resumed
+            self._give_up()
+            return
+        self.transcript.add_all(events)
         self.check_size()
 
     def check_size(self) -> None:
@@ -99,7 +107,7 @@ class Recorder:
 
     def _give_up(self) -> None:
         self.is_resumable = False
-        self._events = []
+        self._events.clear()
         self.transcript = Transcript()
 
     def _until_failure(self, data: bytes) -> bytes:
@@ -115,17 +123,17 @@ class Recorder:
         return data
 
 
-_IDS_KEY = b'token_ids":['
-
-
 def strip_token_ids(data: bytes) -> bytes:
     """Whole events without token ids: bytes are cut out, nothing is encoded again."""
-    for key in (_TOKEN_IDS, _PROMPT_TOKEN_IDS):
-        at = data.find(key)
-        while at >= 0:
-            end = data.find(b"]", at)
-            data = data[:at] + data[end + 1 :]
-            at = data.find(key, at)
+    return _without(_without(data, _PROMPT_TOKEN_IDS), _TOKEN_IDS)
+
+
+def _without(data: bytes, key: bytes) -> bytes:
+    at = data.find(key)
+    while at >= 0:
+        end = data.find(b"]", at)
+        data = data[:at] + data[end + 1 :]
+        at = data.find(key, at)
     return data
 
 

@@ -55,6 +55,8 @@ class ReplayedStream:
         self._splitter = EventSplitter()
         self._was_started = transcript.is_started
         self._prompt_ids_told = transcript.prompt_token_ids is not None
+        self._ignores_ids = self._was_started and not self._prompt_ids_told
+        """The first worker told no token ids; those of the second alone would be of no use."""
         self._text = _Told(transcript.text)
         self._reasoning = _Told(transcript.reasoning)
         transcript.token_ids += transcript.ids_ahead
@@ -95,6 +97,9 @@ class ReplayedStream:
         if is_failure(event):
             self.failed = "the new worker failed"
             return b""
+        if self._ignores_ids:
+            event = strip_token_ids(event)
+            payload = event[6:-2]
         if not self._caught_up:
             event = self._beyond(payload)
             if not event:

@@ -65,6 +65,11 @@ class Transcript:
         """About what it holds in memory."""
         return self.num_chars + 8 * len(self.token_ids) + 64 * len(self.logprob_tokens)
 
+    def add_all(self, events: list[Event]) -> None:
+        """Take in many events."""
+        for event in events:
+            self.add(event)
+
     def add(self, event: Event) -> None:
         """Take in one event that was, or is about to be, relayed."""
         if not self.is_started:
