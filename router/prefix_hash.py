@@ -22,7 +22,7 @@ _TOKEN_BYTES = array("I").itemsize
 
 
 def root_hash(*extra_keys: str | None) -> int:
-    """The seed of a request's first chunk: model, adapter, cache salt, whatever separates caches."""
+    """The seed of a request's first chunk: adapter, cache salt, whatever separates caches."""
     return xxh3_64_intdigest("\0".join(key or "" for key in extra_keys).encode())
 
 
