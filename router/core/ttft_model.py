@@ -1,12 +1,15 @@
 """How long an endpoint takes to its first token, learnt from what it has served.
 
-For each endpoint `ttft_s = base_s + token_s * tokens + running_s * num_running` is fitted, where
-`tokens` are the uncached tokens of the prompt and of the prompts ahead of it: a Kalman
-filter (1960) whose three unknowns drift, so old observations fade. Errors count relative to what
-was expected, so 5 ms and 5 s weigh alike; one that is far too long counts as twice what was
-expected (Huber, 1964); the unknowns stay inside bounds that physics gives. An endpoint that
-nobody has measured is taken for the fleet's average, and one that nobody has measured lately
-drifts back there: what was slow an hour ago gets another chance.
+`ttft_s = base_s + token_s * tokens + running_s * num_running`, where `tokens` are the uncached
+tokens of the prompt and of the prompts ahead of it. Two levels: one fit over the whole fleet, and
+one for each endpoint, which starts from the fleet's and departs from it as far as the endpoint's
+own times say. So a new endpoint is taken for an average one, a few of its requests show that it
+is twice as fast, and noise alone hardly tells two equal ones apart. What nobody has measured
+lately drifts back to the fleet's: an endpoint that was slow a minute ago gets another chance.
+
+Each fit is a Kalman filter (1960) whose three unknowns drift, so old observations fade. Errors
+count relative to what was expected, so 5 ms and 5 s weigh alike; one that is far too long counts
+as twice what was expected (Huber, 1964); the unknowns stay inside bounds that physics gives.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ PRIOR = Coefficients(base_s=0.02, token_s=1e-4, running_s=5e-4, waiting_s=0.05)
 LOWEST = Coefficients(base_s=1e-4, token_s=1e-7, running_s=0.0, waiting_s=1e-4)
 HIGHEST = Coefficients(base_s=60.0, token_s=0.1, running_s=10.0, waiting_s=60.0)
 
-NOISE = 0.3
+NOISE = 0.4
 """Standard deviation of a measured time, relative to what was expected."""
 DRIFT = 0.03
 """Of each unknown from one observation to the next, relative: about the last 20 count."""
@@ -41,12 +44,14 @@ MAX_RELATIVE_ERROR = 1.0
 """Larger ones count as this large."""
 HALF_LIFE_S = 60.0
 """Trust in an endpoint's own numbers without a new observation."""
-TRUST_AFTER = 2.0
-"""Observations after which its own numbers weigh as much as the fleet's."""
+FLEET_FIRST = 12
+"""Observations of the fleet before endpoints are told apart."""
+FLEET_SPREAD = 10.0
+ENDPOINT_SPREAD = 1.0
+"""Standard deviation of each unknown before any observation, relative: of the fleet's, and of an
+endpoint's around the fleet's."""
 REFRESH_S = 0.5
 """How often the fleet's average and the ages are worked in."""
-EARLY = 64
-"""Observations of the fleet during which its average is worked in more often."""
 LONGEST_S = 3600.0
 """A longer time is a mistake."""
 TOKENS = 1e3
@@ -62,14 +67,14 @@ class Fit:
         "num_running", "observed_at", "p00", "p01", "p02", "p11", "p12", "p22", "running", "tokens",
     )  # fmt: skip
 
-    def __init__(self, start: Coefficients) -> None:
+    def __init__(self, start: Coefficients, spread: float) -> None:
         self.base = start.base_s
         self.tokens = start.token_s * TOKENS
         self.running = start.running_s * RUNNING
-        # Prior variances: each may well be ten times off.
-        self.cap_base = self.p00 = (10 * self.base) ** 2
-        self.cap_tokens = self.p11 = (10 * self.tokens) ** 2
-        self.cap_running = self.p22 = (10 * max(self.running, PRIOR.running_s * RUNNING)) ** 2
+        self.cap_base = self.p00 = (spread * self.base) ** 2
+        self.cap_tokens = self.p11 = (spread * self.tokens) ** 2
+        # The contention may have been learnt to be none, and is not certain to be.
+        self.cap_running = self.p22 = (spread * max(self.running, 0.1 * self.base)) ** 2
         self.p01 = self.p02 = self.p12 = 0.0
         self.num_observed = 0
         self.observed_at = 0.0
@@ -146,7 +151,7 @@ class TTFTModels:
         self._fits: dict[str, Fit] = {}
         self.refresh_at = float("-inf")
         """When `refresh` has something to do again."""
-        self._num_observed = 0
+        self._fleet = Fit(prior, FLEET_SPREAD)
 
     def observe(
         self,
@@ -168,26 +173,29 @@ class TTFTModels:
         """
         if not 0.0 < ttft_s < LONGEST_S:
             return
-        fit = self._fits.get(endpoint_id)
-        if fit is None:
-            fit = self._fits[endpoint_id] = Fit(self.default)
+        fleet = self._fleet
         if num_waiting:
             # The rest is for the queue; at least a part is not, however long we think it is.
-            ttft_s = max(ttft_s - fit.waiting_s() * num_waiting, 0.1 * ttft_s)
-        fit.observe(ttft_s, uncached_tokens + tokens_ahead, num_running)
+            ttft_s = max(ttft_s - fleet.waiting_s() * num_waiting, 0.1 * ttft_s)
+        tokens = uncached_tokens + tokens_ahead
+        fleet.observe(ttft_s, tokens, num_running)
+        if fleet.num_observed <= FLEET_FIRST:
+            self.default = fleet.coefficients()
+            return
+        fit = self._fits.get(endpoint_id)
+        if fit is None:
+            fit = self._fits[endpoint_id] = Fit(fleet.coefficients(), ENDPOINT_SPREAD)
+        fit.observe(ttft_s, tokens, num_running)
         fit.observed_at = now
-        self._num_observed += 1
-        if self._num_observed < EARLY and not self._num_observed & (self._num_observed - 1):
-            self.refresh_at = now  # the prior is no good: the fleet's first numbers replace it soon
-            self.refresh(now)
-        else:
-            self.coefficients[endpoint_id] = self._blend(fit, now)
+        self.coefficients[endpoint_id] = self._blend(fit, now)
 
     def finished(self, endpoint_id: str, duration_s: float) -> None:
         """A request ended `duration_s` after it was sent: how fast a queue there moves."""
-        fit = self._fits.get(endpoint_id)
-        if fit is not None and 0.0 < duration_s < LONGEST_S:
-            fit.finished(duration_s)
+        if 0.0 < duration_s < LONGEST_S:
+            self._fleet.finished(duration_s)
+            fit = self._fits.get(endpoint_id)
+            if fit is not None:
+                fit.finished(duration_s)
 
     def estimate(
         self, endpoint_id: str, *, uncached_tokens: int, tokens_ahead: int = 0, num_running: int = 0
@@ -210,37 +218,14 @@ class TTFTModels:
         if now < self.refresh_at:
             return
         self.refresh_at = now + REFRESH_S
-        fits = self._fits
-        if not fits:
-            return
-        weight = base = tokens = running = waiting = 0.0
-        for fit in fits.values():
-            trust = self._trust(fit, now)
-            weight += trust
-            base += trust * fit.base
-            tokens += trust * fit.tokens
-            running += trust * fit.running
-            waiting += trust * fit.waiting_s()
-        if weight > 0.01:
-            self.default = Coefficients(
-                base / weight,
-                tokens / weight / TOKENS,
-                running / weight / RUNNING,
-                waiting / weight,
-            )
+        self.default = self._fleet.coefficients()
         self.coefficients = {
-            endpoint_id: self._blend(fit, now) for endpoint_id, fit in fits.items()
+            endpoint_id: self._blend(fit, now) for endpoint_id, fit in self._fits.items()
         }
-
-    @staticmethod
-    def _trust(fit: Fit, now: float) -> float:
-        """In [0, 1): share of an endpoint's own numbers in what is used."""
-        seen = fit.num_observed / (fit.num_observed + TRUST_AFTER)
-        return seen * exp2((fit.observed_at - now) / HALF_LIFE_S)
 
     def _blend(self, fit: Fit, now: float) -> Coefficients:
         """An endpoint's own numbers and the fleet's, by trust."""
-        trust = self._trust(fit, now)
+        trust = exp2((fit.observed_at - now) / HALF_LIFE_S)
         rest = 1.0 - trust
         default = self.default
         return Coefficients(
