@@ -1,8 +1,8 @@
 """Circuit breakers: an endpoint that fails gets no requests for a while, and outages are not made.
 
-What counts is the caller's to know. Connection errors, resets, timeouts and 5xx other than 503 are a
-`failure`; a good answer or a 4xx is a `success`. Back-pressure (429, 503) and a client that went
-away say nothing about the worker: `abandon`.
+What counts is the caller's to know. Connection errors, resets, timeouts and 5xx other than 503
+are a `failure`; a good answer or a 4xx is a `success`. Back-pressure (429, 503) and a client that
+went away say nothing about the worker: `abandon`.
 
     CLOSED ── consecutive failures, or their share of a window ──> OPEN
     OPEN ── its time is over, or a health check succeeded ──> HALF_OPEN
@@ -95,6 +95,8 @@ class BreakerBoard:
     def __init__(self, settings: BreakerSettings) -> None:
         if settings.consecutive_failures < 1 or settings.min_requests < 1:
             raise ValueError("consecutive_failures and min_requests must be 1 or more")
+        if settings.window_s <= 0:
+            raise ValueError(f"window_s must be positive, got {settings.window_s}")
         if not 0 < settings.failure_ratio <= 1:
             raise ValueError(
                 f"failure_ratio must be above 0 and at most 1, got {settings.failure_ratio}"

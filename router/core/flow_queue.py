@@ -5,9 +5,9 @@ once: by `take`, `expire` or `cancel`. A ticket is whatever the caller wants bac
 unequal to all others that wait.
 
 Bands are strict: while a band has a request that can run, those below it wait. One exception
-keeps them from starving: a waiting band is owed `GUARD_SHARE` of the tokens that bands above it
-are given, and goes first when it is owed something. So batch work advances at a twentieth of the
-fleet at worst. Within a band tenants share by tokens and weight (`fair_share.py`).
+keeps them from starving: a waiting band is owed `GUARD_SHARE` of the tokens that bands above it are
+given, and goes first once that pays for its next request. So batch work advances at a twentieth
+of the fleet at worst. Within a band tenants share by tokens and weight (`fair_share.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ T = TypeVar("T", bound=Hashable)
 
 GUARD_SHARE = 0.05
 MAX_OWED_TOKENS = 65_536.0
-"""A band whose models are all full gathers no more than this, lest it block those above for
-long."""
+"""A band whose models are all full gathers no more, lest it block those above for long; and
+this pays for a request that is larger."""
 
 
 class Band(NamedTuple):
@@ -78,12 +78,11 @@ class _BandState(Generic[T]):
         """Those that are not held."""
         self.tokens = 0
         self.owed = 0.0
-        """Tokens, below 0 after it was given more than it was owed."""
+        """Tokens; below 0 after a request larger than `MAX_OWED_TOKENS`."""
 
 
 class FlowQueue(Generic[T]):
-    """See the module. Costs a few microseconds a request, and nothing for one that need not
-    wait."""
+    """See the module. A few microseconds a request, and nothing for one that need not wait."""
 
     def __init__(
         self, bands: Sequence[Band], *, max_held: int = 1024, hold_s: float = 60.0
@@ -190,9 +189,9 @@ class FlowQueue(Generic[T]):
                 continue
             if item is None:
                 item = runnable
-            else:
+            elif state.owed >= min(runnable.tokens, MAX_OWED_TOKENS):
                 item = runnable
-                state.owed -= item.tokens  # it overtakes; on capacity nobody else wants it is free
+                state.owed -= item.tokens  # for overtaking: what nobody above wants is free
                 break
         if item is None:
             return None

@@ -32,8 +32,7 @@ class Grant(NamedTuple):
 
 
 class Stranger:
-    """What other processes did with a key that has not been seen here, so that nothing is known of
-    its limits."""
+    """A key that other processes use and this one has not seen: its limits are not known."""
 
     __slots__ = ("peers", "requests", "tokens")
 

@@ -286,8 +286,7 @@ def _time_for(missing: float, per_minute: int) -> float:
 
 
 def ratelimit_headers(status: LimitStatus) -> list[tuple[str, str]]:
-    """In OpenAI's names and format: x-ratelimit-remaining-requests: 59, x-ratelimit-reset-tokens:
-    6m0s."""
+    """In OpenAI's names and format: `x-ratelimit-reset-tokens: 6m0s`."""
     headers = []
     if status.limit_requests:
         headers += [
