@@ -138,7 +138,7 @@ class Child:
 
     def send_frame(self, frame: bytes) -> None:
         """Hand over an encoded message with its length; does not wait."""
-        if self.ended.is_set():
+        if self._transport.is_closing():  # it has ended, or is about to
             return
         self._transport.write(frame)
         if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:

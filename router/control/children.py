@@ -26,7 +26,7 @@ What a data-plane program must do (`python -m shoal.router.proxy`, or a test's s
 - The link at its end (EOF): exit at once. SIGINT and SIGHUP are the state process's business:
   ignore them. SIGTERM means the same as `Drain` with the configured timeout.
 - `Ask(number, what, limit)`: a `Report` of that number, at once. "metrics": `to_plain(...)` of
-  `telemetry.snapshot`. "decisions": a list of objects, each with `time` (Unix seconds), the newest
+  `telemetry.snapshot`. "decisions": a list of objects, each with `ts` (Unix seconds), the newest
   first. "connections": an object. "ping": null; asked each second, and a process that answers
   nothing for `Timing.stalled_s`, or does not read its link, is killed and replaced.
 """

@@ -68,6 +68,11 @@ class Prepared:
         listeners.close([*self.sockets, self.admin])
 
 
+def proxy_command(log_format: str, log_level: str) -> tuple[str, ...]:
+    """The data-plane program, logging like us."""
+    return (*PROXY_COMMAND, "--log-format", log_format, "--log-level", log_level)
+
+
 def prepare(source: Source, *, takeover: bool = False) -> Prepared:
     """Read the configuration, get the addresses.
 

@@ -179,11 +179,11 @@ class State:
         """The newest decisions of all processes, the newest first."""
         reports = await self.children.ask_all("decisions", limit=limit)
         merged = [
-            {"process": process, **decision}
+            {**decision, "process": process}
             for process, decisions in reports.items()
             for decision in decisions
         ]
-        merged.sort(key=lambda decision: float(decision.get("time", 0.0)), reverse=True)
+        merged.sort(key=lambda decision: float(decision["ts"]), reverse=True)
         return merged[:limit]
 
     async def connections(self) -> list[dict[str, Any]]:
@@ -191,7 +191,7 @@ class State:
         pids = self.children.pids()
         reports = await self.children.ask_all("connections")
         return [
-            {"process": process, "pid": pids.get(process), **body}
+            {**body, "process": process, "pid": pids.get(process)}
             for process, body in sorted(reports.items())
         ]
 

@@ -10,7 +10,7 @@ import typer
 from shoal import __version__
 from shoal.errors import ConfigError, ShoalError
 
-from . import bench, chat, fake_worker, keys, models, serve
+from . import bench, chat, fake_worker, keys, models, route, serve
 
 app = typer.Typer(
     name="shoal",
@@ -23,6 +23,7 @@ app = typer.Typer(
     "  [bold]shoal chat[/bold]",
 )
 app.command("serve")(serve.serve)
+app.command("route")(route.route)
 app.command("chat")(chat.chat)
 app.command("fake-worker")(fake_worker.fake_worker)
 app.add_typer(models.app, name="models")

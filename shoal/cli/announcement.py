@@ -1,4 +1,4 @@
-"""What `shoal serve` says when it is ready: the address, and a command that works as it stands."""
+"""What `shoal serve` and `shoal route` say when ready: the address, and a command that works."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def base_url(host: str, port: int) -> str:
 
 def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bool) -> str:
     """Several lines of text; a model without a chat template is shown with a plain completion."""
+    command = request_example(
+        url, model=model, has_chat_template=has_chat_template, needs_key=needs_key
+    )
+    return f"Serving {model} on {url}/v1\n\n{command}\n\nCtrl-C stops the server."
+
+
+def request_example(
+    url: str, *, model: str, has_chat_template: bool = True, needs_key: bool = False
+) -> str:
+    """A `curl` command over several indented lines."""
     body: dict[str, object] = {"model": model}
     if has_chat_template:
         route = "chat/completions"
@@ -32,5 +42,4 @@ def announcement(url: str, *, model: str, has_chat_template: bool, needs_key: bo
     if needs_key:
         lines.append('-H "Authorization: Bearer $SHOAL_API_KEY"')
     lines.append(f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}")
-    command = " \\\n    ".join(lines)
-    return f"Serving {model} on {url}/v1\n\n  {command}\n\nCtrl-C stops the server."
+    return "  " + " \\\n    ".join(lines)

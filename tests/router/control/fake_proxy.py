@@ -54,6 +54,7 @@ class FakeProxy:
         link.setblocking(False)
         self.transport, _ = await loop.create_unix_connection(lambda: frames, sock=link)
         await frames.closed.wait()
+        await asyncio.sleep(0.1)  # as one that has something to write at its end
         os._exit(0)
 
     def send(self, message: Any) -> None:
@@ -79,7 +80,7 @@ class FakeProxy:
         if ask.what == "metrics":
             return self.metrics()
         if ask.what == "decisions":
-            return [{"time": float(10 * i + number), "reason": "fake"} for i in range(3, 0, -1)]
+            return [{"ts": float(10 * i + number), "reason": "fake"} for i in range(3, 0, -1)]
         if ask.what == "connections":
             return {"open": len(self.streams)}
         return None
@@ -99,6 +100,7 @@ class FakeProxy:
     async def drain(self, timeout_s: float) -> None:
         for server in self.servers:
             server.close()
+        await asyncio.sleep(0.05)  # what asyncio has accepted becomes a task a little later
         if self.streams and MISBEHAVE != "never drains":
             await asyncio.wait(self.streams, timeout=timeout_s)
         if MISBEHAVE == "never drains":
