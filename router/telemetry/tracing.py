@@ -99,8 +99,8 @@ class Tracer:
         context = request.context
         if not context.sampled:
             return
-        if self._recorded - self._exporter.taken > _MAX_PENDING:
-            self._refused += 2 + len(request.attempts)
+        if self._recorded - self._exporter.taken >= _MAX_PENDING:
+            self._refused += 1 + len(request.attempts) + (request.queued_s is not None)
             return
         # The request's times are monotonic; spans want the wall's.
         offset_ns = time.time_ns() - time.monotonic_ns()

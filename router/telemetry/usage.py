@@ -125,34 +125,30 @@ def _closing_brace(text: bytes, start: int) -> int:
 
     Braces inside strings are counted too: usage objects have none, and a wrong cut fails to decode.
     """
-    depth = 1
-    opening = text.find(b"{", start + 1)
-    closing = start
+    end = start
     for _ in range(_MAX_BRACES):
-        closing = text.find(b"}", closing + 1)
-        if closing < 0:
+        end = text.find(b"}", end + 1)
+        if end < 0:
             return -1
-        while 0 <= opening < closing:
-            depth += 1
-            opening = text.find(b"{", opening + 1)
-        depth -= 1
-        if depth == 0:
-            return closing
+        if text.count(b"{", start, end) == text.count(b"}", start, end + 1):
+            return end
     return -1
 
 
 def _usage(wire: _Wire) -> Usage:
-    prompt = wire.prompt_tokens if wire.prompt_tokens is not None else wire.input_tokens
-    completion = (
-        wire.completion_tokens if wire.completion_tokens is not None else wire.output_tokens
-    )
-    details = wire.prompt_tokens_details or wire.input_tokens_details
-    cached = (details.cached_tokens if details is not None else wire.cached_tokens) or 0
+    prompt = wire.prompt_tokens
     if prompt is None:
-        prompt = 0
+        prompt = wire.input_tokens or 0
+    completion = wire.completion_tokens
+    if completion is None:
+        completion = wire.output_tokens or 0
+    details = wire.prompt_tokens_details or wire.input_tokens_details
+    cached = (wire.cached_tokens if details is None else details.cached_tokens) or 0
     if wire.cache_read_input_tokens is not None or wire.cache_creation_input_tokens is not None:
         # Anthropic counts cached tokens beside input_tokens, OpenAI within.
         cached = wire.cache_read_input_tokens or 0
         prompt += cached + (wire.cache_creation_input_tokens or 0)
+    if 0 <= cached <= prompt and completion >= 0:
+        return Usage(prompt, cached, completion)
     prompt = max(prompt, 0)
-    return Usage(prompt, min(max(cached, 0), prompt), max(completion or 0, 0))
+    return Usage(prompt, min(max(cached, 0), prompt), max(completion, 0))

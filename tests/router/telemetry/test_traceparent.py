@@ -82,6 +82,9 @@ def test_ids_are_never_zero() -> None:
         def getrandbits(self, k: int) -> int:
             return 0
 
+        def random(self) -> float:
+            return 0.0
+
     context = child_traceparent(None, 0.5, Zero())
     assert int(context.trace_id, 16) != 0
     assert int(context.span_id, 16) != 0
