@@ -33,7 +33,7 @@ from .core.sampling_params import SamplingParams
 from .core.stats import SchedulerStats
 from .core_client import CORE_COMMAND
 from .core_supervisor import CoreState, CoreSupervisor
-from .output import EngineStats, Health, RequestOutput
+from .output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from .output_processor import OutputProcessor
 from .output_stream import OutputStream
 from .request_checks import check_request
@@ -141,6 +141,11 @@ class AsyncEngine:
     def max_model_len(self) -> int:
         assert self._core.ready is not None, "the engine is not started"
         return self._core.ready.max_model_len
+
+    @property
+    def kv_event_endpoints(self) -> KVEventEndpoints:
+        config = self._config
+        return KVEventEndpoints(config.kv_events_endpoint, config.kv_events_replay_endpoint)
 
     @property
     def is_ready(self) -> bool:

@@ -73,11 +73,18 @@ class EngineConfig:
     """Longest step while answers run, as far as prefills make it long; None: learnt."""
     max_num_waiting: int = 1024
     queue_timeout_s: float | None = 60.0
+    kv_events_endpoint: str | None = None
+    """ZeroMQ address where the prefix cache's changes are published, as vLLM publishes them; None:
+    nowhere. Whoever reaches it reads prompts, as token ids."""
+    kv_events_replay_endpoint: str | None = None
+    """Where subscribers ask for what they missed."""
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
 
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("model must name a folder, a file or a source, got an empty text")
+        if self.kv_events_replay_endpoint is not None and self.kv_events_endpoint is None:
+            raise ValueError("kv_events_replay_endpoint needs kv_events_endpoint")
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise ValueError(
                 f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}"

@@ -16,7 +16,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from shoal.frames import BlockingFrames, PeerGone
 
@@ -24,6 +24,9 @@ from . import protocol
 from .core.request import Request
 from .engine_core import EngineCore
 from .sources.progress import Progress
+
+if TYPE_CHECKING:
+    from .kv_event_stream import KVEventStream
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -71,23 +74,49 @@ def _serve(frames: BlockingFrames, build: BuildCore) -> NoReturn:
     load = protocol.decode_to_core(first)
     if not isinstance(load, protocol.Load):
         raise TypeError(f"the first message must be Load, got {type(load).__name__}")
+    start_events = _bind_events(load)
     # What loading makes lives for ever: collections that look at it while it grows, or later
     # between steps, are for nothing.
     gc.disable()
     core, ready = build(load, _SendProgress(frames))
+    events = None if start_events is None else start_events(core, ready.block_size)
     _send(frames, ready)
     gc.collect()
     gc.freeze()
     gc.enable()
     while True:
-        _receive(frames, core)
+        _receive(frames, core, events)
         outputs = core.step()
         _send(frames, protocol.StepOutputs(core.num_steps, outputs, core.stats()))
+        if events is not None:
+            events.after_step()
 
 
-def _receive(frames: BlockingFrames, core: EngineCore) -> None:
+def _bind_events(load: protocol.Load) -> Callable[[EngineCore, int], KVEventStream] | None:
+    """Bind before the model is loaded: an address that is taken is to be known at once."""
+    endpoint = load.config.kv_events_endpoint
+    if endpoint is None:
+        return None
+    from .kv_event_stream import KVEventStream  # zeromq and its threads are for those who ask
+    from .kv_events import KVEventPublisher
+
+    publisher = KVEventPublisher(endpoint, load.config.kv_events_replay_endpoint)
+    return lambda core, block_size: KVEventStream(publisher, core, block_size=block_size)
+
+
+def _next_frame(
+    frames: BlockingFrames, core: EngineCore, events: KVEventStream | None
+) -> bytes | None:
+    if events is None or core.has_work():
+        return frames.receive(wait=not core.has_work())
+    while (frame := frames.receive(wait=False)) is None:
+        events.answer_until_readable(frames.fileno())
+    return frame
+
+
+def _receive(frames: BlockingFrames, core: EngineCore, events: KVEventStream | None) -> None:
     """Take all messages that are there; sleep until there is work."""
-    while (frame := frames.receive(wait=not core.has_work())) is not None:
+    while (frame := _next_frame(frames, core, events)) is not None:
         message = protocol.decode_to_core(frame)
         if isinstance(message, protocol.AddRequest):
             rejection = core.add_request(_to_request(message))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from shoal.clock import Clock
 
+from .core.kv_cache_events import KVCacheEvent
 from .core.output import EngineCoreOutputs, Rejection
 from .core.request import Request, RequestStatus
 from .core.scheduler import Scheduler
@@ -45,6 +46,14 @@ class EngineCore:
         outputs = self._scheduler.update_from_output(scheduled, computed, self._clock.now())
         self.num_steps += 1
         return outputs
+
+    def record_kv_events(self) -> None:
+        """From now on keep what happens to the prefix cache, for `take_kv_events`."""
+        self._scheduler.record_kv_events()
+
+    def take_kv_events(self) -> list[KVCacheEvent]:
+        """What happened to it since the last call, oldest first."""
+        return self._scheduler.take_kv_events()
 
     def stats(self) -> SchedulerStats:
         return self._scheduler.make_stats()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -45,6 +45,14 @@ class RequestOutput(msgspec.Struct, frozen=True, kw_only=True):
             num_cached_tokens=later.num_cached_tokens,
             queue_s=self.queue_s if self.queue_s is not None else later.queue_s,
         )
+
+
+class KVEventEndpoints(NamedTuple):
+    """ZeroMQ addresses as they were bound: hosts may be wildcards."""
+
+    publish: str | None = None
+    """None: no events."""
+    replay: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

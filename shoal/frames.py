@@ -55,6 +55,10 @@ class BlockingFrames:
         self._socket = sock
         self._splitter = Splitter()
 
+    def fileno(self) -> int:
+        """To wait for it beside other things; `receive` without waiting first, then sleep."""
+        return self._socket.fileno()
+
     def send(self, message: bytes) -> None:
         """Raises PeerGone."""
         try:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from math import ceil
 
 from .config import CacheConfig, SchedulerConfig
+from .kv_cache_events import KVCacheEvent
 from .kv_cache_manager import ComputedBlocks, KVCacheManager
 from .output import (
     SETBACKS,
@@ -186,6 +187,18 @@ class Scheduler:
     def has_finished_requests(self) -> bool:
         """Whether requests have ended that the next output still has to tell of."""
         return bool(self._finished_req_ids or self._timed_out)
+
+    def record_kv_events(self) -> None:
+        """From now on keep what happens to the prefix cache, for `take_kv_events`."""
+        self._kv.pool.events = []
+
+    def take_kv_events(self) -> list[KVCacheEvent]:
+        """What happened to it since the last call, oldest first; whoever records must take."""
+        events = self._kv.pool.events
+        if not events:
+            return []
+        self._kv.pool.events = []
+        return events
 
     def make_stats(self) -> SchedulerStats:
         return SchedulerStats(

@@ -42,6 +42,22 @@ def admin_routes(context: ServerContext) -> APIRouter:
         """All metrics in the Prometheus text format."""
         return Response(context.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
+    @router.get("/kv_event_sources")
+    async def kv_event_sources() -> Response:
+        """Where changes of the prefix cache are published: how a router finds them."""
+        context.require_ready()
+        endpoints = engine.kv_event_endpoints
+        return JSONResponse(
+            {
+                "enable_kv_cache_events": endpoints.publish is not None,
+                "publisher": "zmq",
+                "endpoint": endpoints.publish,
+                "replay_endpoint": endpoints.replay,
+                "topic": "",
+                "block_size": engine.stats().block_size,
+            }
+        )
+
     @router.get("/v1/models")
     async def list_models() -> Response:
         """The models that can be asked for: one."""

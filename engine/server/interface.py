@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from ..core.sampling_params import SamplingParams
-from ..output import EngineStats, Health, RequestOutput
+from ..output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from ..tokenizer.tokenizer import Tokenizer
 
 
@@ -24,6 +24,10 @@ class Engine(Protocol):
 
     @property
     def max_model_len(self) -> int: ...
+
+    @property
+    def kv_event_endpoints(self) -> KVEventEndpoints:
+        """Where changes of its prefix cache are published."""
 
     @property
     def created(self) -> int:

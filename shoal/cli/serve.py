@@ -218,6 +218,24 @@ def serve(
             rich_help_panel=OPERATIONS,
         ),
     ] = "restart",
+    kv_events_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDPOINT",
+            help="Publish changes of the prefix cache for routers, e.g. at tcp://127.0.0.1:5557.",
+            show_default="not published",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = None,
+    kv_events_replay_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDPOINT",
+            help="Answer requests for missed changes here.",
+            show_default="none",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["console", "json"],
         typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
@@ -258,6 +276,8 @@ def serve(
             itl_target_s=None if itl_target_ms is None else itl_target_ms / 1000,
             max_num_waiting=max_num_waiting,
             queue_timeout_s=queue_timeout_s or None,
+            kv_events_endpoint=kv_events_endpoint,
+            kv_events_replay_endpoint=kv_events_replay_endpoint,
             supervision=SupervisionConfig(on_core_crash=on_core_crash),
         )
         settings = ServerSettings(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,8 +15,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+import msgspec
 import psutil
 import pytest
+import zmq
+import zmq.asyncio
 
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.config import EngineConfig, SupervisionConfig
@@ -24,6 +28,7 @@ from shoal.engine.output import RequestOutput
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.tokenizer.tokenizer import Tokenizer
 from shoal.errors import (
+    ConfigError,
     EngineUnavailable,
     InvalidRequest,
     ModelNotFound,
@@ -33,6 +38,7 @@ from shoal.errors import (
     UnsupportedModel,
 )
 from tests.engine.fake_core import (
+    BLOCK_SIZE,
     FAKE_CORE_COMMAND,
     HANG,
     KILL,
@@ -465,3 +471,47 @@ async def test_the_core_dies_with_its_parent(tmp_path: Path) -> None:
 def test_importing_the_engine_pulls_in_no_torch() -> None:
     code = "import sys, shoal.engine.async_engine; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def free_endpoint() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def replayed(endpoint: str) -> list[tuple[int, list[Any]]]:
+    """All batches of KV events so far, as (number, events)."""
+    with zmq.asyncio.Context() as context, context.socket(zmq.DEALER) as asking:
+        asking.setsockopt(zmq.LINGER, 0)
+        asking.connect(endpoint)
+        await asking.send_multipart([b"", (0).to_bytes(8, "big")])
+        batches: list[tuple[int, list[Any]]] = []
+        while True:
+            async with asyncio.timeout(10):
+                _, _, number, payload = await asking.recv_multipart()
+            if int.from_bytes(number, "big", signed=True) < 0:
+                return batches
+            batches.append((int.from_bytes(number, "big"), msgspec.msgpack.decode(payload)[1]))
+
+
+async def test_kv_events_are_published_and_replayed_while_the_core_is_idle(
+    start_engine: StartEngine,
+) -> None:
+    publish, replay = free_endpoint(), free_endpoint()
+    engine = await start_engine(kv_events_endpoint=publish, kv_events_replay_endpoint=replay)
+    assert engine.kv_event_endpoints == (publish, replay)
+    assert await replayed(replay) == [(0, [{"type": "AllBlocksCleared"}])]
+    prompt = list(range(1, 50))
+    await complete(engine, prompt, max_tokens=2)
+    batches = await replayed(replay)
+    assert [number for number, _ in batches] == list(range(len(batches)))
+    stored = [event for _, events in batches[1:] for event in events]
+    assert {event["type"] for event in stored} == {"BlockStored"}
+    assert [token for event in stored for token in event["token_ids"]] == prompt[:48]
+    assert {event["block_size"] for event in stored} == {BLOCK_SIZE}
+
+
+async def test_an_address_for_kv_events_that_is_taken_is_a_config_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="cannot publish KV events"):
+            await make_engine(kv_events_endpoint=endpoint).start()

@@ -9,7 +9,7 @@ from typing import Any
 from shoal.engine.core.output import TokenLogprobs
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.stats import SchedulerStats
-from shoal.engine.output import EngineStats, Health, RequestOutput
+from shoal.engine.output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from shoal.errors import InvalidRequest, RequestError
 
 REPLY = "Hello, wörld! "
@@ -69,6 +69,7 @@ class FakeEngine:
         self.tokenizer = ByteTokenizer()
         self.max_model_len = max_model_len
         self.is_ready = True
+        self.kv_event_endpoints = KVEventEndpoints()
         self.health_state = Health(True)
         self.error: RequestError | Exception | None = None
         """Raised after `error_after` tokens."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 import shoal
-from shoal.engine.output import Health
+from shoal.engine.output import Health, KVEventEndpoints
 from shoal.metrics import parse_prometheus_text
 from tests.engine.server.fake_engine import FakeEngine
 
@@ -58,3 +58,18 @@ async def test_metrics_page_is_readable_before_and_after_loading(
     assert response.headers["content-type"].startswith("text/plain")
     names = {sample.name for sample in parse_prometheus_text(response.text)}
     assert {"vllm:num_requests_running", "vllm:time_to_first_token_seconds_bucket"} <= names
+
+
+async def test_routers_learn_where_kv_events_are(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    assert (await client.get("/kv_event_sources")).json()["enable_kv_cache_events"] is False
+    engine.kv_event_endpoints = KVEventEndpoints("tcp://*:5557", "tcp://*:5558")
+    assert (await client.get("/kv_event_sources")).json() == {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": "tcp://*:5557",
+        "replay_endpoint": "tcp://*:5558",
+        "topic": "",
+        "block_size": 16,
+    }
