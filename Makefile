@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-agreement bench-client docs clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-agreement bench-client docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,10 @@ bench-scheduler: $(DEV)  ## cost of one scheduling step beside vLLM's; last line
 bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS='--repeats 3 --quick']
 	-$(BIN)/python -m shoal.benchmarks.peers.install
 	$(BIN)/python -m shoal.benchmarks.peers $(ARGS)
+
+bench-router: $(DEV)  ## the router beside vllm-router, sglang-router, nginx; last line is JSON
+	-$(BIN)/python -m shoal.benchmarks.peers.install vllm-router sglang-router
+	$(BIN)/python -m shoal.benchmarks.router $(ARGS)
 
 bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on one server
 	$(BIN)/python -m shoal.benchmarks.peers.install vllm guidellm

@@ -69,7 +69,7 @@ def _ratio_section(result: PeersResult) -> Iterator[str]:
     ]
     columns = ["load", "server", "tokens/s", "best peer", "its tokens/s", "ratio", "ratios from",
                "repeats"]  # fmt: skip
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _ratio_row(result: PeersResult, case: str, server: str, ratio: float | None) -> list[str]:
@@ -104,7 +104,7 @@ def _load_section(result: PeersResult, case: str) -> Iterator[str]:
         ])  # fmt: skip
     columns = ["server", "output tokens/s", "from", "total tokens/s", "TTFT p50 / p99 ms",
                "ITL p50 / p99 ms", "repeats (disturbed)"]  # fmt: skip
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _long_prompt_section(result: PeersResult) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _long_prompt_section(result: PeersResult) -> Iterator[str]:
             ])  # fmt: skip
     columns = ["server", "TTFT of the long prompt ms", "ITL p50 / p99 before it ms",
                "ITL p50 / p99 during it ms", "repeats (disturbed)"]  # fmt: skip
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _start_section(result: PeersResult) -> Iterator[str]:
@@ -147,14 +147,14 @@ def _start_section(result: PeersResult) -> Iterator[str]:
                 _mib(memory.get("peak_bytes")), _counts(result, server, START),
             ])  # fmt: skip
     columns = ["server", "start s", "after loading MiB", "peak MiB", "repeats (disturbed)"]
-    yield from _table(columns, rows)
+    yield from table(columns, rows)
 
 
 def _contestant_section(result: PeersResult) -> Iterator[str]:
     yield "## How they ran"
     yield ""
     rows = [[name, who.version, who.settings] for name, who in result.contestants.items()]
-    yield from _table(["server", "version", "settings"], rows)
+    yield from table(["server", "version", "settings"], rows)
 
 
 def _notes(result: PeersResult) -> Iterator[str]:
@@ -174,15 +174,15 @@ def _notes(result: PeersResult) -> Iterator[str]:
         [line.server, str(line.repeat + 1), line.case, f"{line.foreign_cpu or 0:.0%}"]
         for line in disturbed
     ]
-    yield from _table(["server", "repeat", "case", "taken by others"], rows)
+    yield from table(["server", "repeat", "case", "taken by others"], rows)
     if not failed:
         yield "Nothing failed."
         yield ""
     rows = [
-        [line.server, str(line.repeat + 1), line.case, _one_line(line.error or "")]
+        [line.server, str(line.repeat + 1), line.case, one_line(line.error or "")]
         for line in failed
     ]
-    yield from _table(["server", "repeat", "case", "why it failed"], rows)
+    yield from table(["server", "repeat", "case", "why it failed"], rows)
 
 
 def is_disturbed(line: Line) -> bool:
@@ -203,7 +203,7 @@ def _counts(result: PeersResult, server: str, case: str) -> str:
     return f"{len(lines)} ({disturbed})" if disturbed else str(len(lines))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Nothing at all without rows."""
     if not rows:
         return
@@ -232,7 +232,7 @@ def _mib(num_bytes: float | None) -> str:
     return NOTHING if num_bytes is None else f"{num_bytes / (1 << 20):,.0f}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A cell of a table: the last words of a long error say the most."""
     words = " ".join(text.split()).replace("|", r"\|")
     return words if len(words) <= 300 else f"… {words[-300:]}"

@@ -1,0 +1,1 @@
+"""Shoal's router beside vllm-router, sglang-router and nginx: `make bench-router`."""

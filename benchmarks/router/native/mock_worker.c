@@ -343,10 +343,13 @@ static int metrics_text(char *to, size_t size) {
       "vllm:prefix_cache_hits_total{model_name=\"%s\"} %lu\n"
       "# TYPE vllm:generation_tokens_total counter\n"
       "vllm:generation_tokens_total{model_name=\"%s\"} %lu\n"
+      "# TYPE vllm:request_success_total counter\n"
+      "vllm:request_success_total{finished_reason=\"length\",model_name=\"%s\"} %lu\n"
       "# TYPE vllm:cache_config_info gauge\n"
       "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%d\"} 1\n",
       m, counts.running, m, m, m, counts.prompt_blocks * TOKENS_PER_BLOCK, m,
-      counts.cached_blocks * TOKENS_PER_BLOCK, m, counts.tokens, TOKENS_PER_BLOCK, cache.capacity);
+      counts.cached_blocks * TOKENS_PER_BLOCK, m, counts.tokens, m, counts.answers, TOKENS_PER_BLOCK,
+      cache.capacity);
 }
 
 static void route(struct connection *c, const char *path, const char *body, const char *end) {

@@ -1,0 +1,1 @@
+"""What is measured, one case a file; `standard_set.py` has the list."""
