@@ -8,7 +8,7 @@ is plain data; `snapshot.merge` adds up those of all processes, `exposition.rend
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from shoal import metrics as names
 
@@ -174,6 +174,13 @@ class LabelledGauge:
                 return
             del values[unused]
         values[label] = value
+
+    def replace(self, values: Mapping[str, float]) -> None:
+        """Set these, and zero all others that were ever set: no value outlives its cause."""
+        for label in self._values.keys() - values.keys():
+            self._values[label] = 0
+        for label, value in values.items():
+            self.set(label, value)
 
     def add_to(self, snapshot: Snapshot) -> None:
         snapshot[self._family].update({(label,): n for label, n in self._values.items()})

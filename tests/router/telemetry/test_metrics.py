@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -235,6 +236,14 @@ def test_gauges_are_bounded_and_zero_makes_room() -> None:
     assert ("m3",) not in held
 
 
+def test_a_gauge_that_is_replaced_keeps_no_old_value() -> None:
+    metrics = RouterMetrics()
+    metrics.held.replace({"a": 3, "b": 1})
+    metrics.held.replace({"b": 2, "c": 4})
+    held = metrics.snapshot()["shoal_router_held_requests"]
+    assert held == {("a",): 0, ("b",): 2, ("c",): 4}
+
+
 def test_an_endpoint_that_has_left_is_forgotten() -> None:
     metrics = make_metrics()
     metrics.forget_endpoint("http://w1")
@@ -263,3 +272,10 @@ def test_statuses_of_endpoints() -> None:
                 if number == 1}  # fmt: skip
     assert statuses == {("a", "ready"), ("b", "draining")}
     assert value(snapshot, "endpoint_status", endpoint="a", status="unhealthy") == 0
+
+
+def test_every_family_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "router-security.md").read_text()
+    for family in FAMILIES.values():
+        labels = f"{{{','.join(family.labels)}}}" if family.labels else ""
+        assert f"`{family.name.removeprefix('shoal_router_')}{labels}`" in page
