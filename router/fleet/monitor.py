@@ -43,6 +43,7 @@ SCRAPE_TIMEOUT_S = 2.0
 NO_METRICS_S = 30.0
 """Until /metrics is tried again where there was none."""
 MIN_PROBE_GAP_S = 0.25
+"""A worker that closes every connection is not asked more often."""
 
 log = structlog.get_logger(__name__)
 
@@ -358,9 +359,9 @@ class Monitor:
         )
 
     def _closed(self) -> None:
-        """The worker closed our idle connection: perhaps it has died, so look now."""
-        if self._clock.now() - self._probed_at >= MIN_PROBE_GAP_S:
-            self._wake()
+        """The worker closed our idle connection: perhaps it has died, so look soon."""
+        since_s = self._clock.now() - self._probed_at
+        asyncio.get_running_loop().call_later(max(0.0, MIN_PROBE_GAP_S - since_s), self._wake)
 
     def _wake(self) -> None:
         if self._sleep is not None and not self._sleep.done():

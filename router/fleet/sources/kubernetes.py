@@ -30,6 +30,8 @@ READ_TIMEOUT_S = 75.0
 LIST_TIMEOUT_S = 30.0
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
+STEADY_S = 30.0
+"""What went well for so long was well: the next trouble is a new one."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -93,7 +95,7 @@ class EndpointSlices:
                 reason = f"an answer that is not the API's: {error}"
             else:
                 reason = "the watch ended"
-            if asyncio.get_running_loop().time() - started > MAX_BACKOFF_S:
+            if asyncio.get_running_loop().time() - started > STEADY_S:
                 backoff_s, warned = FIRST_BACKOFF_S, ""
             if reason != warned:
                 warned = reason
