@@ -97,6 +97,33 @@ def serve(
             metavar="MIB", min=1, help="Longest request body, in MiB.", rich_help_panel=NETWORK
         ),
     ] = 16,
+    router: Annotated[
+        bool,
+        typer.Option(
+            "--router",
+            help="Put a router in front: it has the address and the keys, the worker a free port.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
+    router_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML file with more settings of the router.",
+            show_default="none",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    admin_port: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port of the router's admin API on this machine; 0 takes a free one.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = 8081,
     device: Annotated[
         Device, typer.Option(help="Where the model computes.", rich_help_panel=ENGINE)
     ] = "cpu",
@@ -288,6 +315,19 @@ def serve(
             max_body_bytes=max_body_mib * BYTES_PER_MIB,
             drain_timeout_s=drain_timeout_s,
         )
+    if router:
+        from .serve_router import serve_behind_router
+        from .worker_process import WorkerOrder
+
+        configure_logging(log_format, level=log_level)
+        serve_behind_router(
+            WorkerOrder(config, settings, log_format, log_level),
+            admin_port=admin_port,
+            router_config=router_config,
+        )
+        return
+    if router_config is not None:
+        raise ConfigError("--router-config is a setting of the router: add --router")
     with closing(shown_progress()) as progress:
         configure_logging(log_format, level=log_level)  # what is logged now goes above the bar
 
