@@ -82,6 +82,7 @@ class RedisLimits:
         """Entries with a lease or running requests, and when Redis was last told of them."""
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._was_warned = False
         self.num_exchanges = 0
 
@@ -92,12 +93,13 @@ class RedisLimits:
         self._task = asyncio.create_task(self._run(), name="redis-limits")
 
     async def close(self) -> None:
-        """Give every lease back, if Redis is there to take it."""
+        """Give every lease back, if Redis is there to take it. Takes `TIMEOUT_S` twice at most."""
         self._limiter.on_starved = None
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            # Asked to end, not cancelled: an exchange cut off half-way may have been executed.
+            self._is_closing = True
+            self._wanted.set()
+            await self._task
             self._task = None
         if self._limiter.is_shared:
             with contextlib.suppress(RedisError, OSError, TimeoutError):
@@ -107,12 +109,12 @@ class RedisLimits:
 
     async def _run(self) -> None:
         while True:
-            if self._limiter.is_shared:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._interval_s):
-                        await self._wanted.wait()
-            else:
-                await asyncio.sleep(RETRY_S)
+            wait_s = self._interval_s if self._limiter.is_shared else RETRY_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wanted.wait()
+            if self._is_closing:
+                return
             self._wanted.clear()
             await self._try_exchange()
             await asyncio.sleep(MIN_INTERVAL_S)
