@@ -31,7 +31,7 @@ def mock_process(programs: Programs, tmp_path: Path) -> Iterator[Callable[..., S
         def start(*options: str) -> ServerProcess:
             (port,) = free_ports(1)
             url = f"http://127.0.0.1:{port}"
-            argv = [programs.mock_worker, "--port", str(port), "--id", "w1", *options]
+            argv = [str(programs.mock_worker), "--port", str(port), "--id", "w1", *options]
             process = ServerProcess(
                 url, argv, ready=httpx.Request("GET", f"{url}/health"), log=tmp_path / "mock.log"
             )

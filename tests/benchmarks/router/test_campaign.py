@@ -116,6 +116,6 @@ def test_wrong_options_are_said_in_one_line(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert program.main(options) == 2
     assert message in capsys.readouterr().err
