@@ -7,13 +7,18 @@ proportion when it is clearly above, and grows a little when it was reached and 
 
 What is different for LLM workers: - The signal is time to first token against that of prompts of
 like length (powers of two of uncached
-  tokens), because a long prompt is slow on an idle worker too.
-- Batches slow each other down without any queue, so up to `TOLERANCE` times the baseline, or 0.1 s
-  more, is healthy; the median of a window decides, not one request.
+  tokens), because a long prompt is slow on an idle worker too. What to expect is learnt from the
+  calmest requests, those that met the fewest others (`calmest.py`), not from the fastest: a
+  prompt that was cached though we thought it was not is very fast, and says nothing.
+- Batches slow each other down without any queue, so up to `TOLERANCE` times what is expected, or
+  0.1 s more, is healthy; the median of a window decides, not one request.
 - A worker whose /metrics say that nobody waits is never throttled, whatever its latency.
 - Shrinking starts from what was in flight, growing needs the limit to be reached: an endpoint
 without
   queueing keeps its maximum and is never limited below use.
+- Latency is mostly service, not queueing, so the limit follows it by a root: three requests too
+many at
+  32 slots make the first token five times as late, and call for a tenth less, not for four fifths.
 """
 
 from __future__ import annotations
@@ -22,21 +27,20 @@ from collections.abc import Callable
 from math import ceil, inf, sqrt
 from statistics import median
 
+from .calmest import Calmest
+
 WINDOW_S = 1.0
 """Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there
 are."""
 MIN_SAMPLES = 8
 TOLERANCE = 3.0
 MIN_EXCESS_S = 0.1
+EXPONENT = 0.25
 MIN_GRADIENT = 0.3
 """At most so far down in one window."""
 BACKPRESSURE_FACTOR = 0.8
 NOTHING_WAITS_FOR_S = 3.0
 """How long a scrape without waiting requests vouches for a worker."""
-BASELINE_DOWN = 0.1
-BASELINE_UP = 0.002
-"""The baseline falls by a tenth of the way and rises by 0.2 %: near the 2nd percentile, so that
-one prompt that was better cached than we thought is not taken for the rule."""
 NUM_SIZES = 24
 
 
@@ -44,14 +48,14 @@ class _Endpoint:
     """What was learnt about one worker."""
 
     __slots__ = (
-        "baselines", "excesses", "free_until", "last_cut_at", "limit", "most_in_flight", "ratios",
+        "calmest", "excesses", "free_until", "last_cut_at", "limit", "most_in_flight", "ratios",
         "window_ends_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, now: float) -> None:
         self.limit = limit
-        self.baselines: list[float] = [0.0] * NUM_SIZES
-        """TTFT by bit length of the uncached tokens; 0: not seen."""
+        self.calmest: list[Calmest | None] = [None] * NUM_SIZES
+        """By bit length of the uncached tokens."""
         self.ratios: list[float] = []
         self.excesses: list[float] = []
         self.most_in_flight = 0
@@ -61,7 +65,7 @@ class _Endpoint:
 
 
 class ConcurrencyLimit:
-    """Limits of all endpoints of a process, by endpoint_id. About 1 us a response."""
+    """Limits of all endpoints of a process, by endpoint_id. About 2 us a response."""
 
     def __init__(
         self,
@@ -94,19 +98,17 @@ class ConcurrencyLimit:
         if endpoint is None:
             endpoint = self._endpoints[endpoint_id] = _Endpoint(self._max, now)
         size = min(uncached_tokens.bit_length(), NUM_SIZES - 1)
-        baseline = endpoint.baselines[size]
-        if not baseline:
-            baseline = endpoint.baselines[size] = ttft_s
-        elif ttft_s < baseline:
-            endpoint.baselines[size] += BASELINE_DOWN * (ttft_s - baseline)
-        elif 2 * in_flight <= endpoint.limit:
-            # Only work that cannot have waited raises it: in overload it would chase the queue.
-            endpoint.baselines[size] = min(ttft_s, baseline * (1.0 + BASELINE_UP))
-        if now - ttft_s >= endpoint.last_cut_at:  # sent under the present limit
-            endpoint.ratios.append(ttft_s / baseline if baseline > 0 else 1.0)
-            endpoint.excesses.append(ttft_s - baseline)
-            if in_flight > endpoint.most_in_flight:
-                endpoint.most_in_flight = in_flight
+        calmest = endpoint.calmest[size]
+        if calmest is None:
+            calmest = endpoint.calmest[size] = Calmest()
+        calmest.add(in_flight, ttft_s)
+        if now - ttft_s < endpoint.last_cut_at:
+            return  # sent under a limit that is no more
+        if in_flight > endpoint.most_in_flight:
+            endpoint.most_in_flight = in_flight
+        if calmest.is_known:
+            endpoint.ratios.append(ttft_s / max(1e-6, calmest.expected_s))
+            endpoint.excesses.append(ttft_s - calmest.expected_s)
             if now >= endpoint.window_ends_at and len(endpoint.ratios) >= MIN_SAMPLES:
                 self._judge(endpoint_id, endpoint, now)
 
@@ -142,7 +144,7 @@ class ConcurrencyLimit:
         endpoint.window_ends_at = now + WINDOW_S
         if ratio > TOLERANCE and excess_s > MIN_EXCESS_S:
             if now >= endpoint.free_until:
-                gradient = max(MIN_GRADIENT, min(0.95, TOLERANCE / ratio))
+                gradient = max(MIN_GRADIENT, (TOLERANCE / ratio) ** EXPONENT)
                 self._cut(endpoint_id, endpoint, gradient * min(most, endpoint.limit), now)
         elif most >= endpoint.limit:
             self._set(endpoint_id, endpoint, endpoint.limit + ceil(sqrt(endpoint.limit) / 2))
