@@ -15,12 +15,13 @@ from ..access.principal import Principal, require_model
 from ..core.rate_limit import Refusal
 from ..prefix_hash import TOKENS_PER_CHUNK, chunk_hashes, root_hash
 from ..request_fields import ABSENT, RequestFields, decode_fields
-from .headers import Headers, find, forwarded_fields, forwarded_for
+from .headers import find, forwarded_fields, forwarded_for
 from .multipart import form_field
 from .own_routes import answer_models, answer_probe
 from .routes import Route, route, split_target
 
 if TYPE_CHECKING:
+    from .client import Request
     from .exchange import Exchange
     from .gateway import Gateway
 
@@ -56,11 +57,13 @@ class Admission:
     )
 
     def __init__(
-        self, principal: Principal, path: bytes, query: bytes, fields: RequestFields, body: bytes
+        self, principal: Principal, memo: HeadMemo, fields: RequestFields, body: bytes
     ) -> None:
         self.principal = principal
-        self.path = path
-        self.query = query
+        self.path = memo.path
+        self.query = memo.query
+        self.forwarded = memo.forwarded
+        """Header lines for the worker."""
         self.fields = fields
         self.body = body
         """With the model name that the workers know."""
@@ -71,14 +74,12 @@ class Admission:
         """As the workers name it."""
         self.selector: dict[str, str] = {}
         self.policy: str | None = None
-        self.session_id: str | None = None
+        self.session_id = memo.session_id
         self.num_prompt_tokens = 0
         self.max_answer_tokens = 0
         self.prefix_hashes: tuple[int, ...] = ()
         self.block_hashes: tuple[int, ...] = ()
         self.block_size = 0
-        self.forwarded = b""
-        """Header lines for the worker."""
         self.is_counted = False
         """Whether the limiter must hear of its end."""
 
@@ -88,45 +89,97 @@ class Admission:
         return self.num_prompt_tokens + self.max_answer_tokens
 
 
+class HeadMemo:
+    """What the head of a request means: worked out once, for as long as a connection repeats it.
+
+    A client that keeps its connection says the same in each head; comparing it with the last one
+    costs a tenth of reading it again. Void when the configuration changes; the bearer of a token
+    that expires is asked every time.
+    """
+
+    __slots__ = (
+        "content_type",
+        "forwarded",
+        "generation",
+        "headers",
+        "kind",
+        "method",
+        "path",
+        "principal",
+        "query",
+        "session_id",
+        "target",
+    )
+
+    def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
+        request = exchange.request
+        self.generation = gateway.generation
+        self.headers = request.headers
+        self.target = request.target
+        self.method = request.method
+        self.path, self.query = split_target(request.target)
+        self.kind = route(self.path)
+        self.principal: Principal | None = None
+        """None: to be asked for each time."""
+        self.session_id = gateway.session_of(request.headers)
+        self.content_type = find(request.headers, b"content-type") or b""
+        self.forwarded = gateway.forwarded_lines(exchange)
+
+    def fits(self, gateway: Gateway, request: Request) -> bool:
+        return (
+            self.headers == request.headers
+            and self.target == request.target
+            and self.generation == gateway.generation
+            and self.method == request.method
+        )
+
+
 def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
     """Check a request. None: it was one of the router's own routes, and is answered.
 
     Raises RequestError, and `SigningKeyUnknown` when it may succeed with fresh keys.
     """
     request = exchange.request
-    path, query = split_target(request.target)
-    kind = route(path)
+    memo = exchange.client.head_memo
+    if memo is None or not memo.fits(gateway, request):
+        memo = exchange.client.head_memo = HeadMemo(gateway, exchange)
+    kind = memo.kind
     if kind is Route.PROBE:
-        answer_probe(gateway, exchange, path)
+        answer_probe(gateway, exchange, memo.path)
         return None
     if kind is Route.NONE:
         raise NotFound(
-            f"There is no {path[:200].decode('latin-1')} here. The API is under /v1.",
-            code="not_found",
+            f"There is no {_shown(memo.path)} here. The API is under /v1.", code="not_found"
         )
-    principal = gateway.authenticate(request.headers)
+    principal = memo.principal
+    if principal is None:
+        principal = gateway.authenticate(request.headers)
+        if gateway.keys_last:
+            memo.principal = principal
     if kind is Route.MODELS:
         if request.method != b"GET":
             raise MethodNotAllowed("Ask for models with GET.")
-        answer_models(gateway, exchange, path, principal)
+        answer_models(gateway, exchange, memo.path, principal)
         return None
     if request.method != b"POST":
         raise MethodNotAllowed(
-            f"{path[:200].decode('latin-1')} takes POST. Stored answers are not kept by the"
-            " router: ask the worker that made one."
+            f"{_shown(memo.path)} takes POST. Stored answers are not kept by the router: ask the"
+            " worker that made one."
         )
-    fields = read_fields(request.headers, request.body)
-    admission = Admission(principal, path, query, fields, request.body)
-    _resolve(gateway, admission, request.headers)
+    fields = read_fields(memo.content_type, request.body)
+    admission = Admission(principal, memo, fields, request.body)
+    _resolve(gateway, admission)
     _measure(gateway, admission)
     gateway.take_limits(admission)
-    admission.forwarded = gateway.forwarded_lines(exchange)
     return admission
 
 
-def read_fields(headers: Headers, body: bytes) -> RequestFields:
+def _shown(path: bytes) -> str:
+    return path[:200].decode("latin-1")
+
+
+def read_fields(content_type: bytes, body: bytes) -> RequestFields:
     """What the body says. Raises InvalidRequest."""
-    content_type = find(headers, b"content-type") or b""
     if content_type[:10].lower() == b"multipart/":
         model = form_field(body, content_type, b"model")
         return RequestFields(model=None if model is None else model.decode("utf-8", "replace"))
@@ -135,7 +188,7 @@ def read_fields(headers: Headers, body: bytes) -> RequestFields:
     return decode_fields(body)
 
 
-def _resolve(gateway: Gateway, admission: Admission, headers: Headers) -> None:
+def _resolve(gateway: Gateway, admission: Admission) -> None:
     """Which model on which workers."""
     fields = admission.fields
     if not admission.model:
@@ -144,7 +197,8 @@ def _resolve(gateway: Gateway, admission: Admission, headers: Headers) -> None:
             raise InvalidRequest("model is missing: name one of /v1/models.", param="model")
         admission.served_model = admission.model
     require_model(admission.principal, admission.model)
-    admission.session_id = gateway.session_of(headers, fields)
+    if admission.session_id is None:
+        admission.session_id = gateway.session_in(fields)
     resolved = gateway.resolve(admission)
     if resolved is None:
         raise NotFound(
@@ -204,15 +258,12 @@ def prompt_bytes(fields: RequestFields) -> bytes:
 
 
 def forwarded_head(exchange: Exchange, *, keep_credentials: bool, own_credentials: bytes) -> bytes:
-    """Header lines that every attempt sends: the client's, and what we add once."""
-    request = exchange.request
-    trace = exchange.trace
-    return b"%b%b%bx-request-id: %b\r\n%b" % (
-        forwarded_fields(request.headers, keep_credentials=keep_credentials),
-        forwarded_for(request.headers, exchange.client.peer),
+    """Header lines that every attempt sends: the client's, and our key."""
+    headers = exchange.request.headers
+    return b"%b%b%b" % (
+        forwarded_fields(headers, keep_credentials=keep_credentials),
+        forwarded_for(headers, exchange.client.peer),
         own_credentials,
-        exchange.request_id,
-        b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
     )
 
 

@@ -24,25 +24,49 @@ from shoal.errors import (
 
 from .answers import error_answer
 from .exchange import Exchange
-from .headers import Headers, lower
+from .headers import LOWER_NAMES, Headers, lower
 
 if TYPE_CHECKING:
+    from .admission import HeadMemo
     from .gateway import Gateway
 
 _MAX_PIPELINED = 8
-_READ_AHEAD_BYTES = 64 * 1024
-"""Bytes of later requests that are read while one is served; then the socket is left alone."""
+_OWN_FIELDS = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"x-request-id",
+        b"traceparent",
+    }
+)
+"""Framing, and what differs from request to request."""
 
 
 class Request:
     """A request as it was read."""
 
-    __slots__ = ("arrived_at", "body", "headers", "http_1_0", "keep_alive", "method", "target")
+    __slots__ = (
+        "arrived_at",
+        "body",
+        "headers",
+        "http_1_0",
+        "keep_alive",
+        "method",
+        "request_id",
+        "target",
+        "traceparent",
+    )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.headers: Headers = []
+        """Without framing, and without the two fields below: what is left is usually the same from
+        one request of a connection to the next."""
+        self.request_id: bytes | None = None
+        self.traceparent: bytes | None = None
         self.body = b""
         self.http_1_0 = False
         self.keep_alive = True
@@ -59,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         "_close_after",
         "_expects",
         "_gateway",
+        "_has_host",
         "_head_bytes",
         "_parser",
         "_peer",
@@ -68,6 +93,7 @@ class ClientConnection(asyncio.Protocol):
         "_request",
         "deadline",
         "exchange",
+        "head_memo",
         "paused",
         "paused_at",
         "transport",
@@ -83,12 +109,15 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._queue: deque[Request] = deque()
         self._expects = False
+        self._has_host = False
         self._refused: RequestError | None = None
         self._close_after = False
         self._reading = True
         self._peer = b""
         self.exchange: Exchange | None = None
         """The request that is being answered."""
+        self.head_memo: HeadMemo | None = None
+        """What the head of the latest request meant."""
         self.transport: asyncio.Transport | None = None
         self.deadline = 0.0
         """When the sweeper closes it if it has not moved on; 0: never."""
@@ -168,6 +197,7 @@ class ClientConnection(asyncio.Protocol):
         self._request = Request()
         self._body = []
         self._body_bytes = 0
+        self._has_host = self._expects = False
 
     def on_url(self, url: bytes) -> None:
         request = self._request
@@ -182,10 +212,30 @@ class ClientConnection(asyncio.Protocol):
         headers = request.headers
         if len(headers) >= 128:
             self._abort(HeadersTooLarge("A request may have 128 header fields."))
-        name = lower(name)
-        if name == b"expect":
+        name = LOWER_NAMES.get(name) or lower(name)
+        if name in _OWN_FIELDS:
+            self._own_field(request, name, value)
+        else:
+            headers.append((name, value))
+
+    def _own_field(self, request: Request, name: bytes, value: bytes) -> None:
+        """A field that is not kept among the others."""
+        if name == b"host":
+            if self._has_host:
+                self._abort(InvalidRequest("A request has exactly one Host field."))
+            self._has_host = True
+        elif name == b"content-length":
+            if int(value) > self._gateway.bounds.max_body_bytes:
+                self._abort(_body_too_large(self._gateway.bounds.max_body_bytes))
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                self._abort(InvalidRequest("The only transfer coding taken is chunked."))
+        elif name == b"expect":
             self._expects = value.lower() == b"100-continue"
-        headers.append((name, value))
+        elif name == b"x-request-id":
+            request.request_id = value
+        else:
+            request.traceparent = value
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -195,22 +245,11 @@ class ClientConnection(asyncio.Protocol):
         request.method = parser.get_method()
         request.keep_alive = parser.should_keep_alive()
         request.http_1_0 = parser.get_http_version() == "1.0"
-        bounds = gateway.bounds
-        num_hosts = 0
-        for name, value in request.headers:
-            if name == b"host":
-                num_hosts += 1
-            elif name == b"content-length" and int(value) > bounds.max_body_bytes:
-                self._abort(_body_too_large(bounds.max_body_bytes))
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                self._abort(InvalidRequest("The only transfer coding taken is chunked."))
-        if num_hosts > 1 or (num_hosts == 0 and not request.http_1_0):
+        if not self._has_host and not request.http_1_0:
             self._abort(InvalidRequest("A request has exactly one Host field."))
-        self.deadline = request.arrived_at + bounds.body_timeout_s
-        if self._expects:
-            self._expects = False
-            if self.exchange is None and not self._queue:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.deadline = request.arrived_at + gateway.bounds.body_timeout_s
+        if self._expects and self.exchange is None and not self._queue:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shoal.errors import NoEndpoint, QueueFull, QueueTimeout
 
@@ -37,6 +37,15 @@ _ALL_FAILED_PAUSE_S = 0.25
 """Before workers that have all failed a request are tried again."""
 
 
+class Noted(NamedTuple):
+    """A decision that was followed."""
+
+    at: float
+    request_id: bytes
+    model: str
+    decision: Decision
+
+
 class Dispatcher:
     """One per data-plane process."""
 
@@ -45,7 +54,7 @@ class Dispatcher:
         self.queue: FlowQueue[Exchange] = FlowQueue([Band("default", 0)])
         self.retries = RetryBudget(0.2, 32)
         self.hedges = HedgeBudget(0.0)
-        self.decisions: deque[tuple[float, Exchange, Decision]] = deque(maxlen=_KEPT_DECISIONS)
+        self.decisions: deque[Noted] = deque(maxlen=_KEPT_DECISIONS)
         """The latest, for people who ask why."""
         self._is_pumping = False
         self._rng = random.Random()
@@ -177,7 +186,7 @@ class Dispatcher:
         endpoint_id = decision.endpoint.endpoint_id
         gateway.board.begin(endpoint_id, now)
         gateway.note_prefix(endpoint_id, admission, now)
-        self.decisions.append((now, exchange, decision))
+        self.decisions.append(Noted(now, exchange.request_id, admission.model, decision))
         gateway.metrics.endpoint(endpoint_id).decided(decision.policy)
         gateway.metrics.model(admission.model).routed(
             admission.num_prompt_tokens, decision.num_cached_tokens

@@ -209,7 +209,13 @@ class Exchange:
             continuation = self.continuation
             body = admission.body if continuation is None else continuation.body
             path = admission.path + admission.query
-        return post(attempt.entry.pool, path, body, fields=admission.forwarded)
+        trace = self.trace
+        fields = b"%bx-request-id: %b\r\n%b" % (
+            admission.forwarded,
+            self.request_id,
+            b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
+        )
+        return post(attempt.entry.pool, path, body, fields=fields)
 
     # From attempts.
 

@@ -91,6 +91,11 @@ class Gateway:
         self.dispatcher = Dispatcher(self)
         self.exact = ExactPrompts(self)
         self.authenticator = Authenticator()
+        self.generation = 0
+        """Of the configuration."""
+        self.keys_last = True
+        """Whether a principal stays one until the next configuration: tokens expire, keys do not."""
+        self._session_headers: list[bytes] = []
         self._table = ModelTable(())
         self._policies: dict[str, RoutingPolicy] = {}
         self._breakers: Mapping[str, BreakerState] = {}
@@ -114,6 +119,11 @@ class Gateway:
         old, self.config, self.bounds = self.config, config, config.bounds
         self.authenticator, self._table = authenticator, table
         self._reconfigured.set()
+        self.generation += 1
+        self.keys_last = config.auth.jwt is None
+        self._session_headers = [
+            name.lower().encode("latin-1") for name in config.routing.session_headers
+        ]
         self._worker_line = f"authorization: Bearer {key}\r\n".encode() if key else b""
         is_open = config.auth.keys_file is None and config.auth.jwt is None
         self._keeps_credentials = is_open and not key
@@ -230,13 +240,18 @@ class Gateway:
             if connection.is_idle and connection.deadline < oldest:
                 connection.close()
 
-    def identify(self, request: Request) -> tuple[bytes, TraceContext]:
-        """Id and trace of a request: the client's, if they are harmless, or new ones."""
-        wanted = find(request.headers, b"x-request-id")
+    def identify(self, request: Request) -> tuple[bytes, TraceContext | None]:
+        """Id and trace of a request: the client's, if they are harmless, or new ones.
+
+        Without a client's trace one begins here only if spans are exported.
+        """
+        wanted = request.request_id
         if wanted is None or not _GOOD_REQUEST_ID.fullmatch(wanted):
             wanted = b"%b%x" % (self._id_prefix, next(self._ids))
-        parent = find(request.headers, b"traceparent")
-        return wanted, child_traceparent(parent, self.config.telemetry.trace_ratio, self._rng)
+        telemetry = self.config.telemetry
+        if request.traceparent is None and telemetry.otlp_endpoint is None:
+            return wanted, None
+        return wanted, child_traceparent(request.traceparent, telemetry.trace_ratio, self._rng)
 
     # Admission.
 
@@ -299,15 +314,19 @@ class Gateway:
         models = list(itertools.islice(self.fleet.models, 2))
         return models[0] if len(models) == 1 else None
 
-    def session_of(self, headers: Headers, fields: RequestFields) -> str | None:
-        routing = self.config.routing
-        for name in routing.session_headers:
-            value = find(headers, name.encode())
+    def session_of(self, headers: Headers) -> str | None:
+        """The session that a header names."""
+        for name in self._session_headers:
+            value = find(headers, name)
             if value:
                 return value[:256].decode("latin-1")
+        return None
+
+    def session_in(self, fields: RequestFields) -> str | None:
+        """The session that a body names."""
         if isinstance(fields.session_id, str):
             return fields.session_id[:256]
-        if routing.session_from_user and isinstance(fields.user, str):
+        if self.config.routing.session_from_user and isinstance(fields.user, str):
             return fields.user[:256]
         return None
 

@@ -30,25 +30,26 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
-    b"x-request-id",
-    b"traceparent",
     b"x-forwarded-for",
 }
 _REPLACED_KEYS = frozenset({b"authorization", b"x-api-key"})
 _NOT_RETURNED = (HOP_BY_HOP - {b"transfer-encoding"}) | {b"x-request-id", b"server"}
 
-_lower: dict[bytes, bytes] = {}
+LOWER_NAMES: dict[bytes, bytes] = {}
 """Lower case of header names seen; bounded, since clients choose them."""
 
 
 def lower(name: bytes) -> bytes:
-    known = _lower.get(name)
+    known = LOWER_NAMES.get(name)
     if known is None:
         known = name.lower()
-        if len(_lower) < 1024 and len(name) <= 64:
-            _lower[name] = known
+        if len(LOWER_NAMES) < 1024 and len(name) <= 64:
+            LOWER_NAMES[name] = known
     return known
 
+
+_NOTHING: frozenset[bytes] = frozenset()
+_NO_NAMES = frozenset({b"close", b"keep-alive", b""})
 
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
@@ -70,12 +71,11 @@ def find(headers: Headers, name: bytes) -> bytes | None:
 
 def named_by_connection(headers: Headers) -> frozenset[bytes]:
     """The fields that Connection fields declare to be hop-by-hop."""
-    named: set[bytes] = set()
+    named = _NOTHING
     for name, value in headers:
         if name == b"connection":
-            named.update(token.strip().lower() for token in value.split(b","))
-    named -= {b"close", b"keep-alive", b""}
-    return frozenset(named)
+            named |= {token.strip().lower() for token in value.split(b",")}
+    return named - _NO_NAMES if named else named
 
 
 def forwarded_fields(headers: Headers, *, keep_credentials: bool) -> bytes:

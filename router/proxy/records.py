@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .gateway import Gateway
 
+_CLOSE_S = 2.0
 _OPERATIONS = {
     b"/v1/chat/completions": "chat",
     b"/v1/completions": "text_completion",
@@ -48,7 +49,7 @@ class Records:
         if settings.access_log == old.access_log and self._access is not None:
             self._access.reopen()
         else:
-            _close(self._access)
+            _close(self._access, 0.0)
             self._access = None
             if settings.access_log is not None:
                 self._access = open_access_log(settings.access_log)
@@ -56,33 +57,36 @@ class Records:
         if settings.usage_log == old.usage_log and self._usage is not None:
             self._usage.reopen()
         else:
-            _close(self._usage)
+            _close(self._usage, 0.0)
             self._usage = None
             if settings.usage_log is not None:
                 self._usage = open_usage_log(settings.usage_log)
                 self._gateway.metrics.watch_log("usage", _dropped(self._usage))
         if settings.otlp_endpoint != old.otlp_endpoint:
-            _close(self._tracer)
+            _close(self._tracer, 0.0)
             self._tracer = None
             if settings.otlp_endpoint is not None:
                 from ..telemetry.tracing import Tracer
 
                 listen = self._gateway.config.listen
-                self._tracer = Tracer(settings.otlp_endpoint, host=listen.host, port=listen.port)
+                tracer = Tracer(settings.otlp_endpoint, host=listen.host, port=listen.port)
+                self._gateway.metrics.watch_spans(lambda: tracer.dropped)
+                self._tracer = tracer
 
     def close(self) -> None:
         """Write what is buffered."""
-        _close(self._access)
-        _close(self._usage)
-        _close(self._tracer)
+        for owner in (self._access, self._usage, self._tracer):
+            _close(owner, _CLOSE_S)
 
     def ended(self, exchange: Exchange, now: float) -> Usage | None:
         """Write everything down; the token counts, if the answer named them."""
         admission = exchange.admission
+        duration_s = now - exchange.request.arrived_at
         if admission is None:
+            if exchange.error:
+                self._gateway.metrics.model("").finished(exchange.status, duration_s)
             self._log(exchange, now, None)
             return None
-        duration_s = now - exchange.request.arrived_at
         ttft_s = exchange.first_byte_at - exchange.request.arrived_at
         counters = self._gateway.metrics.model(admission.model)
         counters.finished(
@@ -137,7 +141,7 @@ class Records:
             duration_s * 1e3,
             bytes_in=len(request.body),
             bytes_out=exchange.bytes_out,
-            queue_ms=exchange.queued_s * 1e3,
+            queue_ms=exchange.queued_s * 1e3 or None,
             attempts=exchange.num_attempts,
             failovers=exchange.num_failovers,
             error=exchange.error,
@@ -157,9 +161,12 @@ class Records:
         self._access.append(entry)
 
 
-def _close(owner: LineLog[AccessEntry] | LineLog[UsageEntry] | Tracer | None) -> None:
+def _close(
+    owner: LineLog[AccessEntry] | LineLog[UsageEntry] | Tracer | None, timeout_s: float
+) -> None:
+    """Let go of one; its thread writes what is left, and is waited for so long."""
     if owner is not None:
-        owner.close()
+        owner.close(timeout_s)
 
 
 def _dropped(log: LineLog[AccessEntry] | LineLog[UsageEntry]) -> Callable[[], int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..telemetry.snapshot import to_plain
+
 if TYPE_CHECKING:
     from .gateway import Gateway
 
@@ -27,14 +29,14 @@ def metrics(gateway: Gateway) -> Any:
     counters = gateway.metrics
     counters.connections_open = len(gateway.connections)
     now = gateway.now()
-    for band, depth in gateway.dispatcher.queue.depth(now).items():
-        counters.queued.set(band, depth.num_queued)
-    held = gateway.dispatcher.held_by_model()
-    for model in gateway.fleet.models | held.keys():
-        counters.held.set(model, held.get(model, 0))
+    counters.queued.replace(
+        {band: depth.num_queued for band, depth in gateway.dispatcher.queue.depth(now).items()}
+    )
+    held = dict.fromkeys(gateway.fleet.models, 0)
+    counters.held.replace(held | gateway.dispatcher.held_by_model())
     for endpoint_id, entry in gateway.fleet.entries.items():
         counters.endpoint(endpoint_id).in_flight = entry.own_in_flight
-    return counters.snapshot()
+    return to_plain(counters.snapshot())
 
 
 def decisions(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
@@ -43,10 +45,10 @@ def decisions(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
     latest = list(gateway.dispatcher.decisions)[-limit:]
     return [
         {
-            "ts": now + offset,
+            "ts": at + offset,
             "process": gateway.process,
-            "request_id": exchange.request_id.decode("latin-1"),
-            "model": "" if exchange.admission is None else exchange.admission.model,
+            "request_id": request_id.decode("latin-1"),
+            "model": model,
             "endpoint": None if decision.endpoint is None else decision.endpoint.endpoint_id,
             "policy": decision.policy,
             "reason": decision.reason,
@@ -57,7 +59,7 @@ def decisions(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
                 for c in decision.candidates
             ],
         }
-        for now, exchange, decision in reversed(latest)
+        for at, request_id, model, decision in reversed(latest)
     ]
 
 
