@@ -55,7 +55,8 @@ class Fleet:
     ) -> None:
         """`on_change` gets all endpoints: within 20 ms of a change of status, models or membership,
         and once a scrape interval for numbers alone. `on_kv` gets changes of prefix caches as they
-        come. Both must return at once.
+        come; those of a new process, or of the first block size, follow the `on_change` that tells
+        of it. Both must return at once.
 
         Raises ConfigError when an address or a key is wrong.
         """
@@ -80,6 +81,7 @@ class Fleet:
         self._group: asyncio.TaskGroup | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._numbers_are_new = False
+        self._told_identities: dict[str, _Identity] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
 
     async def run(self) -> None:
@@ -233,7 +235,7 @@ class Fleet:
             context=self._zmq_context,
             on_change=self._changed,
             on_numbers=self._has_numbers,
-            on_kv=self._on_kv,
+            on_kv=self._kv_changed,
         )
         self._monitors[member.endpoint_id] = monitor
         self._watch(member.endpoint_id)
@@ -260,6 +262,7 @@ class Fleet:
             for member in gone:
                 self._tasks.pop(member.endpoint_id).cancel()
                 self._monitors.pop(member.endpoint_id).close()
+                self._told_identities.pop(member.endpoint_id, None)
                 log.info("endpoint.gone", endpoint=member.endpoint_id)
             if gone:
                 self._changed()
@@ -283,6 +286,31 @@ class Fleet:
         self._telling = None
         self._numbers_are_new = False
         self._on_change(self.endpoints())
+        for endpoint_id, monitor in self._monitors.items():
+            identity = _identity(monitor)
+            if identity != self._told_identities.get(endpoint_id):
+                self._told_identities[endpoint_id] = identity
+                if monitor.kv is not None:
+                    self._on_kv(monitor.kv.feed.blocks.snapshot())
+
+    def _kv_changed(self, blocks: KVBlocks) -> None:
+        """Pass on what is heard by those who know the endpoint as it is now. To the others it would
+        be lost: they hear of the endpoint first, and then of all its blocks."""
+        endpoint_id = blocks.endpoint_id
+        if self._told_identities.get(endpoint_id) == _identity(self._monitors[endpoint_id]):
+            self._on_kv(blocks)
+            return
+        if blocks.cleared:
+            self._on_kv(KVBlocks(endpoint_id, cleared=True))
+        self._changed()
+
+
+_Identity = tuple[str, int]
+"""Process and block size: when either changes, listeners forget what they know of the cache."""
+
+
+def _identity(monitor: Monitor) -> _Identity:
+    return monitor.instance, monitor.kv_block_size
 
 
 def _sources(config: DiscoveryConfig) -> dict[str, tuple[object, Source]]:

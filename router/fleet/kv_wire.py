@@ -15,7 +15,7 @@ BlockHash: TypeAlias = int | bytes
 """The worker's name of a block: opaque."""
 
 
-class BlockStored(msgspec.Struct, tag=True, kw_only=True):
+class BlockStored(msgspec.Struct, tag=True, kw_only=True, gc=False):
     """Blocks that became findable, in the order of the prompt."""
 
     block_hashes: list[BlockHash]
@@ -30,7 +30,7 @@ class BlockStored(msgspec.Struct, tag=True, kw_only=True):
     group_idx: Any = None
 
 
-class BlockRemoved(msgspec.Struct, tag=True, kw_only=True):
+class BlockRemoved(msgspec.Struct, tag=True, kw_only=True, gc=False):
     """Blocks whose content is gone."""
 
     block_hashes: list[BlockHash]
@@ -38,14 +38,14 @@ class BlockRemoved(msgspec.Struct, tag=True, kw_only=True):
     group_idx: Any = None
 
 
-class AllBlocksCleared(msgspec.Struct, tag=True):
+class AllBlocksCleared(msgspec.Struct, tag=True, gc=False):
     """Nothing is cached any more."""
 
 
 KVEvent: TypeAlias = BlockStored | BlockRemoved | AllBlocksCleared
 
 
-class KVEventBatch(msgspec.Struct):
+class KVEventBatch(msgspec.Struct, gc=False):
     """The payload of one message."""
 
     ts: float
@@ -54,7 +54,7 @@ class KVEventBatch(msgspec.Struct):
     data_parallel_rank: int | None = None
 
 
-class _StoredArray(msgspec.Struct, tag="BlockStored", array_like=True):
+class _StoredArray(msgspec.Struct, tag="BlockStored", array_like=True, gc=False):
     block_hashes: list[BlockHash]
     parent_block_hash: BlockHash | None
     token_ids: list[int]
@@ -66,32 +66,32 @@ class _StoredArray(msgspec.Struct, tag="BlockStored", array_like=True):
     group_idx: Any = None
 
 
-class _RemovedArray(msgspec.Struct, tag="BlockRemoved", array_like=True):
+class _RemovedArray(msgspec.Struct, tag="BlockRemoved", array_like=True, gc=False):
     block_hashes: list[BlockHash]
     medium: str | None = None
     group_idx: Any = None
 
 
-class _ClearedArray(msgspec.Struct, tag="AllBlocksCleared", array_like=True):
+class _ClearedArray(msgspec.Struct, tag="AllBlocksCleared", array_like=True, gc=False):
     pass
 
 
 _EventArray: TypeAlias = _StoredArray | _RemovedArray | _ClearedArray
 
 
-class _ArrayOfMaps(msgspec.Struct, array_like=True):
+class _ArrayOfMaps(msgspec.Struct, array_like=True, gc=False):
     ts: float
     events: list[KVEvent]
     data_parallel_rank: int | None = None
 
 
-class _ArrayOfArrays(msgspec.Struct, array_like=True):
+class _ArrayOfArrays(msgspec.Struct, array_like=True, gc=False):
     ts: float
     events: list[_EventArray]
     data_parallel_rank: int | None = None
 
 
-class _MapOfArrays(msgspec.Struct):
+class _MapOfArrays(msgspec.Struct, gc=False):
     ts: float
     events: list[_EventArray]
     data_parallel_rank: int | None = None

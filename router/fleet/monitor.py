@@ -87,6 +87,7 @@ class Monitor:
         self._was_refused = False
         self._kv: KVSubscriber | None = None
         self._kv_told: KVEventSource | None = None
+        self._has_told_kv = False
         self._probed_at = float("-inf")
         self._warned_of: str | None = None
 
@@ -107,13 +108,21 @@ class Monitor:
         return f"{started:.2f}" if started is not None else f"#{self._num_processes}"
 
     @property
+    def kv_block_size(self) -> int:
+        """By its events, else as the worker or its metrics say; 0: nobody follows its events."""
+        if self._kv is None:
+            return 0
+        told = self._kv_told.block_size if self._kv_told is not None else 0
+        return self._kv.feed.blocks.block_size or told or self._numbers.block_size or 0
+
+    @property
     def kv(self) -> KVSubscriber | None:
         """Who follows its KV events; None: nobody."""
         return self._kv
 
     def record(self, now: float) -> EndpointRecord:
         """All of it, as the data plane hears it."""
-        endpoint, numbers, kv = self.member.endpoint, self._numbers, self._kv
+        endpoint, numbers = self.member.endpoint, self._numbers
         models = self._models
         return EndpointRecord(
             endpoint_id=self.member.endpoint_id,
@@ -129,7 +138,7 @@ class Monitor:
             kv_cache_usage=numbers.kv_cache_usage or 0.0,
             num_cache_tokens=numbers.num_cache_tokens or 0,
             scraped_age_s=None if self._scraped_at is None else max(0.0, now - self._scraped_at),
-            kv_block_size=0 if kv is None else kv.feed.blocks.block_size or self._told_block_size(),
+            kv_block_size=self.kv_block_size,
             instance=self.instance,
             adapters=list(models.adapters) if models else [],
         )
@@ -300,10 +309,6 @@ class Monitor:
         if self._kv is not None:
             self._kv.process_restarted()
 
-    def _told_block_size(self) -> int:
-        told = self._kv_told.block_size if self._kv_told is not None else 0
-        return told or self._numbers.block_size or 0
-
     def _follow(self) -> None:
         """Subscribe to what is published now; stay with what is followed already."""
         endpoint = self.member.endpoint
@@ -311,6 +316,9 @@ class Monitor:
         if self._kv is not None and wanted == (self._kv.address, self._kv.replay_address):
             return
         self._unfollow()
+        if self._has_told_kv:
+            self._has_told_kv = False
+            self._on_kv(KVBlocks(self.member.endpoint_id, cleared=True))
         if wanted is None:
             return
         address, replay_address = wanted
@@ -321,7 +329,7 @@ class Monitor:
                 feed,
                 address=address,
                 replay_address=replay_address,
-                on_blocks=self._on_kv,
+                on_blocks=self._tell_kv,
                 clock=self._clock,
             )
         except ConfigError as error:
@@ -342,7 +350,10 @@ class Monitor:
         if self._kv is not None:
             self._kv.close()
             self._kv = None
-            self._on_kv(KVBlocks(self.member.endpoint_id, cleared=True))
+
+    def _tell_kv(self, blocks: KVBlocks) -> None:
+        self._has_told_kv = True
+        self._on_kv(blocks)
 
     def _warn_starting(self, reason: str) -> None:
         """Once for each reason; nobody to connect to is what starting looks like."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from shoal.clock import MonotonicClock
+from shoal.engine.kv_events import BlockStored, KVEventPublisher
 from shoal.errors import ConfigError, InvalidRequest, NotFound
 from shoal.router.fleet import fleet as fleet_module
 from shoal.router.fleet import roster as roster_module
 from shoal.router.fleet.fleet import Fleet
+from shoal.router.messages import EndpointRecord, KVBlocks
 from shoal.router.prefix_hash import exact_root, token_hashes
 from shoal.router.settings.config import RouterConfig
 from shoal.router.settings.discovery import DiscoveryConfig, DNSSource, StaticEndpoint
@@ -242,6 +245,52 @@ async def test_a_fake_worker_with_kv_events() -> None:
                 fleet.update(off)
                 assert told.cached(url) == set()
                 await until(lambda: told.records[url].kv_block_size == 0)
+
+
+async def test_blocks_follow_the_record_they_belong_to(there: Worker) -> None:
+    """Listeners take in blocks only of endpoints whose block size they know, and forget them when
+    the process is another one."""
+    address = free_endpoint()
+    publisher = KVEventPublisher(address)
+    known: dict[str, tuple[str, int]] = {}
+    told: list[tuple[tuple[str, int] | None, KVBlocks]] = []
+
+    def on_change(records: list[EndpointRecord]) -> None:
+        known.update({r.endpoint_id: (r.instance, r.kv_block_size) for r in records})
+
+    def on_kv(blocks: KVBlocks) -> None:
+        told.append((known.get(blocks.endpoint_id), blocks))
+
+    def publish() -> None:
+        number = publisher._next
+        event = BlockStored(
+            block_hashes=[number], parent_block_hash=None, token_ids=[number, 1], block_size=2,
+            lora_id=None, medium="GPU", lora_name=None,
+        )  # fmt: skip
+        publisher.publish([event], now=float(number))
+
+    def heard(instance: str) -> bool:
+        publish()
+        return any(identity == (instance, 2) and blocks.stored for identity, blocks in told)
+
+    there.answers["/health"] = (503, b"")
+    settings = config(StaticEndpoint(url=there.url, kv_events=address))
+    fleet = Fleet(settings, on_change, on_kv, MonotonicClock(), environ={})
+    task = asyncio.create_task(fleet.run())
+    try:
+        await until(lambda: heard("#0"))  # long before it is ready
+        there.answers["/metrics"] = (200, page(started=1000.0))
+        there.answers["/health"] = (200, b"")
+        await until(lambda: heard("1000.00"))
+        first = next(blocks for identity, blocks in told if identity == ("1000.00", 2))
+        assert first.cleared  # the whole cache, for those who have just forgotten it
+        assert len(first.stored) > 0
+        assert all(identity is not None and identity[1] == 2 for identity, b in told if b.stored)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        publisher.close()
 
 
 async def test_a_static_address_of_kv_events(there: Worker) -> None:
