@@ -33,14 +33,14 @@ REQUEST_TOKENS = 256.0
 """Work of a request besides its uncached tokens, as tokens of prefill: its answer."""
 ALLOWANCE = 2.0
 """Typical requests that an endpoint may be ahead of the others before it counts as crowded."""
-CROWDING_OF_NEW = 1.0
+CROWDING_OF_NEW = 4.0
 CROWDING_OF_OWN = 0.1
 """How much a turn feels the crowd where its conversation is."""
 LEAST_CROWDING = -0.25
 """An endpoint that did nothing lately is preferred by no more than that: it came back, or is new,
 and should not make up for all it has missed."""
-EVICTION = 1.0
-"""Cost of a block that gives way, in blocks to compute: most are wanted again."""
+EVICTION = 2.0
+"""Cost of a block that gives way, in blocks to compute: it is wanted again, and so is what follows."""
 USAGE_LIMIT = 0.9
 """KV cache in use by running requests above which new ones wait or push others out."""
 STRAIN = 2.0

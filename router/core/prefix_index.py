@@ -202,9 +202,8 @@ class PrefixIndex:
                 holders[hashes[low]] = self._sets.setdefault(bits, bits)
 
     def set_capacity(self, endpoint_id: str, num_hashes: int) -> None:
-        """How many chunks the worker's own cache holds. Raises ValueError below 1."""
-        if num_hashes < 1:
-            raise ValueError(f"a cache holds at least one chunk, got {num_hashes}")
+        """How many chunks the worker's own cache holds; a tiny one counts as one chunk."""
+        num_hashes = max(1, num_hashes)
         if self._capacities.get(endpoint_id) == num_hashes:
             return
         self._capacities[endpoint_id] = num_hashes
