@@ -42,7 +42,7 @@ class FakeProxy:
         self.fleet: FleetUpdate | None = None
         self.heard: list[PeerDelta] = []
         self.streams: set[asyncio.Task[Any]] = set()
-        self.servers: list[asyncio.Server] = []
+        self.listeners: list[socket.socket] = []
         self.starting: asyncio.Task[None] | None = None
         self.draining: asyncio.Task[None] | None = None
         self.num_lines = 0
@@ -94,13 +94,27 @@ class FakeProxy:
     async def start(self) -> None:
         for fd in self.options.listen:
             sock = socket.socket(fileno=fd)
-            self.servers.append(await asyncio.start_server(self.serve, sock=sock))
+            self.listeners.append(sock)
+            asyncio.get_running_loop().add_reader(sock, self.accept, sock)
         self.send(Ready(self.options.process))
 
+    def accept(self, sock: socket.socket) -> None:
+        """Not asyncio's server: that loses a connection it has accepted when it is closed."""
+        while True:
+            try:
+                connection, _ = sock.accept()
+            except BlockingIOError:
+                return
+            connection.setblocking(False)
+            task = asyncio.create_task(self.serve(connection))
+            self.streams.add(task)
+            task.add_done_callback(self.streams.discard)
+
     async def drain(self, timeout_s: float) -> None:
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(0.05)  # what asyncio has accepted becomes a task a little later
+        for sock in self.listeners:
+            asyncio.get_running_loop().remove_reader(sock)
+            self.accept(sock)
+            sock.close()
         if self.streams and MISBEHAVE != "never drains":
             await asyncio.wait(self.streams, timeout=timeout_s)
         if MISBEHAVE == "never drains":
@@ -108,10 +122,8 @@ class FakeProxy:
         self.send(Report(0, self.metrics()))
         self.transport.close()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.streams.add(task)
+    async def serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
             while line := (await reader.readline()).decode().strip():
                 self.num_lines += 1
@@ -120,7 +132,6 @@ class FakeProxy:
                 if self.draining is not None:
                     break
         finally:
-            self.streams.discard(task)
             writer.close()
 
     async def answer(self, line: str, reader: Any, writer: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 
@@ -50,7 +50,14 @@ async def ask(port: int, line: str) -> Any:
         return json.loads(answer) if answer else None
 
 
-async def until(holds: Callable[[], Any], what: str = "it") -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]], is_it: Callable[[Any], bool]) -> None:
+    """Look until it is, at most 10 s."""
+    async with asyncio.timeout(10):
+        while not is_it(await look()):  # noqa: ASYNC110 - other processes set no Event
+            await asyncio.sleep(0.01)
+
+
+async def until(holds: Callable[[], Any]) -> Any:
     """Wait for a truth, at most 10 s."""
     async with asyncio.timeout(10):
         while not (found := holds()):  # noqa: ASYNC110 - other processes set no Event
