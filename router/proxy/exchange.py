@@ -430,6 +430,7 @@ class Exchange:
             attempt.cancel()
         self._attempts.clear()
         self.gateway.close_exchange(self)
+        self.tried.clear()  # attempts know us: without this cycle all is freed now, and reused warm
         self.client.finished(keep_alive=keep_alive)
 
 
