@@ -117,6 +117,7 @@ class Campaign:
                 folder=Path(folder),
                 quick=self.result.quick,
                 soak_minutes=self.result.soak_minutes,
+                say=lambda text: self._say(f"    {text}"),
             )
             try:
                 line.figures = rounded(case.measure(stage, contestant))

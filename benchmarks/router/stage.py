@@ -18,6 +18,10 @@ T = TypeVar("T")
 Figures = dict[str, float]
 
 
+def _silent(text: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One measurement of one contestant."""
@@ -28,6 +32,8 @@ class Stage:
     quick: bool = False
     """Smaller and shorter: for trying out, not for quoting."""
     soak_minutes: float = 0.0
+    say: Callable[[str], None] = _silent
+    """Tells the person who watches what figures cannot: why requests failed."""
 
     def sized(self, usual: int, quick: int) -> int:
         return quick if self.quick else usual

@@ -105,8 +105,9 @@ NOTES: dict[str, str] = {
     " an error. Used again: from when it answers /health.",
     "kill9-streams": "A stream takes 1.2 s, so six of 24 are on the worker when it dies. Cut: ended"
     " without [DONE], or with another text than it should have.",
-    "hung": "24 clients without a pause. Shoal gives up a worker without a first byte after 1 s,"
-    " nginx one that is silent for 1 s, the others requests that take longer than 1 s in all.",
+    "hung": "24 streaming clients without a pause. Shoal gives up a worker without a first byte"
+    " after 1 s, nginx one that is silent for 1 s, the others requests that take longer than 1 s in"
+    " all.",
     "restart-workers": "SIGTERM, the worker ends what runs, is started, and after 2 s it is the"
     " next one's turn; half of the 24 clients stream.",
     "restart-router": "Shoal: a new process takes over the sockets; nginx: SIGHUP. The others have"

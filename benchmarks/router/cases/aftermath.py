@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..loads.closed_loop import Ended, Verdict
 from ..loads.percentiles import percentile
 from ..programs import BenchFailed
-from ..stage import Figures
+from ..stage import Figures, Stage
 
 
 def aftermath(ended: Sequence[Ended], *, fault_at_s: float) -> Figures:
@@ -44,10 +44,16 @@ def back_after_s(ended: Sequence[Ended], worker: str, *, ready_at_s: float) -> f
 
 
 def why(ended: Sequence[Ended]) -> str:
-    """The most common problems, with their counts."""
+    """The most common problems, with their counts; nothing when there were none."""
     problems = Counter(
         f"{request.verdict}: {request.detail}"
         for request in ended
         if request.verdict is not Verdict.GOOD
     )
     return "; ".join(f"{count} x {problem}" for problem, count in problems.most_common(3))
+
+
+def tell(stage: Stage, ended: Sequence[Ended]) -> None:
+    """Why requests failed, for whoever watches the run."""
+    if problems := why(ended):
+        stage.say(problems)

@@ -1,4 +1,7 @@
-"""A worker that stops answering and keeps its connections: SIGSTOP, later SIGCONT."""
+"""A worker that stops answering and keeps its connections: SIGSTOP, later SIGCONT.
+
+The clients stream: only there does the first byte say that the worker lives.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from ..running_router import running
 from ..stage import Figures, Stage, drive
 from ..workers import Costs, mock_workers
 from . import plans
-from .aftermath import aftermath, back_after_s
+from .aftermath import aftermath, back_after_s, tell
 
 NUM_CLIENTS = 24
 VICTIM = 2
-COSTS = Costs(ttft_s=0.02, itl_s=0.005)
+COSTS = Costs(ttft_s=0.035)
+"""All tokens come with the first: no stream is half way when the worker stops."""
 NUM_TOKENS = 4
 FIRST_BYTE_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_S = 15.0
@@ -44,11 +48,12 @@ def measure(stage: Stage, contestant: Contestant) -> Figures:
             continued_at_s = now()
             await asyncio.sleep(tail_s)
 
-        plan = plans.whole(router.headers, num_tokens=NUM_TOKENS)
+        plan = plans.mock_stream(router.headers, num_tokens=NUM_TOKENS)
         load = closed_loop(
             router.ports, [plan] * NUM_CLIENTS, timeout_s=REQUEST_TIMEOUT_S, script=script
         )
         ended = drive(load, bound_s=90)
+    tell(stage, ended)
     figures = aftermath(ended, fault_at_s=stop_at_s)
     figures["slow_later"] = float(
         sum(

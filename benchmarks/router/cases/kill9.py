@@ -11,7 +11,7 @@ from ..running_router import RunningRouter, running
 from ..stage import Figures, Stage, drive
 from ..workers import Costs, fake_workers, mock_workers
 from . import plans
-from .aftermath import aftermath, back_after_s
+from .aftermath import aftermath, back_after_s, tell
 
 NUM_CLIENTS = 24
 VICTIM = 2
@@ -63,6 +63,7 @@ def _kill_and_restart(stage: Stage, router: RunningRouter, asked: Sequence[Plan]
 
     load = closed_loop(router.ports, asked, timeout_s=REQUEST_TIMEOUT_S, script=script)
     ended: list[Ended] = drive(load, bound_s=90)
+    tell(stage, ended)
     figures = aftermath(ended, fault_at_s=kill_at_s)
     back_s = back_after_s(ended, victim.name, ready_at_s=ready_at_s)
     if back_s is not None:

@@ -12,7 +12,7 @@ from ..running_router import running
 from ..stage import Figures, Stage, drive
 from ..workers import Costs, mock_workers
 from . import plans
-from .aftermath import aftermath
+from .aftermath import aftermath, tell
 
 NUM_CLIENTS = 24
 COSTS = Costs(ttft_s=0.02, itl_s=0.01)
@@ -44,7 +44,9 @@ def measure_workers(stage: Stage, contestant: Contestant) -> Figures:
         load = closed_loop(
             router.ports, mixed(router.headers), timeout_s=REQUEST_TIMEOUT_S, script=script
         )
-        return aftermath(drive(load, bound_s=120), fault_at_s=CALM_S)
+        ended = drive(load, bound_s=120)
+    tell(stage, ended)
+    return aftermath(ended, fault_at_s=CALM_S)
 
 
 def measure_router(stage: Stage, contestant: Contestant) -> Figures:
@@ -64,8 +66,9 @@ def measure_router(stage: Stage, contestant: Contestant) -> Figures:
         load = closed_loop(
             router.ports, mixed(router.headers), timeout_s=REQUEST_TIMEOUT_S, script=script
         )
-        figures = aftermath(drive(load, bound_s=180), fault_at_s=CALM_S)
-    return {**figures, "replacements": float(num_times)}
+        ended = drive(load, bound_s=180)
+    tell(stage, ended)
+    return {**aftermath(ended, fault_at_s=CALM_S), "replacements": float(num_times)}
 
 
 def mixed(headers: Mapping[str, str]) -> list[Plan]:
