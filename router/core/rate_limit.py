@@ -206,13 +206,10 @@ class RateLimiter:
         for entry in self._entries.values():
             entry.unshare(now)
 
-    def take_active(self, most: int) -> dict[str, Entry]:
-        """Up to `most` entries used since they were last returned here: to be asked about."""
-        if len(self._active) <= most:
-            active, self._active = self._active, {}
-            return active
-        chosen = list(self._active)[:most]
-        return {key_id: self._active.pop(key_id) for key_id in chosen}
+    def take_active(self) -> dict[str, Entry]:
+        """Entries used since the last call: Redis is to be asked about them."""
+        active, self._active = self._active, {}
+        return active
 
     # Keys.
 

@@ -124,7 +124,7 @@ async def test_an_idle_lease_goes_back_and_another_process_gets_it(redis: RedisS
     async with routers(redis, 2) as (one, other):
         assert take(one, SLOW, 1) == 1
         await until(lambda: one._entries["k"].is_idle)
-        assert redis.run("HGET", "{shoal}:limits:k", "r").split(b"\r\n")[1].startswith(b"59")
+        assert redis.run("HGET", "shoal:limits:key:k", "r").split(b"\r\n")[1].startswith(b"59")
         assert 59 <= await take_until_refused_for([other], SLOW, 0.2) <= 61
 
 
@@ -132,7 +132,7 @@ async def test_requests_at_a_time_count_over_routers(redis: RedisServer) -> None
     limits = Limits(max_parallel_requests=3)
     async with routers(redis, 2) as (one, other):
         assert take(one, limits, 2) == 2
-        await until(lambda: redis.run("HGET", "{shoal}:limits:k", "p:p0") == b"$1\r\n2\r\n")
+        await until(lambda: redis.run("HGET", "shoal:limits:key:k", "p:p0") == b"$1\r\n2\r\n")
         assert take(other, limits, 1) == 1
         await until(lambda: other._entries["k"].peers_parallel == 2)
         assert take(other, limits, 1) == 0
@@ -167,8 +167,8 @@ async def test_a_key_that_only_runs_is_shown_to_be_in_use(
     async with routers(redis, 1, interval_s=0.02) as (limiter,):
         take(limiter, limits, 1)
         await until(lambda: limiter._entries["k"].is_idle)
-        redis.run("DEL", "{shoal}:limits:k")
-        await until(lambda: redis.run("HGET", "{shoal}:limits:k", "p:p0") == b"$1\r\n1\r\n")
+        redis.run("DEL", "shoal:limits:key:k")
+        await until(lambda: redis.run("HGET", "shoal:limits:key:k", "p:p0") == b"$1\r\n1\r\n")
 
 
 async def test_limits_that_change_move_the_bucket(redis: RedisServer) -> None:
@@ -184,16 +184,16 @@ async def test_nothing_is_asked_for_twice_and_idle_routers_only_show_they_live(
     async with routers(redis, 1, interval_s=0.02) as (limiter,):
         take(limiter, SLOW, 1)
         await until(lambda: limiter._entries["k"].is_idle)
-        before = redis.run("HGET", "{shoal}:limits:k", "at")
+        before = redis.run("HGET", "shoal:limits:key:k", "at")
         await asyncio.sleep(0.1)
-        assert redis.run("HGET", "{shoal}:limits:k", "at") == before
+        assert redis.run("HGET", "shoal:limits:key:k", "at") == before
 
 
 async def test_leases_go_back_at_the_end(redis: RedisServer) -> None:
     async with routers(redis, 2) as (one, other):
         take(one, SLOW, 5)
         take(other, SLOW, 5)
-    level = redis.run("HGET", "{shoal}:limits:k", "r").split(b"\r\n")[1]
+    level = redis.run("HGET", "shoal:limits:key:k", "r").split(b"\r\n")[1]
     assert level.startswith((b"50", b"51"))
 
 
