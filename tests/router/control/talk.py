@@ -42,12 +42,12 @@ class Line:
 
 async def ask(port: int, line: str) -> Any:
     """One question over a connection of its own; None when it was cut."""
-    async with await Line.open(port) as talk:
-        try:
+    try:
+        async with await Line.open(port) as talk:
             answer = await talk.say(line)
-        except OSError:
-            return None
-        return json.loads(answer) if answer else None
+    except OSError:
+        return None
+    return json.loads(answer) if answer else None
 
 
 async def eventually(look: Callable[[], Awaitable[Any]], is_it: Callable[[Any], bool]) -> None:

@@ -153,6 +153,7 @@ async def test_no_connection_is_lost_by_restarts() -> None:
         async def load() -> None:
             while not done.is_set():
                 answers.append(await ask(found.port, "process"))
+                await asyncio.sleep(0.005)
 
         done = asyncio.Event()
         clients = [asyncio.create_task(load()) for _ in range(8)]

@@ -150,6 +150,7 @@ async def test_a_takeover_loses_nothing() -> None:
         async def load() -> None:
             while not done.is_set():
                 answers.append(await ask(old.port, "pid"))
+                await asyncio.sleep(0.005)
 
         done = asyncio.Event()
         clients = [asyncio.create_task(load()) for _ in range(4)]
