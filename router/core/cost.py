@@ -31,7 +31,7 @@ from .types import EndpointState, RoutingRequest
 
 REQUEST_TOKENS = 256.0
 """Work of a request besides its uncached tokens, as tokens of prefill: its answer."""
-ALLOWANCE = 2.0
+ALLOWANCE = 8.0
 """Typical requests that an endpoint may be ahead of the others before it counts as crowded."""
 CROWDING_OF_NEW = 4.0
 CROWDING_OF_OWN = 0.1
@@ -40,7 +40,7 @@ LEAST_CROWDING = -0.25
 """An endpoint that did nothing lately is preferred by no more than that: it came back, or is new,
 and should not make up for all it has missed."""
 EVICTION = 2.0
-"""Cost of a block that gives way, in blocks to compute: it is wanted again, and so is what follows."""
+"""Cost of a block that gives way, in blocks to compute: it and what follows it are wanted again."""
 USAGE_LIMIT = 0.9
 """KV cache in use by running requests above which new ones wait or push others out."""
 STRAIN = 2.0
@@ -57,13 +57,16 @@ class CostScorer:
         exact_index: ExactIndex | None,
         ttft: TTFTModels,
         reason: str,
+        is_learning: bool = True,
     ) -> None:
+        """`is_learning`: `ttft` is told what happens, so it finds out what a weight means."""
         self.reason = reason
         self.work = RecentWork()
         self._index = index
         self._exact = exact_index
         self._ttft = ttft
-        self._last = Costs((), 0, 0.0, 0.0)
+        self._is_learning = is_learning
+        self._last = Costs((), 0, 0.0, 0.0, is_learning=is_learning)
 
     def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Costs:
         hashes = request.prefix_hashes
@@ -85,7 +88,10 @@ class CostScorer:
         full_s = default.base_s + default.token_s * prompt
 
         # From here on written out: a call or a list for each of four endpoints would double it.
-        scored = self._last = Costs(states, prompt, full_s, LEAST_CROWDING * full_s)
+        is_learning = self._is_learning
+        scored = self._last = Costs(
+            states, prompt, full_s, LEAST_CROWDING * full_s, is_learning=is_learning
+        )
         get_coefficients = ttft.coefficients.get
         get_fill = self._index.fill.get
         get_depth = depths.get
@@ -104,6 +110,8 @@ class CostScorer:
             coefficients = get_coefficients(endpoint_id, default)
             base_s, token_s, running_s, waiting_s = coefficients
             fill = get_fill(endpoint_id, 0.0)
+            if not is_learning:
+                in_flight, ahead = in_flight / endpoint.weight, ahead / endpoint.weight
             cost = (
                 base_s
                 + token_s * ((prompt - cached) * (1.0 + EVICTION * fill) + ahead)
@@ -156,8 +164,8 @@ class Costs:
     """The scores of one decision, with what they are made of."""
 
     __slots__ = (
-        "crowding_rate_s", "full_s", "least_crowding_s", "mean_work", "prompt", "rows", "states",
-        "values",
+        "crowding_rate_s", "full_s", "is_learning", "least_crowding_s", "mean_work", "prompt",
+        "rows", "states", "values",
     )  # fmt: skip
 
     def __init__(
@@ -166,7 +174,10 @@ class Costs:
         prompt: int,
         full_s: float,
         least_crowding_s: float,
+        *,
+        is_learning: bool,
     ) -> None:
+        self.is_learning = is_learning
         self.states = states
         self.prompt = prompt
         self.full_s = full_s
@@ -185,14 +196,15 @@ class Costs:
         """The parts of the cost."""
         state = self.states[place]
         cached, (base_s, token_s, running_s, waiting_s), fill, done = self.rows[place]
+        weight = 1.0 if self.is_learning else state.endpoint.weight
         uncached = self.prompt - cached
         crowding_s = (done - self.mean_work) * self.crowding_rate_s
         return {
             "uncached_tokens": uncached,
             "prefill_s": base_s + token_s * uncached,
-            "queue_s": token_s * state.in_flight_prefill_tokens
+            "queue_s": token_s * state.in_flight_prefill_tokens / weight
             + waiting_s * state.metrics.num_requests_waiting,
-            "running_s": running_s * state.in_flight,
+            "running_s": running_s * state.in_flight / weight,
             "kv_pressure_s": token_s * uncached * EVICTION * fill
             + self.full_s * strain(state.metrics.kv_cache_usage),
             "crowding_s": max(crowding_s, self.least_crowding_s),

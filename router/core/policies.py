@@ -71,6 +71,7 @@ def make_policy(
             exact_index=exact_index if name == "prefix_exact" else None,
             ttft=TTFTModels(prior=IN_TOKENS),
             reason=PREFIX_REASON,
+            is_learning=False,
         )
         return Profile(
             name, scorer=scorer, picker=Best(tolerance=0.02), rng=rng, slow_start_s=slow_start_s
