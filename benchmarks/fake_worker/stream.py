@@ -64,8 +64,7 @@ class Answer:
         await send(
             {"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS + headers}
         )
-        if opening := self._form.opening():
-            await send(_body(opening))
+        opening = self._form.opening()  # with the first token: until then a prompt is computed
         first_frame, frame = self._form.token_frame(is_first=True), self._form.token_frame()
         num_sent = 0
         with observe(self._metrics, self._sequence) as observer:
@@ -75,7 +74,7 @@ class Answer:
                     if batch:
                         events = token_events(frame, batch)
                         if num_sent == 0:
-                            events = token_events(first_frame, batch[:1])
+                            events = opening + token_events(first_frame, batch[:1])
                             events += token_events(frame, batch[1:])
                         num_sent += len(batch)
                         observer.tokens(len(batch))
@@ -85,7 +84,7 @@ class Answer:
             await self._misbehave(scope)
             observer.finish(self._finish_reason)
         closing = self._form.closing(self._finish_reason, num_sent, with_usage=self._with_usage)
-        await send(_body(closing, more=False))
+        await send(_body(closing if num_sent else opening + closing, more=False))
 
     async def _send_whole(
         self, scope: Scope, send: Send, headers: list[tuple[bytes, bytes]]

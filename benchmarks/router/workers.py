@@ -21,6 +21,7 @@ from .processes import ServerProcess, free_ports, start_together
 
 NUM_WORKERS = 4
 MODEL = "bench-model"
+MOCK_TOKENS_PER_BLOCK = 16
 FAKE_SEED = 0
 """The same in all fake workers: one can go on where another stopped."""
 
@@ -31,8 +32,8 @@ class Costs:
 
     ttft_s: float = 0.0
     itl_s: float = 0.0
-    prefill_block_s: float = 0.0
-    """For each block of a prompt (64 characters) that is not cached; mock workers only."""
+    prefill_tokens_per_s: float | None = None
+    """Of prompts, where they are not cached; None: no limit. A mock counts 16 a block."""
     cache_blocks: int = 100_000
     """A mock's blocks have 64 characters, a fake worker's 16 tokens."""
 
@@ -81,13 +82,15 @@ class CacheCounts:
 @contextmanager
 def mock_workers(program: Path, costs: Costs, logs: Path) -> Iterator[list[Worker]]:
     """Four mock workers while they run, ready."""
+    speed = costs.prefill_tokens_per_s
+    prefill_us = MOCK_TOKENS_PER_BLOCK / speed * 1e6 if speed else 0
     workers = []
     for index, port in enumerate(free_ports(NUM_WORKERS), start=1):
         name = f"w{index}"
         argv = [
             str(program), "--port", str(port), "--id", name, "--model", MODEL,
             "--ttft-ms", str(costs.ttft_s * 1e3), "--itl-ms", str(costs.itl_s * 1e3),
-            "--prefill-us", str(costs.prefill_block_s * 1e6),
+            "--prefill-us", str(prefill_us),
             "--cache-blocks", str(costs.cache_blocks),
         ]  # fmt: skip
         workers.append(_worker(name, port, argv, logs))
@@ -112,6 +115,8 @@ def fake_workers(costs: Costs, logs: Path) -> Iterator[list[Worker]]:
             "--kv-events-endpoint", f"tcp://127.0.0.1:{events}",
             "--kv-events-replay-endpoint", f"tcp://127.0.0.1:{replay}",
         ]  # fmt: skip
+        if costs.prefill_tokens_per_s is not None:
+            argv += ["--prefill-tokens-per-s", str(costs.prefill_tokens_per_s)]
         workers.append(_worker(name, port, argv, logs))
     with ExitStack() as stack:
         start_together([worker.process for worker in workers], stack)
