@@ -17,6 +17,7 @@ import msgspec
 from shoal.errors import ConfigError
 
 from ..access.keys import KeyEntry, key_digest, parse_keys
+from ..access.worker_key import worker_key
 from ..settings.config import RouterConfig
 from .checks import check
 from .explain import explain
@@ -94,12 +95,8 @@ def merge(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 def _with_environment(config: RouterConfig, environ: Mapping[str, str]) -> RouterConfig:
     """`upstream.api_key: $NAME` is the value of a variable."""
-    key = config.upstream.api_key
-    if key is None or not key.startswith("$"):
-        return config
-    if not environ.get(key[1:]):
-        raise ConfigError(f"upstream.api_key: there is no variable {key[1:]} in the environment")
-    upstream = msgspec.structs.replace(config.upstream, api_key=environ[key[1:]])
+    key = worker_key(config.upstream.api_key, environ)
+    upstream = msgspec.structs.replace(config.upstream, api_key=key)
     return msgspec.structs.replace(config, upstream=upstream)
 
 
