@@ -14,6 +14,8 @@ EXPECTED_S = 2.0
 """An expected block counts for at least so long, and at most twice as long."""
 MAX_EXPECTED = 131_072
 """Blocks expected at once; more and the older half is forgotten early."""
+MAX_SETS = 65_536
+"""Different sets of endpoints that are shared between blocks; then sharing starts over."""
 PURGE_BATCH = 256
 """Blocks of cleared endpoints that one later call takes away."""
 
@@ -88,7 +90,7 @@ class ExactIndex:
         self.num_blocks += len(blocks) - before
         if self.num_blocks > self.max_blocks:
             self._shrink()
-        if len(sets) > 65_536:
+        if len(sets) > MAX_SETS:
             self._sets = {}
 
     def remove(self, endpoint_id: str, hashes: Iterable[int]) -> None:

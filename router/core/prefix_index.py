@@ -24,6 +24,8 @@ DEFAULT_CAPACITY = 16_384
 
 LINEAR = 64
 """Up to so many chunks a walk is faster than a bisection."""
+MAX_SETS = 65_536
+"""Different sets of endpoints that are shared between blocks; then sharing starts over."""
 PURGE_BATCH = 64
 """Chunks of forgotten endpoints that one `record` clears away."""
 
@@ -180,7 +182,7 @@ class PrefixIndex:
             self._evict(mirror, excess)
         if self.num_blocks > self.max_blocks:
             self._shrink()
-        if len(sets) > 65_536:
+        if len(sets) > MAX_SETS:
             self._sets = {}
         fill = len(chunks) / mirror.capacity
         self.fill[endpoint_id] = fill if fill < 1.0 else 1.0
