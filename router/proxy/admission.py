@@ -19,6 +19,7 @@ from .headers import find, forwarded_fields, forwarded_for
 from .multipart import form_field
 from .own_routes import answer_models, answer_probe
 from .routes import Route, route, split_target
+from .usage_wish import ask_for_usage
 
 if TYPE_CHECKING:
     from .client import Request
@@ -41,6 +42,7 @@ class Admission:
         "body",
         "fields",
         "forwarded",
+        "hides_usage",
         "is_counted",
         "max_answer_tokens",
         "model",
@@ -80,6 +82,8 @@ class Admission:
         self.prefix_hashes: tuple[int, ...] = ()
         self.block_hashes: tuple[int, ...] = ()
         self.block_size = 0
+        self.hides_usage = False
+        """Whether the client did not ask for the token counts that we asked for."""
         self.is_counted = False
         """Whether the limiter must hear of its end."""
 
@@ -170,6 +174,10 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
     admission = Admission(principal, memo, fields, request.body)
     _resolve(gateway, admission)
     _measure(gateway, admission)
+    if gateway.counts_tokens:
+        body = ask_for_usage(admission.path, fields, admission.body)
+        if body is not None:
+            admission.body, admission.hides_usage = body, True
     gateway.take_limits(admission)
     return admission
 

@@ -56,6 +56,7 @@ class Attempt:
         "head",
         "is_settled",
         "num_bytes",
+        "num_reads",
         "num_reads_seen",
         "seen",
         "started_at",
@@ -95,6 +96,7 @@ class Attempt:
         self.is_settled = False
         self.failure: Failure | None = None
         self.num_bytes = 0
+        self.num_reads = 0
         """Of the answer's body, when it has ended."""
         fleet.begin(entry, prefill_tokens)
 
@@ -151,7 +153,7 @@ class Attempt:
         connection = self.connection
         assert connection is not None
         tail = connection.tail
-        self.num_bytes = connection.num_bytes
+        self.num_bytes, self.num_reads = connection.num_bytes, connection.num_reads
         self.connection = None
         connection.release()
         self._settle()

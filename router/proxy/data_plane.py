@@ -7,7 +7,10 @@ import gc
 import socket
 from collections.abc import Sequence
 
+from shoal.clock import MonotonicClock
+
 from ..access.tls import server_context
+from ..limits.redis_limits import RedisLimits
 from ..settings.listen import TLSConfig
 from .client import ClientConnection
 from .gateway import Gateway
@@ -41,6 +44,7 @@ class DataPlane:
         self._sweeper = Sweeper(self.gateway)
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._redis: RedisLimits | None = None
         self._ended = asyncio.Event()
 
     async def start(self, link: socket.socket, listeners: Sequence[socket.socket]) -> None:
@@ -62,12 +66,19 @@ class DataPlane:
                 )
             )
         self._spawn(self.gateway.keep_keys_fresh())
+        await self._share_limits()
         self._sweeper.start()
         # What is there now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         self._link.ready()
+
+    async def _share_limits(self) -> None:
+        url = self.gateway.config.limits.redis_url
+        if url is not None:
+            self._redis = RedisLimits(self.gateway.limiter, url, MonotonicClock())
+            await self._redis.start()
 
     async def wait(self) -> None:
         """Until it is drained, or alone."""
@@ -106,6 +117,8 @@ class DataPlane:
             connection.cut()
         for task in self._tasks:
             task.cancel()
+        if self._redis is not None:
+            await self._redis.close()
         self.gateway.records.close()
         self._link.close()
         await asyncio.sleep(0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from shoal.errors import NoEndpoint, QueueFull, QueueTimeout
@@ -29,6 +28,7 @@ from ..settings.config import RouterConfig
 from .attempt import Attempt, Failure
 
 if TYPE_CHECKING:
+    from .admission import Admission
     from .exchange import Exchange
     from .gateway import Gateway
 
@@ -70,7 +70,7 @@ class Dispatcher:
             max_held=flow.max_held,
             hold_s=flow.hold_without_endpoint_s,
         )
-        for exchange, _ in old.expire(inf):
+        for exchange in old.drain():
             exchange.dispatch()
 
     # Sending.
@@ -79,6 +79,10 @@ class Dispatcher:
         """Give a request to the best worker, or let it wait, or refuse it."""
         gateway = self._gateway
         now = gateway.now()
+        if len(self.queue) and not exchange.waiting_since and self._must_queue(exchange):
+            self._enqueue(exchange, now, hold=False)
+            self.wake()
+            return
         decision = self._decide(exchange, now, exchange.excluded)
         endpoint = decision.endpoint
         if endpoint is not None:
@@ -199,10 +203,7 @@ class Dispatcher:
         assert admission is not None
         queue = self.queue
         principal = admission.principal
-        priority = principal.priority
-        if isinstance(wanted := admission.fields.priority, int):
-            priority = max(priority, wanted)
-        band = queue.band_of(priority)
+        band = queue.band_of(_priority(admission))
         verdict = queue.offer(
             exchange,
             tenant=principal.tenant,
@@ -217,6 +218,12 @@ class Dispatcher:
             self._shed(exchange, verdict)
         else:
             exchange.waiting_since = now
+
+    def _must_queue(self, exchange: Exchange) -> bool:
+        """Whether others wait for the same workers: nobody goes before them."""
+        admission = exchange.admission
+        assert admission is not None
+        return self.queue.waits_for(waiting_key(admission.served_model, admission.selector))
 
     def leave(self, exchange: Exchange) -> None:
         """It ended while it waited."""
@@ -241,7 +248,7 @@ class Dispatcher:
             exchange.queued_s += waited_s
             admission = exchange.admission
             assert admission is not None
-            gateway.metrics.waited(queue.band_of(admission.principal.priority), waited_s)
+            gateway.metrics.waited(queue.band_of(_priority(admission)), waited_s)
             exchange.dispatch()
             if exchange in queue:
                 break  # what looked like room was none
@@ -289,6 +296,16 @@ class Dispatcher:
             exchange.refuse(
                 QueueTimeout("Every worker stayed busy for too long.", retry_after_s=retry_after_s)
             )
+
+
+def _priority(admission: Admission) -> int:
+    """The key's, or a later one that the request asks for."""
+    wanted = admission.fields.priority
+    return (
+        max(admission.principal.priority, wanted)
+        if isinstance(wanted, int)
+        else (admission.principal.priority)
+    )
 
 
 def _takes_requests(state: EndpointState) -> bool:

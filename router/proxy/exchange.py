@@ -26,6 +26,7 @@ from .continuation import Continuation, continuation_for
 from .fetch import post
 from .headers import find, lines, returned_fields, status_line
 from .upstream import ResponseHead
+from .usage_wish import UsageFilter
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -48,6 +49,7 @@ class Exchange:
         "_num_deaths",
         "_task",
         "_timer",
+        "_usage_filter",
         "admission",
         "bytes_out",
         "client",
@@ -84,6 +86,7 @@ class Exchange:
         """endpoint_ids that have failed it."""
         self.continuation: Continuation | None = None
         """Keeps a stream that may have to go on elsewhere."""
+        self._usage_filter: UsageFilter | None = None
         self.tried: list[Attempt] = []
         """All attempts, in order."""
         self._attempts: list[Attempt] = []
@@ -195,9 +198,20 @@ class Exchange:
             self.gateway.dispatcher.hedge(self)
 
     @property
+    def usage_bytes(self) -> bytes:
+        """Where the token counts of the answer stand."""
+        hidden = self._usage_filter
+        return hidden.event if hidden is not None and hidden.event else b"".join(self.tail)
+
+    @property
     def wants_payload(self) -> bool:
         """Whether the framing of the answer must be taken off."""
-        return self.continuation is not None or self.request.http_1_0
+        admission = self.admission
+        return (
+            self.continuation is not None
+            or self.request.http_1_0
+            or (admission is not None and admission.hides_usage)
+        )
 
     def message_for(self, attempt: Attempt) -> bytes:
         """The request as that worker gets it."""
@@ -263,8 +277,9 @@ class Exchange:
         self.gateway.attempts.discard(attempt)
         if not self.is_committed:
             self._commit(attempt, b"")
-        self.tail = tail
-        self.num_chunks += attempt.num_reads_seen
+        if not self.wants_payload:
+            self.tail = tail
+        self.num_chunks += attempt.num_reads
         self.bytes_out += attempt.num_bytes
         if self.continuation is not None and not self.continuation.has_ended:
             self._continue()  # a whole answer without the end of its stream
@@ -272,6 +287,8 @@ class Exchange:
             self._end()
 
     def _end(self) -> None:
+        if self._usage_filter is not None and (rest := self._usage_filter.end()):
+            self.client.write(self._frame(rest))
         if self._is_framed:
             self.client.write(b"0\r\n\r\n")
         self._finish(keep_alive=self.keep_alive)
@@ -297,8 +314,11 @@ class Exchange:
         gateway.note_first_byte(self, attempt)
         wants_payload = self.wants_payload
         message = self._head(head)
-        if self.continuation is not None and not _is_event_stream(head):
-            self.continuation = None
+        if wants_payload:
+            if not _is_event_stream(head):
+                self.continuation = None
+            elif self.admission is not None and self.admission.hides_usage:
+                self._usage_filter = UsageFilter()
         self.first_bytes = data
         connection = attempt.connection
         if connection is not None:
@@ -334,6 +354,14 @@ class Exchange:
         """What the client gets of bytes from the worker."""
         if self.continuation is not None and data:
             data = self.continuation.feed(data)
+        return self._passed_on(data)
+
+    def _passed_on(self, data: bytes) -> bytes:
+        """Events for the client, in the framing it gets."""
+        if data and self._usage_filter is not None:
+            data = self._usage_filter.feed(data)
+        if data:
+            self.tail = (self.tail[1], data)
         return self._frame(data)
 
     def _frame(self, data: bytes) -> bytes:
@@ -369,8 +397,8 @@ class Exchange:
 
     def send_events(self, data: bytes) -> None:
         """Events of the continuation itself."""
-        if data and not self.is_over:
-            self.client.write(self._frame(data))
+        if data and not self.is_over and (data := self._passed_on(data)):
+            self.client.write(data)
 
     def end_events(self) -> None:
         """The continuation knew the rest of the stream by itself."""

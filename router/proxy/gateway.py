@@ -94,7 +94,9 @@ class Gateway:
         self.generation = 0
         """Of the configuration."""
         self.keys_last = True
-        """Whether a principal stays one until the next configuration: tokens expire, keys do not."""
+        """Whether a principal stays one until the next configuration; tokens expire."""
+        self.counts_tokens = False
+        """Whether token counts are wanted of streams too whose clients did not ask for them."""
         self._session_headers: list[bytes] = []
         self._table = ModelTable(())
         self._policies: dict[str, RoutingPolicy] = {}
@@ -118,14 +120,18 @@ class Gateway:
         key = worker_key(config.upstream.api_key, os.environ)
         old, self.config, self.bounds = self.config, config, config.bounds
         self.authenticator, self._table = authenticator, table
+        is_open = config.auth.keys_file is None and config.auth.jwt is None
         self._reconfigured.set()
         self.generation += 1
         self.keys_last = config.auth.jwt is None
+        limits, telemetry = config.limits, config.telemetry
+        self.counts_tokens = bool(
+            not is_open or limits.tokens_per_minute or telemetry.usage_log or telemetry.prices
+        )
         self._session_headers = [
             name.lower().encode("latin-1") for name in config.routing.session_headers
         ]
         self._worker_line = f"authorization: Bearer {key}\r\n".encode() if key else b""
-        is_open = config.auth.keys_file is None and config.auth.jwt is None
         self._keeps_credentials = is_open and not key
         self._upstream_tls = client_context(config.upstream)
         self._learn_anew(old, config)

@@ -98,6 +98,7 @@ class Link:
                     if endpoint_id in gateway.fleet.entries:
                         gateway.index.record(endpoint_id, hashes)
                 gateway.limiter.absorb(delta.consumed, gateway.now())
+                gateway.limiter.absorb_parallel(delta.process, delta.parallel)
                 gateway.dispatcher.wake()
             case Drain(timeout_s):
                 self._on_drain(timeout_s)
@@ -117,8 +118,9 @@ class Link:
         changed, fleet.changed_in_flight = fleet.changed_in_flight, set()
         routed, gateway.routed = gateway.routed, []
         consumed = gateway.limiter.consumed_since()
+        parallel = gateway.limiter.parallel_since()
         held = gateway.dispatcher.held_by_model()
-        if not (changed or routed or consumed or held != self._held):
+        if not (changed or routed or consumed or parallel or held != self._held):
             return
         self._held = held
         entries = [entry for id_ in changed if (entry := fleet.entries.get(id_)) is not None]
@@ -128,6 +130,7 @@ class Link:
                 prefill_tokens={e.endpoint.endpoint_id: e.own_prefill_tokens for e in entries},
                 routed=_bounded(routed),
                 consumed=consumed,
+                parallel=parallel,
                 held=held,
                 process=gateway.process,
             )

@@ -97,7 +97,7 @@ class Records:
         )
         usage = None
         if exchange.status == 200:
-            usage = usage_from_tail(b"".join(exchange.tail), exchange.first_bytes)
+            usage = usage_from_tail(exchange.usage_bytes, exchange.first_bytes)
         if usage is not None:
             self._count(exchange, usage)
         self._log(exchange, now, usage)

@@ -1,0 +1,68 @@
+"""Token counts of streams whose clients did not ask for them: limits, prices and bills need them.
+
+The worker is asked to end the stream with its usage, and that one event is not passed on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..request_fields import RequestFields
+
+_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+_NO_CHOICES = (b'"choices":[]', b'"choices": []')
+
+
+def ask_for_usage(path: bytes, fields: RequestFields, body: bytes) -> bytes | None:
+    """The body with `stream_options.include_usage`; None: not needed, or not known there.
+
+    It is put before the closing brace, where it wins over what the client wrote; `fields` is
+    changed too.
+    """
+    if path not in _PATHS or fields.stream is not True:
+        return None
+    options = fields.stream_options if isinstance(fields.stream_options, dict) else {}
+    if options.get("include_usage") is True:
+        return None
+    fields.stream_options = {**options, "include_usage": True}
+    end = body.rindex(b"}")
+    return b'%b,"stream_options":%b}' % (body[:end], msgspec.json.encode(fields.stream_options))
+
+
+class UsageFilter:
+    """Takes the usage event out of a stream of events."""
+
+    __slots__ = ("_partial", "event")
+
+    def __init__(self) -> None:
+        self.event = b""
+        """What was taken out."""
+        self._partial = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What to pass on: whole events."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        if not data.endswith(b"\n\n"):
+            end = data.rfind(b"\n\n") + 2
+            data, self._partial = (data[:end], data[end:]) if end > 1 else (b"", data)
+        if _NO_CHOICES[0] in data or _NO_CHOICES[1] in data:
+            data = b"".join([event for event in _events(data) if not self._takes(event)])
+        return data
+
+    def end(self) -> bytes:
+        """What is left of a stream that did not end with an event."""
+        rest, self._partial = self._partial, b""
+        return rest
+
+    def _takes(self, event: bytes) -> bool:
+        is_usage = b'"usage"' in event and (_NO_CHOICES[0] in event or _NO_CHOICES[1] in event)
+        if is_usage:
+            self.event = event
+        return is_usage
+
+
+def _events(data: bytes) -> list[bytes]:
+    """Whole events, each with the blank line that ends it."""
+    return [b"%b\n\n" % event for event in data.split(b"\n\n")[:-1]]
