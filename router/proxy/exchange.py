@@ -54,6 +54,7 @@ class Exchange:
         "bytes_out",
         "client",
         "continuation",
+        "ended_at",
         "error",
         "excluded",
         "first_byte_at",
@@ -101,6 +102,7 @@ class Exchange:
         """We write the chunk framing ourselves."""
         self.is_over = False
         # For the records.
+        self.ended_at = 0.0
         self.waiting_since = 0.0
         self.queued_s = 0.0
         self.first_byte_at = 0.0
@@ -458,7 +460,6 @@ class Exchange:
             attempt.cancel()
         self._attempts.clear()
         self.gateway.close_exchange(self)
-        self.tried.clear()  # attempts know us: without this cycle all is freed now, and reused warm
         self.client.finished(keep_alive=keep_alive)
 
 

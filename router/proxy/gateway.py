@@ -473,18 +473,14 @@ class Gateway:
     # The end.
 
     def close_exchange(self, exchange: Exchange) -> None:
-        """Write down how it ended, and give back what it held."""
-        now = self.now()
-        self.dispatcher.leave(exchange)
-        usage = self.records.ended(exchange, now)
+        """Give back what it held, and have written down how it ended."""
+        exchange.ended_at = self.now()
+        if exchange.waiting_since:
+            self.dispatcher.leave(exchange)
         admission = exchange.admission
         if admission is not None and admission.is_counted:
-            key_id, expected = admission.principal.key_id, admission.num_expected_tokens
-            actual = 0 if exchange.status >= 400 else expected
-            if usage is not None:
-                actual = usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens
-            self.limiter.settle(key_id, expected, actual, now)
-            self.limiter.release(key_id)
+            self.limiter.release(admission.principal.key_id)
+        self.records.add(exchange)
 
     def report_fault(self, exchange: Exchange) -> None:
         _log.exception("router.fault", request_id=exchange.request_id.decode("latin-1"))

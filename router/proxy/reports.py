@@ -26,6 +26,7 @@ def report(gateway: Gateway, what: str, limit: int) -> Any:
 
 def metrics(gateway: Gateway) -> Any:
     """The counters, with the gauges read now."""
+    gateway.records.write()
     counters = gateway.metrics
     counters.connections_open = len(gateway.connections)
     now = gateway.now()
