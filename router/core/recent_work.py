@@ -11,6 +11,8 @@ from math import exp2
 
 LARGEST_SCALE = 2.0**40
 """Numbers are scaled back when new work counts so much more than at the start."""
+LONGEST_HALVINGS = 1000.0
+"""Nothing is left after so many, and a float goes no further than 1023."""
 TYPICAL_REQUESTS = 50.0
 """The typical work of a request is an average over about so many."""
 
@@ -34,7 +36,7 @@ class RecentWork:
             return self._scale
         if self._start_s is None:
             self._start_s = now
-        scale = exp2((now - self._start_s) / self.half_life_s)
+        scale = exp2(min((now - self._start_s) / self.half_life_s, LONGEST_HALVINGS))
         if scale > LARGEST_SCALE:
             # Whoever has less than a millionth of a typical request has done nothing, or is gone.
             self.by_endpoint = {

@@ -42,6 +42,8 @@ DRIFT = 0.03
 """Of each unknown from one observation to the next, relative: about the last 20 count."""
 MAX_RELATIVE_ERROR = 1.0
 """Larger ones count as this large."""
+SURPRISE = 2.0
+"""How much more uncertain (as a variance) all is after such an error."""
 HALF_LIFE_S = 60.0
 """Trust in an endpoint's own numbers without a new observation."""
 FLEET_FIRST = 12
@@ -89,7 +91,8 @@ class Fit:
         expected = self.base + self.tokens * t + self.running * r
         error = ttft_s - expected
         most = MAX_RELATIVE_ERROR * expected
-        if error > most:
+        is_surprise = error > most
+        if is_surprise:
             error = most
         px0 = self.p00 + self.p01 * t + self.p02 * r
         px1 = self.p01 + self.p11 * t + self.p12 * r
@@ -104,14 +107,25 @@ class Fit:
         self.running = running = min(
             max(self.running + k2 * error, 0.0), HIGHEST.running_s * RUNNING
         )
-        # What was learnt takes uncertainty away; time, that is each observation, brings some back,
-        # but never more than there was at first: an unknown that nothing tells of stays as it is.
-        self.p00 -= k0 * px0
-        self.p01 -= k0 * px1
-        self.p02 -= k0 * px2
-        self.p11 -= k1 * px1
-        self.p12 -= k1 * px2
-        self.p22 -= k2 * px2
+        if is_surprise:
+            # Either a mistake, or nothing is as it was: the next ones will tell, and count more.
+            if self.p00 < base * base and self.p11 < tokens * tokens:
+                self.p00 *= SURPRISE
+                self.p01 *= SURPRISE
+                self.p02 *= SURPRISE
+                self.p11 *= SURPRISE
+                self.p12 *= SURPRISE
+                self.p22 *= SURPRISE
+        else:
+            # What was learnt takes uncertainty away.
+            self.p00 -= k0 * px0
+            self.p01 -= k0 * px1
+            self.p02 -= k0 * px2
+            self.p11 -= k1 * px1
+            self.p12 -= k1 * px2
+            self.p22 -= k2 * px2
+        # Time, that is each observation, brings some back, but never more than there was at first:
+        # an unknown that nothing tells of stays as it is.
         if self.p00 < self.cap_base:
             self.p00 += (DRIFT * base) ** 2
         if self.p11 < self.cap_tokens:
