@@ -100,6 +100,8 @@ class CostScorer:
         values, rows = scored.values, scored.rows
         total_work = 0.0
         for state in states:
+            in_flight: float
+            ahead: float
             endpoint, _, _, in_flight, ahead, metrics, _, _ = state
             endpoint_id = endpoint.endpoint_id
             cached = get_depth(endpoint_id, 0) * per_hash
@@ -111,7 +113,8 @@ class CostScorer:
             base_s, token_s, running_s, waiting_s = coefficients
             fill = get_fill(endpoint_id, 0.0)
             if not is_learning:
-                in_flight, ahead = in_flight / endpoint.weight, ahead / endpoint.weight
+                in_flight /= endpoint.weight
+                ahead /= endpoint.weight
             cost = (
                 base_s
                 + token_s * ((prompt - cached) * (1.0 + EVICTION * fill) + ahead)

@@ -66,7 +66,8 @@ class Fit:
 
     __slots__ = (
         "base", "cap_base", "cap_running", "cap_tokens", "duration_s", "num_observed",
-        "num_running", "observed_at", "p00", "p01", "p02", "p11", "p12", "p22", "running", "tokens",
+        "num_running", "observed_at", "p00", "p01", "p02", "p11", "p12", "p22", "running",
+        "start_waiting_s", "tokens",
     )  # fmt: skip
 
     def __init__(self, start: Coefficients, spread: float) -> None:
@@ -82,6 +83,7 @@ class Fit:
         self.observed_at = 0.0
         self.duration_s: float | None = None
         self.num_running = 0.0
+        self.start_waiting_s = start.waiting_s
 
     def observe(self, ttft_s: float, num_tokens: float, num_running: float) -> None:
         """One measured first token."""
@@ -143,7 +145,7 @@ class Fit:
     def waiting_s(self) -> float:
         """A queued request waits for one of those that run to end."""
         if self.duration_s is None:
-            return PRIOR.waiting_s
+            return self.start_waiting_s
         waiting_s = self.duration_s / (1.0 + self.num_running)
         return min(max(waiting_s, LOWEST.waiting_s), HIGHEST.waiting_s)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import cycle
+from typing import Any
 
 import pytest
 
@@ -240,6 +241,7 @@ def test_a_burst_of_one_new_prompt_goes_together_before_its_events_come() -> Non
     assert second.num_cached_tokens == 3999  # the last token is always computed
 
 
+@pytest.mark.parametrize("name", CACHE_AWARE)
 @pytest.mark.parametrize(
     ("worse", "why"),
     [
@@ -249,9 +251,9 @@ def test_a_burst_of_one_new_prompt_goes_together_before_its_events_come() -> Non
         ({"metrics": EndpointMetrics(9, 0, 0.99)}, "kv_pressure_s"),
     ],
 )
-def test_what_makes_an_endpoint_dear(worse: dict[str, object], why: str) -> None:
+def test_what_makes_an_endpoint_dear(name: str, worse: dict[str, Any], why: str) -> None:
     states = [endpoint("dear", **worse), endpoint("cheap")]
-    decision = policy("cost").decide(RoutingRequest(MODEL, 1000), states, 0.0)
+    decision = policy(name).decide(RoutingRequest(MODEL, 1000), states, 0.0)
     assert decision.endpoint is not None
     assert decision.endpoint.endpoint_id == "cheap"
     cheap, dear = decision.candidates
