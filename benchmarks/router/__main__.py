@@ -33,7 +33,9 @@ SOAK_MINUTES = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """0; 1 when Shoal itself failed; 2 for wrong options; 130 after Ctrl-C."""
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that every process we started ends with us
+    # So that every process we started ends with us; a shell's background jobs ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
     folder = PeersFolder(args.peers_folder.absolute())
     try:
@@ -91,7 +93,8 @@ def _names(text: str) -> list[str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """As Ctrl-C does, which asyncio turns into an orderly end of the load that runs."""
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Campaign:
             left_out=dict(left_out),
             cases={case.name: case.title for case in self._cases},
         )
+        conclude(self.result)
 
     def run(self) -> int:
         """0; 1 when a measurement of Shoal failed; 130 after Ctrl-C."""
