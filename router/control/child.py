@@ -105,9 +105,15 @@ class Child:
         self = cls(number, process, timing)
         self._on_delta, self._on_metrics = on_delta, on_metrics
         ours.setblocking(False)
-        self._transport, self._frames = await self._loop.create_unix_connection(
-            lambda: FrameProtocol(self._take), sock=ours
-        )
+        try:
+            self._transport, self._frames = await self._loop.create_unix_connection(
+                lambda: FrameProtocol(self._take), sock=ours
+            )
+        except BaseException:  # we are to end: leave no process that nobody knows
+            ours.close()
+            process.kill()
+            await process.wait()
+            raise
         return self
 
     @property
