@@ -19,6 +19,8 @@ from .upstream import ResponseHead, UpstreamConnection
 if TYPE_CHECKING:
     from .exchange import Exchange
 
+_STALE_S = 0.1
+
 
 class Failure(StrEnum):
     """Why an attempt did not become the answer."""
@@ -112,7 +114,7 @@ class Attempt:
     def start(self, deadline: float) -> None:
         """Send the request, over a pooled connection if there is one."""
         self.deadline = deadline
-        connection = self.entry.pool.take(self.started_at)
+        connection = None if self._met_stale else self.entry.pool.take(self.started_at)
         if connection is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connect())
         else:
@@ -161,8 +163,7 @@ class Attempt:
 
     def on_lost(self, reason: str) -> None:
         self.connection = None
-        is_stale = self.was_pooled and self.head is None
-        self.fail(Failure.STALE if is_stale else Failure.LOST, reason)
+        self.fail(Failure.STALE if self._is_stale() else Failure.LOST, reason)
 
     # Inside.
 
@@ -184,6 +185,20 @@ class Attempt:
         exchange = self.exchange
         message = exchange.message_for(self)
         connection.send(self, message, wants_payload=exchange.wants_payload)
+
+    @property
+    def _met_stale(self) -> bool:
+        tried = self.exchange.tried
+        return len(tried) > 1 and any(other.failure is Failure.STALE for other in tried)
+
+    def _is_stale(self) -> bool:
+        """Whether the worker had closed the connection before it saw the request: then that shows
+        within a round trip. A request that has met it once gets new connections from then on."""
+        return (
+            self.was_pooled
+            and self.head is None
+            and self.exchange.gateway.now() - self.started_at < _STALE_S
+        )
 
     def _first_byte(self) -> None:
         exchange = self.exchange

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _KEPT_DECISIONS = 1000
 _ALL_FAILED_PAUSE_S = 0.25
 """Before workers that have all failed a request are tried again."""
+_GONE = frozenset({Failure.CONNECT, Failure.STALE, Failure.LOST})
 
 
 class Noted(NamedTuple):
@@ -102,10 +103,13 @@ class Dispatcher:
         gateway = self._gateway
         if exchange.num_attempts >= gateway.config.retry.max_attempts:
             return False
-        now = gateway.now()
-        # For back-pressure and bad statuses `may_retry` has already taken it.
-        if failure not in (Failure.BUSY, Failure.STATUS) and not self.retries.try_retry(now):
-            gateway.metrics.retries.add("no_budget")
+        is_free = (
+            # `may_retry` has already taken it.
+            failure in (Failure.BUSY, Failure.STATUS)
+            # A worker that died computes nothing any more, so going on elsewhere is no extra load.
+            or (failure in _GONE and exchange.num_attempts == 1)
+        )
+        if not is_free and not self._takes_budget():
             return False
         gateway.metrics.retries.add(failure)
         if failure is not Failure.STALE:
@@ -137,7 +141,14 @@ class Dispatcher:
             state.endpoint.endpoint_id not in tried and _takes_requests(state)
             for state in gateway.fleet.serving(admission.served_model)
         )
-        return has_other and self.retries.try_retry(gateway.now())
+        return has_other and self._takes_budget()
+
+    def _takes_budget(self) -> bool:
+        """Take one retry out of the budget; False: it is empty."""
+        if self.retries.try_retry(self._gateway.now()):
+            return True
+        self._gateway.metrics.retries.add("no_budget")
+        return False
 
     def hedge(self, exchange: Exchange) -> None:
         """Send a second copy of a request whose answer is late, if another worker is free."""
