@@ -24,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .exact_index import ExactIndex
-from .prefix_index import PrefixIndex
+from .prefix_index import NO_MATCH, Match, PrefixIndex
+from .profile import Rng
 from .recent_work import RecentWork
 from .ttft_model import Coefficients, TTFTModels
 from .types import EndpointState, RoutingRequest
@@ -43,6 +44,8 @@ EVICTION = 2.0
 """Cost of a block that gives way, in blocks to compute: it and what follows it are wanted again."""
 USAGE_LIMIT = 0.9
 """KV cache in use by running requests above which new ones wait or push others out."""
+MAX_SCORED = 128
+"""Endpoints that are scored for one request; of a larger fleet a part is drawn."""
 STRAIN = 2.0
 """Whole prompts that it costs when all of it is in use: others are preempted and computed again."""
 
@@ -56,6 +59,7 @@ class CostScorer:
         index: PrefixIndex,
         exact_index: ExactIndex | None,
         ttft: TTFTModels,
+        rng: Rng,
         reason: str,
         is_learning: bool = True,
     ) -> None:
@@ -65,6 +69,7 @@ class CostScorer:
         self._index = index
         self._exact = exact_index
         self._ttft = ttft
+        self._rng = rng
         self._is_learning = is_learning
         self._last = Costs((), 0, 0.0, 0.0, is_learning=is_learning)
 
@@ -74,13 +79,16 @@ class CostScorer:
         prompt = request.num_prompt_tokens or len(hashes) * per_hash
         # At least one token is always computed: the first token of the answer comes of it.
         most = prompt - 1 if prompt > 0 else 0
-        own = False
-        depths: Mapping[str, int] = NOTHING
-        if hashes:
-            depths, own = self._index.look_up(hashes)
-        exact: Mapping[str, int] | None = None
-        if request.block_hashes and self._exact is not None and self._exact.block_sizes:
-            exact = self._exact_tokens(request, now)
+        match = self._index.look_up(hashes) if hashes else NO_MATCH
+        blocks: Mapping[str, int] = NOTHING
+        block_sizes: Mapping[str, int] = NOTHING
+        block_size = request.block_size
+        exact = self._exact
+        if exact is not None and exact.block_sizes and request.block_hashes:
+            blocks = exact.matched(request.block_hashes, now)
+            block_sizes = exact.block_sizes
+        if len(states) > MAX_SCORED:
+            states = self._some(states, match, blocks)
         ttft = self._ttft
         if now >= ttft.refresh_at:
             ttft.refresh(now)
@@ -94,7 +102,7 @@ class CostScorer:
         )
         get_coefficients = ttft.coefficients.get
         get_fill = self._index.fill.get
-        get_depth = depths.get
+        get_depth = match.depths.get
         work = self.work
         get_work = work.by_endpoint.get
         values, rows = scored.values, scored.rows
@@ -105,8 +113,8 @@ class CostScorer:
             endpoint, _, _, in_flight, ahead, metrics, _, _ = state
             endpoint_id = endpoint.endpoint_id
             cached = get_depth(endpoint_id, 0) * per_hash
-            if exact is not None:
-                cached = exact.get(endpoint_id, cached)
+            if block_sizes and block_sizes.get(endpoint_id) == block_size:
+                cached = blocks.get(endpoint_id, 0) * block_size
             if cached > most:
                 cached = most
             coefficients = get_coefficients(endpoint_id, default)
@@ -133,7 +141,7 @@ class CostScorer:
         mean_work = total_work / len(values)
         allowed = mean_work + ALLOWANCE * work.typical * work.scale(now)
         if allowed:
-            rate = full_s * (CROWDING_OF_OWN if own else CROWDING_OF_NEW) / allowed
+            rate = full_s * (CROWDING_OF_OWN if match.is_own else CROWDING_OF_NEW) / allowed
             least = scored.least_crowding_s
             scored.mean_work = mean_work
             scored.crowding_rate_s = rate
@@ -151,16 +159,26 @@ class CostScorer:
         seconds = coefficients.base_s + coefficients.token_s * tokens
         self.work.add(endpoint.endpoint_id, seconds / endpoint.weight, now)
 
-    def _exact_tokens(self, request: RoutingRequest, now: float) -> dict[str, int]:
-        """Cached tokens of those whose events are indexed with blocks of this size."""
-        assert self._exact is not None
-        size = request.block_size
-        blocks = self._exact.matched(request.block_hashes, now)
-        return {
-            endpoint_id: blocks.get(endpoint_id, 0) * size
-            for endpoint_id, block_size in self._exact.block_sizes.items()
-            if block_size == size
-        }
+    def _some(
+        self, states: Sequence[EndpointState], match: Match, blocks: Mapping[str, int]
+    ) -> Sequence[EndpointState]:
+        """Of a very large fleet: those with the longest match, and others by lot.
+
+        The best of so many drawn is nearly the best of all, as with two of many (Mitzenmacher).
+        """
+        known = self._index.deepest(match, MAX_SCORED // 2)
+        if blocks:
+            deepest = max(blocks.values())
+            exact = [endpoint_id for endpoint_id, depth in blocks.items() if depth == deepest]
+            known = {*known, *exact[: MAX_SCORED // 2]}
+        number = len(states)
+        random = self._rng.random
+        places = {int(random() * number) for _ in range(MAX_SCORED // 2)}
+        if known:
+            places.update(
+                place for place, state in enumerate(states) if state.endpoint.endpoint_id in known
+            )
+        return [states[place] for place in places]
 
 
 class Costs:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .endpoint_sets import EndpointSets
+
 EXPECTED_S = 2.0
 """An expected block counts for at least so long, and at most twice as long."""
 MAX_EXPECTED = 131_072
@@ -49,10 +51,9 @@ class ExactIndex:
         self._holders: dict[int, int] = {}
         self._sets: dict[int, int] = {}
         self._holdings: dict[str, Holding] = {}
-        self._ids: list[str | None] = []
-        self._free_bits: list[tuple[int, int]] = []
+        self._endpoints = EndpointSets()
+        self._free_places: list[tuple[int, int]] = []
         """(turn after which no expectation carries it any more, place of the bit)"""
-        self._alive = 0
         self._graveyard: list[Holding] = []
         self._expected: dict[int, int] = {}
         self._expected_before: dict[int, int] = {}
@@ -134,63 +135,45 @@ class ExactIndex:
         """How many leading blocks each endpoint has without a gap; those with none are left out."""
         if now >= self._turn_at and (self._expected or self._expected_before):
             self._turn(now)
-        depths: dict[str, int] = {}
-        get = self._holders.get
+        levels = []
         new, old = self._expected, self._expected_before
-        holders = self._alive
-        previous = -1
-        for depth, block in enumerate(hashes):
-            bits = get(block, 0)
-            if bits is not previous or new or old:
-                here = bits
-                if new and block in new:
-                    here |= new[block]
-                if old and block in old:
-                    here |= old[block]
+        is_certain = not new and not old
+        holders = self._endpoints.alive
+        previous: int | None = 0
+        depth = 0
+        for bits, block in zip(map(self._holders.get, hashes), hashes, strict=True):
+            if bits is not previous or not is_certain:
+                here = bits or 0
+                if not is_certain:
+                    here |= new.get(block, 0) | old.get(block, 0)
                 remaining = here & holders
                 if remaining != holders:
                     if depth:
-                        self._name(holders & ~remaining, depth, depths)
+                        levels.append((depth, holders))
                     holders = remaining
                     if not holders:
-                        return depths
+                        break
                 previous = bits
-        if hashes and holders:
-            self._name(holders, len(hashes), depths)
-        return depths
+            depth += 1
+        if depth and holders:
+            levels.append((depth, holders))
+        return self._endpoints.depths(levels)
 
     def num_held(self, endpoint_id: str) -> int:
         """Blocks that the endpoint has, as far as we know."""
         holding = self._holdings.get(endpoint_id)
         return len(holding.blocks) if holding is not None else 0
 
-    def _name(self, bits: int, depth: int, depths: dict[str, int]) -> None:
-        """Enter the depth for each endpoint of a set."""
-        ids = self._ids
-        if not bits & (bits - 1):
-            depths[ids[bits.bit_length() - 1]] = depth  # type: ignore[index]  # alive bits have ids
-            return
-        digits = bin(bits)[:1:-1]
-        at = digits.find("1")
-        while at >= 0:
-            depths[ids[at]] = depth  # type: ignore[index]
-            at = digits.find("1", at + 1)
-
     def _add(self, endpoint_id: str, block_size: int) -> None:
-        if self._free_bits and self._free_bits[0][0] <= self._turns:
-            place = self._free_bits.pop(0)[1]
-            self._ids[place] = endpoint_id
-        else:
-            place = len(self._ids)
-            self._ids.append(endpoint_id)
-        holding = Holding(1 << place, block_size)
-        self._holdings[endpoint_id] = holding
+        free_place = None
+        if self._free_places and self._free_places[0][0] <= self._turns:
+            free_place = self._free_places.pop(0)[1]
+        bit = self._endpoints.add(endpoint_id, free_place)
+        self._holdings[endpoint_id] = Holding(bit, block_size)
         self.block_sizes[endpoint_id] = block_size
-        self._alive |= holding.bit
 
     def _bury(self, holding: Holding) -> None:
-        self._alive &= ~holding.bit
-        self._ids[holding.bit.bit_length() - 1] = None
+        self._endpoints.bury(holding.bit)
         self._graveyard.append(holding)
 
     def _release(self, bit: int, block: int) -> None:
@@ -225,7 +208,7 @@ class ExactIndex:
         if not holding.blocks:
             self._graveyard.pop()
             # An expectation may still carry the bit, for this turn and the next.
-            self._free_bits.append((self._turns + 2, holding.bit.bit_length() - 1))
+            self._free_places.append((self._turns + 2, holding.bit.bit_length() - 1))
 
     def _drop(self, holding: Holding, count: int) -> None:
         for _ in range(count):

@@ -60,7 +60,7 @@ def make_policy(
     """
     if name == "cost":
         scorer: Scorer = CostScorer(
-            index=index, exact_index=exact_index, ttft=ttft, reason=COST_REASON
+            index=index, exact_index=exact_index, ttft=ttft, rng=rng, reason=COST_REASON
         )
         return Profile(
             name, scorer=scorer, picker=Best(tolerance=0.02), rng=rng, slow_start_s=slow_start_s
@@ -70,6 +70,7 @@ def make_policy(
             index=index,
             exact_index=exact_index if name == "prefix_exact" else None,
             ttft=TTFTModels(prior=IN_TOKENS),
+            rng=rng,
             reason=PREFIX_REASON,
             is_learning=False,
         )

@@ -12,7 +12,10 @@ the prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from .endpoint_sets import EndpointSets
 
 SHARED = 1
 """Bit 0 of a set: the prefix ending in this chunk is not one conversation's own, because another
@@ -28,6 +31,21 @@ MAX_SETS = 65_536
 """Different sets of endpoints that are shared between blocks; then sharing starts over."""
 PURGE_BATCH = 64
 """Chunks of forgotten endpoints that one `record` clears away."""
+
+
+class Match(NamedTuple):
+    """What is known of a prompt."""
+
+    depths: dict[str, int]
+    """How many leading hashes each endpoint has; those that have none are left out."""
+    is_own: bool
+    """The deepest match is one conversation's own: nothing else has gone on from there or ended
+    there, so these are most likely its next words. A system prompt that all share is not."""
+    deepest: int
+    """Those who have it, for `PrefixIndex.deepest`."""
+
+
+NO_MATCH = Match({}, False, 0)
 
 
 class Mirror:
@@ -61,59 +79,54 @@ class PrefixIndex:
         self._holders: dict[int, int] = {}
         self._sets: dict[int, int] = {}  # equal sets are one object: they are few
         self._mirrors: dict[str, Mirror] = {}
-        self._ids: list[str | None] = [None]  # by bit; None: free, bit 0 is SHARED
-        self._free_bits: list[int] = []
-        self._alive = 0
+        self._endpoints = EndpointSets()
+        self._free_places: list[int] = []
         self._graveyard: list[Mirror] = []
         self._capacities: dict[str, int] = {}
 
     def matched(self, hashes: Sequence[int]) -> dict[str, int]:
         """How many leading hashes each endpoint has; those that have none are left out."""
-        return self.look_up(hashes)[0]
+        return self.look_up(hashes).depths
 
-    def look_up(self, hashes: Sequence[int]) -> tuple[dict[str, int], bool]:
-        """`matched`, and whether the deepest match is one conversation's own.
-
-        It is when nothing else has gone on from there or ended there: then these are most likely
-        the next words of that conversation. A system prompt that all share is not.
-        """
-        depths: dict[str, int] = {}
+    def look_up(self, hashes: Sequence[int]) -> Match:
+        """`matched`, and what else is known of the deepest match."""
         if not hashes:
-            return depths, False
-        if len(hashes) > LINEAR:
-            return self._look_up_long(hashes)
-        alive = self._alive
-        ids = self._ids
+            return NO_MATCH
+        levels, own = (self._walk if len(hashes) <= LINEAR else self._bisect)(hashes)
+        if not levels:
+            return NO_MATCH
+        return Match(self._endpoints.depths(levels), own, levels[-1][1])
+
+    def _walk(self, hashes: Sequence[int]) -> tuple[list[tuple[int, int]], bool]:
+        """Levels: (depth, endpoints that have so much and maybe more), shallow first."""
+        levels = []
+        holders = self._endpoints.alive
         previous = last = 0
-        holders = alive
         depth = 0
         for found in map(self._holders.get, hashes):
             if found is not previous:  # equal sets are mostly one object
                 if found is None:
                     break
                 remaining = found & holders
-                if remaining != holders and depth:
-                    gone = holders & ~remaining
-                    if gone & (gone - 1):
-                        self._name(gone, depth, depths)
-                    else:
-                        depths[ids[gone.bit_length() - 1]] = depth  # type: ignore[index]
-                holders = remaining
-                if not holders:
-                    break
+                if remaining != holders:
+                    if depth:
+                        levels.append((depth, holders))
+                    holders = remaining
+                    if not holders:
+                        break
                 previous = found
             last = found
             depth += 1
         if depth and holders:
-            self._name(holders, depth, depths)
-        return depths, bool(depth) and not last & SHARED
+            levels.append((depth, holders))
+        return levels, bool(depth) and not last & SHARED
 
-    def _look_up_long(self, hashes: Sequence[int]) -> tuple[dict[str, int], bool]:
-        """The same by bisection, for prompts of many chunks."""
-        depths: dict[str, int] = {}
+    def _bisect(self, hashes: Sequence[int]) -> tuple[list[tuple[int, int]], bool]:
+        """The same for prompts of many chunks."""
+        levels = []
         own = False
         get = self._holders.get
-        alive = self._alive
+        alive = self._endpoints.alive
         end = len(hashes)
         start = 0
         found = get(hashes[0], 0)
@@ -131,23 +144,15 @@ class PrefixIndex:
                     high = middle
             start = low + 1
             own = not found & SHARED
+            levels.append((start, holders))
             found = get(hashes[start], 0) if start < end else 0
-            remaining = found & alive & holders
-            self._name(holders & ~remaining, start, depths)
-            holders = remaining
-        return depths, own
+            holders &= found
+        return levels, own
 
-    def _name(self, bits: int, depth: int, depths: dict[str, int]) -> None:
-        """Enter the depth for each endpoint of a set."""
-        ids = self._ids
-        if not bits & (bits - 1):
-            depths[ids[bits.bit_length() - 1]] = depth  # type: ignore[index]  # alive bits have ids
-            return
-        digits = bin(bits)[:1:-1]
-        at = digits.find("1")
-        while at >= 0:
-            depths[ids[at]] = depth  # type: ignore[index]
-            at = digits.find("1", at + 1)
+    def deepest(self, match: Match, most: int) -> Collection[str]:
+        """The endpoints of the deepest match, or none if they are more than `most`."""
+        bits = match.deepest
+        return self._endpoints.names(bits) if bits.bit_count() <= most else ()
 
     def record(self, endpoint_id: str, hashes: Sequence[int]) -> None:
         """A prompt was sent to an endpoint: it will have these chunks, and they are its newest."""
@@ -223,21 +228,14 @@ class PrefixIndex:
         self.fill.pop(endpoint_id, None)
         mirror = self._mirrors.pop(endpoint_id, None)
         if mirror is not None:
-            self._alive &= ~mirror.bit
-            self._ids[mirror.bit.bit_length() - 1] = None
+            self._endpoints.bury(mirror.bit)
             self._graveyard.append(mirror)
 
     def _add(self, endpoint_id: str) -> Mirror:
-        if self._free_bits:
-            place = self._free_bits.pop()
-            self._ids[place] = endpoint_id
-        else:
-            place = len(self._ids)
-            self._ids.append(endpoint_id)
+        free_place = self._free_places.pop() if self._free_places else None
         capacity = self._capacities.get(endpoint_id, DEFAULT_CAPACITY)
-        mirror = Mirror(1 << place, min(capacity, self.max_blocks))
-        self._mirrors[endpoint_id] = mirror
-        self._alive |= mirror.bit
+        bit = self._endpoints.add(endpoint_id, free_place)
+        mirror = self._mirrors[endpoint_id] = Mirror(bit, min(capacity, self.max_blocks))
         return mirror
 
     def _evict(self, mirror: Mirror, count: int) -> None:
@@ -272,4 +270,4 @@ class PrefixIndex:
         self._evict(mirror, min(PURGE_BATCH, len(mirror.chunks)))
         if not mirror.chunks:
             self._graveyard.pop()
-            self._free_bits.append(mirror.bit.bit_length() - 1)
+            self._free_places.append(mirror.bit.bit_length() - 1)

@@ -19,7 +19,12 @@ class Rng(Protocol):
 
 
 class Scores(Protocol):
-    """What a scorer thinks of each endpoint it was shown, in their order."""
+    """What a scorer thinks of endpoints."""
+
+    @property
+    def states(self) -> Sequence[EndpointState]:
+        """Those that were scored: all that were shown, or a part of a very large fleet."""
+        ...
 
     @property
     def values(self) -> Sequence[float]:
@@ -38,6 +43,7 @@ class Scores(Protocol):
 class LoadScores(NamedTuple):
     """Of scorers that look at no cache."""
 
+    states: Sequence[EndpointState]
     values: Sequence[float]
     explain: Callable[[int], Mapping[str, float]]
 
@@ -113,13 +119,14 @@ class Profile:
             states = self._hold_back(states, rejected, now)
         scorer = self.scorer
         scores = scorer.score(request, states, now)
-        place = self.picker.pick(scores.values, self.rng) if len(states) > 1 else 0
+        values = scores.values
+        place = self.picker.pick(values, self.rng) if len(values) > 1 else 0
         scorer.chosen(place, now)
         return Decision(
-            states[place].endpoint,
+            scores.states[place].endpoint,
             scorer.reason,
             self.name,
-            BestThree(states, scores, place),
+            BestThree(scores, place),
             scores.cached_tokens(place),
             rejected,
         )
@@ -144,10 +151,9 @@ class Profile:
 class BestThree(Sequence[Candidate]):
     """The candidates of a decision, the picked one first; made when somebody looks at them."""
 
-    __slots__ = ("_made", "_place", "_scores", "_states")
+    __slots__ = ("_made", "_place", "_scores")
 
-    def __init__(self, states: Sequence[EndpointState], scores: Scores, place: int) -> None:
-        self._states = states
+    def __init__(self, scores: Scores, place: int) -> None:
         self._scores = scores
         self._place = place
         self._made: tuple[Candidate, ...] | None = None
@@ -169,7 +175,7 @@ class BestThree(Sequence[Candidate]):
             best = [self._place, *nlargest(2, others, key=values.__getitem__)]
             self._made = tuple(
                 Candidate(
-                    self._states[place].endpoint.endpoint_id,
+                    self._scores.states[place].endpoint.endpoint_id,
                     values[place],
                     self._scores.explain(place),
                 )

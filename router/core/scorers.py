@@ -20,6 +20,7 @@ class FreeScorer:
         self, request: RoutingRequest, states: Sequence[EndpointState], now: float
     ) -> LoadScores:
         return LoadScores(
+            states,
             [state.endpoint.weight / (state.endpoint.weight + state.in_flight) for state in states],
             lambda place: {
                 "in_flight": states[place].in_flight,
@@ -42,7 +43,7 @@ class WeightScorer:
         weights = [state.endpoint.weight for state in states]
         total = sum(weights)
         return LoadScores(
-            [weight / total for weight in weights], lambda place: {"weight": weights[place]}
+            states, [weight / total for weight in weights], lambda place: {"weight": weights[place]}
         )
 
     def chosen(self, place: int, now: float) -> None:
@@ -87,7 +88,7 @@ class TurnScorer:
             credits[endpoint.endpoint_id] = credit
             values.append(credit)
         self._turn = (states, credits, total)
-        return LoadScores(values, lambda place: {"credit": values[place]})
+        return LoadScores(states, values, lambda place: {"credit": values[place]})
 
     def chosen(self, place: int, now: float) -> None:
         states, credits, total = self._turn

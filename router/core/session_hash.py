@@ -24,6 +24,7 @@ LOAD_BOUND = 1.25
 MIN_BOUND = 4.0
 """Requests in flight that are never too many, times the weight: a quiet fleet moves no session."""
 MASK = (1 << 64) - 1
+TO_UNIT = 2.0**-53
 MAX_SEEDS = 65_536
 
 
@@ -53,30 +54,43 @@ class SessionScorer:
             return self._free.score(request, states, now)
         self.reason = "home of the session"
         session = hash64(request.session_id)
-        weights = [state.endpoint.weight * ramp(state, now, self.slow_start_s) for state in states]
-        in_flight = sum([state.in_flight for state in states])
-        bound = LOAD_BOUND * (in_flight + 1) / sum(weights)
+        newest = now - self.slow_start_s
+        weights = []
+        in_flight_all = 0
+        for state in states:
+            weight = state.endpoint.weight
+            ready_since = state.ready_since
+            if ready_since is not None and ready_since > newest:
+                weight *= ramp(state, now, self.slow_start_s)
+            weights.append(weight)
+            in_flight_all += state.in_flight
+        bound = LOAD_BOUND * (in_flight_all + 1) / sum(weights)
+        get_seed = self._seeds.get
         values = []
         for state, weight in zip(states, weights, strict=True):
+            endpoint = state.endpoint
+            seed = get_seed(endpoint.endpoint_id) or self._new_seed(endpoint.endpoint_id)
             # Two rounds of multiply and fold, after the finalizer of MurmurHash3 (Appleby).
-            mixed = (session ^ self._seed(state.endpoint.endpoint_id)) * 0xFF51AFD7ED558CCD & MASK
+            mixed = (session ^ seed) * 0xFF51AFD7ED558CCD & MASK
             mixed = (mixed ^ mixed >> 33) * 0xC4CEB9FE1A85EC53 & MASK
-            drawn = ((mixed >> 11) + 0.5) * 2.0**-53
-            value = drawn ** (1.0 / weight)
-            if state.in_flight >= max(bound * weight, MIN_BOUND * state.endpoint.weight):
+            value = ((mixed >> 11) + 0.5) * TO_UNIT
+            if weight != 1.0:
+                value **= 1.0 / weight
+            in_flight = state.in_flight
+            if in_flight >= bound * weight and in_flight >= MIN_BOUND * endpoint.weight:
                 value -= 1.0
             values.append(value)
         return LoadScores(
-            values, lambda place: {"in_flight": states[place].in_flight, "weight": weights[place]}
+            states,
+            values,
+            lambda place: {"in_flight": states[place].in_flight, "weight": weights[place]},
         )
 
     def chosen(self, place: int, now: float) -> None:
         """Nothing to remember: that is the beauty of it."""
 
-    def _seed(self, endpoint_id: str) -> int:
-        seed = self._seeds.get(endpoint_id)
-        if seed is None:
-            if len(self._seeds) >= MAX_SEEDS:
-                self._seeds.clear()
-            seed = self._seeds[endpoint_id] = hash64(endpoint_id)
+    def _new_seed(self, endpoint_id: str) -> int:
+        if len(self._seeds) >= MAX_SEEDS:
+            self._seeds.clear()
+        seed = self._seeds[endpoint_id] = hash64(endpoint_id)
         return seed

@@ -138,7 +138,7 @@ def test_a_place_is_not_given_away_while_an_expectation_names_it() -> None:
         index.expect("c", [5], late)
     index.store("c", [7])
     index.register("d", 16)
-    assert len(index._ids) == 3  # in the place of `a`
+    assert len(index._endpoints) == 3  # in the place of `a`
     assert index.matched([5], 30.0) == {"c": 1}
 
 

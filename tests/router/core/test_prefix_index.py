@@ -80,8 +80,8 @@ class AgainstNaive(RuleBasedStateMachine):
             }
             assert self.index.matched(hashes) == expected
             if hashes:
-                long, _ = self.index._look_up_long(hashes)
-                assert long == expected
+                levels, _ = self.index._bisect(hashes)
+                assert self.index._endpoints.depths(levels) == expected
 
     @invariant()
     def fill_is_true(self) -> None:
@@ -113,7 +113,7 @@ def test_whose_the_deepest_match_is(length: int) -> None:
     index = PrefixIndex()
 
     def is_own(*words: int) -> bool:
-        return index.look_up(chain(*words, length=length))[1]
+        return index.look_up(chain(*words, length=length)).is_own
 
     assert not is_own(1)  # nobody has anything
     index.record("a", chain(1, 2, length=length))
@@ -173,7 +173,7 @@ def test_what_is_forgotten_goes_step_by_step() -> None:
     assert index.num_blocks == len(index._holders) == 2
     index.record("c", chain(0))  # in the place of the one that is gone
     assert index.matched(chain(0, 1, 2)) == {"b": 2, "c": 1}
-    assert len(index._ids) == 3
+    assert len(index._endpoints) == 2
 
 
 def test_what_is_forgotten_goes_first_when_room_is_needed() -> None:

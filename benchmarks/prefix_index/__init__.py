@@ -1,0 +1,1 @@
+"""What the router's prefix indexes and decisions cost."""
