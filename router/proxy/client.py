@@ -282,8 +282,8 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, *, keep_alive: bool) -> None:
         """The answer is written whole."""
         self.exchange = None
-        if not keep_alive or self._close_after or self._gateway.is_draining:
-            self.close()
+        if not keep_alive or self._close_after:
+            self.close()  # as the head of the answer said; one that began before a drain did not
         elif self._queue:
             self._start(self._queue.popleft())
         else:
