@@ -71,7 +71,7 @@ class CostScorer:
         self._ttft = ttft
         self._rng = rng
         self._is_learning = is_learning
-        self._last = Costs((), 0, 0.0, 0.0, is_learning=is_learning)
+        self._last = Costs((), 0, 0.0, 0.0, is_learning)
 
     def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Costs:
         hashes = request.prefix_hashes
@@ -97,12 +97,10 @@ class CostScorer:
 
         # From here on written out: a call or a list for each of four endpoints would double it.
         is_learning = self._is_learning
-        scored = self._last = Costs(
-            states, prompt, full_s, LEAST_CROWDING * full_s, is_learning=is_learning
-        )
+        scored = self._last = Costs(states, prompt, full_s, LEAST_CROWDING * full_s, is_learning)
         get_coefficients = ttft.coefficients.get
         get_fill = self._index.fill.get
-        get_depth = match.depths.get
+        get_depth = match[0].get
         work = self.work
         get_work = work.by_endpoint.get
         values, rows = scored.values, scored.rows
@@ -141,12 +139,12 @@ class CostScorer:
         mean_work = total_work / len(values)
         allowed = mean_work + ALLOWANCE * work.typical * work.scale(now)
         if allowed:
-            rate = full_s * (CROWDING_OF_OWN if match.is_own else CROWDING_OF_NEW) / allowed
+            rate = full_s * (CROWDING_OF_OWN if match[1] else CROWDING_OF_NEW) / allowed
             least = scored.least_crowding_s
             scored.mean_work = mean_work
             scored.crowding_rate_s = rate
-            for place, row in enumerate(rows):
-                crowding_s = (row[3] - mean_work) * rate
+            for place, (_, _, _, done) in enumerate(rows):
+                crowding_s = (done - mean_work) * rate
                 values[place] -= crowding_s if crowding_s > least else least
         return scored
 
@@ -195,7 +193,6 @@ class Costs:
         prompt: int,
         full_s: float,
         least_crowding_s: float,
-        *,
         is_learning: bool,
     ) -> None:
         self.is_learning = is_learning

@@ -9,7 +9,6 @@ it takes out none, because a request that may fail is better than one that must.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from .types import BreakerState, EndpointState, EndpointStatus, RoutingRequest, Shortage
 
@@ -19,16 +18,9 @@ READY = EndpointStatus.READY
 STARTING = EndpointStatus.STARTING
 
 
-class Eligible(NamedTuple):
-    """What the filters left."""
-
-    states: Sequence[EndpointState]
-    rejected: dict[str, int]
-    """By filter; those that took out nobody are left out."""
-    shortage: Shortage | None
-    """Why `states` is empty."""
-    is_ramping: bool
-    """Somebody has become ready since `newest`."""
+Eligible = tuple[Sequence[EndpointState], dict[str, int], Shortage | None, bool]
+"""What the filters left; how many each took out; why nobody is left; whether somebody has become
+ready since `newest`. A plain tuple: a named one takes a third of a microsecond to make."""
 
 
 def has_labels(state: EndpointState, request: RoutingRequest) -> bool:
@@ -65,12 +57,12 @@ def eligible(
         else:
             if fit:
                 others = len(endpoints) - len(fit)
-                return Eligible(fit, {"model": others} if others else {}, None, False)
+                return fit, {"model": others} if others else {}, None, False
     states, rejected, shortage = _one_by_one(request, endpoints)
     is_ramping = any(
         state.ready_since is not None and state.ready_since > newest for state in states
     )
-    return Eligible(states, rejected, shortage, is_ramping)
+    return states, rejected, shortage, is_ramping
 
 
 def _one_by_one(

@@ -13,7 +13,6 @@ the prompt.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from .endpoint_sets import EndpointSets
 
@@ -33,19 +32,15 @@ PURGE_BATCH = 64
 """Chunks of forgotten endpoints that one `record` clears away."""
 
 
-class Match(NamedTuple):
-    """What is known of a prompt."""
+Match = tuple[dict[str, int], bool, int]
+"""What is known of a prompt: how many leading hashes each endpoint has; whether the deepest match
+is one conversation's own; and who has it, for `PrefixIndex.deepest`.
 
-    depths: dict[str, int]
-    """How many leading hashes each endpoint has; those that have none are left out."""
-    is_own: bool
-    """The deepest match is one conversation's own: nothing else has gone on from there or ended
-    there, so these are most likely its next words. A system prompt that all share is not."""
-    deepest: int
-    """Those who have it, for `PrefixIndex.deepest`."""
+It is one conversation's own when nothing else has gone on from there or ended there: then these are
+most likely its next words. A system prompt that all share is not. A plain tuple, made per request.
+"""
 
-
-NO_MATCH = Match({}, False, 0)
+NO_MATCH: Match = ({}, False, 0)
 
 
 class Mirror:
@@ -86,7 +81,7 @@ class PrefixIndex:
 
     def matched(self, hashes: Sequence[int]) -> dict[str, int]:
         """How many leading hashes each endpoint has; those that have none are left out."""
-        return self.look_up(hashes).depths
+        return self.look_up(hashes)[0]
 
     def look_up(self, hashes: Sequence[int]) -> Match:
         """`matched`, and what else is known of the deepest match."""
@@ -95,7 +90,7 @@ class PrefixIndex:
         levels, own = (self._walk if len(hashes) <= LINEAR else self._bisect)(hashes)
         if not levels:
             return NO_MATCH
-        return Match(self._endpoints.depths(levels), own, levels[-1][1])
+        return self._endpoints.depths(levels), own, levels[-1][1]
 
     def _walk(self, hashes: Sequence[int]) -> tuple[list[tuple[int, int]], bool]:
         """Levels: (depth, endpoints that have so much and maybe more), shallow first."""
@@ -151,7 +146,7 @@ class PrefixIndex:
 
     def deepest(self, match: Match, most: int) -> Collection[str]:
         """The endpoints of the deepest match, or none if they are more than `most`."""
-        bits = match.deepest
+        bits = match[2]
         return self._endpoints.names(bits) if bits.bit_count() <= most else ()
 
     def record(self, endpoint_id: str, hashes: Sequence[int]) -> None:

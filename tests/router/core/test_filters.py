@@ -102,10 +102,12 @@ def test_filters(
     rejected: dict[str, int],
     shortage: Shortage | None,
 ) -> None:
-    result = eligible(RoutingRequest(MODEL, **request_fields), endpoints, 0.0)
-    assert "".join(state.endpoint.endpoint_id for state in result.states) == left
-    assert result.rejected == rejected
-    assert result.shortage is shortage
+    request = RoutingRequest(MODEL, **request_fields)
+    states, counts, why, is_ramping = eligible(request, endpoints, 0.0)
+    assert "".join(state.endpoint.endpoint_id for state in states) == left
+    assert counts == rejected
+    assert why is shortage
+    assert not is_ramping
 
 
 @pytest.mark.parametrize(
@@ -118,9 +120,16 @@ def test_ramp(ready_since: float | None, reached: float) -> None:
     assert ramp(state, 100.0, 0.0) == 1.0
 
 
-def test_who_has_just_become_ready_is_noticed() -> None:
-    ready = RoutingRequest(MODEL)
-    new = endpoint("new", ready_since=99.0)
-    assert eligible(ready, [A, new], 95.0).is_ramping
-    assert not eligible(ready, [A, new], 99.5).is_ramping
-    assert not eligible(ready, [A, new._replace(status=UNHEALTHY)], 95.0).is_ramping
+@pytest.mark.parametrize(
+    ("status", "newest", "is_ramping"),
+    [
+        (EndpointStatus.READY, 95.0, True),
+        (EndpointStatus.READY, 99.5, False),
+        (UNHEALTHY, 95.0, False),
+    ],
+)
+def test_who_has_just_become_ready_is_noticed(
+    status: EndpointStatus, newest: float, is_ramping: bool
+) -> None:
+    new = endpoint("new", ready_since=99.0, status=status)
+    assert eligible(RoutingRequest(MODEL), [A, new], newest)[3] is is_ramping

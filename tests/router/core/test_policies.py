@@ -276,6 +276,33 @@ def test_a_full_cache_is_dear() -> None:
     assert decision.endpoint.endpoint_id == "empty"
 
 
+MANY = [endpoint(f"e{number}") for number in range(500)]
+
+
+@pytest.mark.parametrize("name", CACHE_AWARE)
+def test_in_a_very_large_fleet_a_conversation_finds_its_cache(name: str) -> None:
+    index, exact = PrefixIndex(), ExactIndex()
+    for state in MANY[:400]:
+        index.record(state.endpoint.endpoint_id, (1, 2))
+    index.record("e123", (1, 2, 3))
+    request = turn(1, 2, 3, 4)
+    routing = policy(name, index=index, exact_index=exact)
+    assert chosen(routing, MANY, request=request) == {"e123": 1}
+
+    exact.register("e321", 16)
+    exact.store("e321", range(16))
+    request = request._replace(block_hashes=tuple(range(16)), block_size=16)
+    home = "e123" if name == "prefix" else "e321"
+    assert chosen(routing, MANY, request=request) == {home: 1}
+
+
+@pytest.mark.parametrize("name", CACHE_AWARE)
+def test_in_a_very_large_fleet_single_questions_spread(name: str) -> None:
+    counts = chosen(policy(name), MANY, times=1000)
+    assert max(counts.values()) <= 10
+    assert len(counts) > 300
+
+
 def test_a_worker_that_is_faster_gets_more_and_the_slow_one_some() -> None:
     ttft = TTFTModels(prior=Coefficients(0.02, 1e-4, 0.0, 0.0))
     routing = policy("cost", ttft=ttft)

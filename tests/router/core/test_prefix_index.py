@@ -113,7 +113,7 @@ def test_whose_the_deepest_match_is(length: int) -> None:
     index = PrefixIndex()
 
     def is_own(*words: int) -> bool:
-        return index.look_up(chain(*words, length=length)).is_own
+        return index.look_up(chain(*words, length=length))[1]
 
     assert not is_own(1)  # nobody has anything
     index.record("a", chain(1, 2, length=length))
