@@ -138,7 +138,7 @@ async def test_a_restart_replaces_each_and_streams_go_on() -> None:
     async with family(2) as found, await Line.open(found.port) as talk:
         before = found.children.pids()
         assert await talk.say("stream") == "begin"
-        assert await found.children.restart(5.0) == 2
+        assert await found.children.restart(30.0) == 2
         # The old ones stop when they have read that they should: in a moment.
         await eventually(found.reached, lambda pids: not pids & set(before.values()))
         assert await talk.say("finish") == "end"
@@ -157,7 +157,7 @@ async def test_no_connection_is_lost_by_restarts() -> None:
 
         done = asyncio.Event()
         clients = [asyncio.create_task(load()) for _ in range(8)]
-        await found.children.restart(5.0)
+        await found.children.restart(30.0)
         done.set()
         await asyncio.gather(*clients)
         assert None not in answers
@@ -179,16 +179,16 @@ async def test_when_the_new_one_does_not_start_the_old_one_goes_on(
     async with family(1) as found:
         monkeypatch.setenv("MISBEHAVE", "crash at start")
         with pytest.raises(EngineUnavailable, match=r"exit status 7.*goes on"):
-            await found.children.restart(5.0)
+            await found.children.restart(30.0)
         assert await ask(found.port, "process") == 1
 
 
 async def test_one_restart_at_a_time() -> None:
     async with family(1) as found:
-        first = asyncio.create_task(found.children.restart(5.0))
+        first = asyncio.create_task(found.children.restart(30.0))
         await asyncio.sleep(0)
         with pytest.raises(EngineUnavailable, match="already"):
-            await found.children.restart(5.0)
+            await found.children.restart(30.0)
         assert await first == 1
 
 
@@ -219,7 +219,7 @@ async def test_a_drain_lets_streams_end() -> None:
     async with family(2) as found, await Line.open(found.port) as talk:
         assert await talk.say("stream") == "begin"
         listeners.close(found.sockets)
-        draining = asyncio.create_task(found.children.drain(5.0))
+        draining = asyncio.create_task(found.children.drain(30.0))
         await until(lambda: len(found.ended) == 1)  # the one without a stream
         assert not draining.done()
         assert await talk.say("finish") == "end"
