@@ -6,7 +6,8 @@ go with it, so a crash never leaves a request in the books for ever.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Iterable
 
 from ..messages import PeerDelta
 
@@ -88,11 +89,11 @@ class Hub:
 
     def in_flight(self) -> dict[str, int]:
         """Requests each endpoint has of all processes; endpoints without one are left out."""
-        return dict(sum((Counter(books.in_flight) for books in self._books.values()), Counter()))
+        return _sum(books.in_flight for books in self._books.values())
 
     def held(self) -> dict[str, int]:
         """Requests held for models without an endpoint, by model, of all processes."""
-        return dict(sum((Counter(books.held) for books in self._books.values()), Counter()))
+        return _sum(books.held for books in self._books.values())
 
     def _note_consumed(self, consumed: dict[str, tuple[int, int]], now: float) -> None:
         """One entry a second."""
@@ -126,3 +127,11 @@ def _overlay(counts: dict[str, int], changed: dict[str, int]) -> None:
             counts[endpoint_id] = count
         else:
             counts.pop(endpoint_id, None)
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for each in counts:
+        for key, count in each.items():
+            total[key] = total.get(key, 0) + count
+    return total
