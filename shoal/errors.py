@@ -19,6 +19,7 @@
         ├── HeadersTooLarge       431
         ├── InternalError         500
         ├── BadGateway            502
+        │   └── StreamCut
         ├── QueueTimeout          503 + Retry-After
         ├── EngineUnavailable     503 + Retry-After
         ├── NoEndpoint            503 + Retry-After
@@ -191,6 +192,13 @@ class BadGateway(RequestError):
     status = 502
     type = "server_error"
     default_code = "bad_gateway"
+
+
+class StreamCut(BadGateway):
+    """The worker of a stream broke off, and no other can go on: the stream's last event."""
+
+    type = "upstream_error"
+    default_code = "stream_cut"
 
 
 class GatewayTimeout(RequestError):

@@ -203,8 +203,10 @@ class Attempt:
     def _first_byte(self) -> None:
         exchange = self.exchange
         self.first_byte_at = exchange.gateway.now()
-        self._fleet.first_token(self.entry, self._prefill_tokens)
-        self._prefill_tokens = 0
+        connection = self.connection
+        if connection is None or not connection.complete:  # else it ends at once
+            self._fleet.first_token(self.entry, self._prefill_tokens)
+            self._prefill_tokens = 0
 
     def _leave(self) -> None:
         if self._connecting is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from shoal.errors import BadGateway
+from shoal.errors import StreamCut
 
 from ..core.types import Decision, EngineKind
 from ..failover.preparation import Preparation, prepare
@@ -95,7 +95,7 @@ class Continuation:
         return self._recorder.feed(data)
 
     async def go_on(self, exchange: Exchange) -> None:
-        """Find another worker and take the stream up there. Raises BadGateway when none can."""
+        """Find another worker and take the stream up there. Raises StreamCut when none can."""
         outcome: str | None = "failed"
         try:
             async with asyncio.timeout(_SEARCH_S):
@@ -111,7 +111,7 @@ class Continuation:
         finally:
             exchange.gateway.metrics.failovers.add(outcome or "continue")
         reason = self._resume.error if self._resume is not None else None
-        raise BadGateway(f"The worker broke off, and the stream cannot go on: {reason or outcome}.")
+        raise StreamCut(f"The worker broke off, and the stream cannot go on: {reason or outcome}.")
 
     async def _try_once(self, exchange: Exchange) -> bool:
         """Take the stream up on one worker; False: that one cannot."""

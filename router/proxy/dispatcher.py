@@ -202,10 +202,6 @@ class Dispatcher:
         gateway.board.begin(endpoint_id, now)
         gateway.note_prefix(endpoint_id, admission, now)
         self.decisions.append(Noted(now, exchange.request_id, admission.model, decision))
-        gateway.metrics.endpoint(endpoint_id).decided(decision.policy)
-        gateway.metrics.model(admission.model).routed(
-            admission.num_prompt_tokens, decision.num_cached_tokens
-        )
 
     # Waiting.
 

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError
+from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError, StreamCut
 
 from ..core.types import Decision
 from ..failover.resume import Call
@@ -145,6 +145,8 @@ class Exchange:
         """An answer of the router's own, whole."""
         if not self.is_over:
             self.status = status
+            if self.request.method == b"HEAD":  # its answer is a head, and says how long the rest is
+                message = message[: message.index(b"\r\n\r\n") + 4]
             self.client.write(message)
             self.bytes_out += len(message)
             self._finish(keep_alive=self.keep_alive)
@@ -315,7 +317,7 @@ class Exchange:
         self.first_byte_at = gateway.now()
         gateway.note_first_byte(self, attempt)
         wants_payload = self.wants_payload
-        message = self._head(head)
+        message = self._head(attempt, head)
         if wants_payload:
             if not _is_event_stream(head):
                 self.continuation = None
@@ -332,21 +334,27 @@ class Exchange:
         self.client.write(message + self._framed(data))
         self._check_continuation(attempt)
 
-    def _head(self, head: ResponseHead) -> bytes:
+    def _head(self, attempt: Attempt, head: ResponseHead) -> bytes:
         """The bytes of the answer's head for this client."""
-        fields = returned_fields(head.headers)
-        if self.request.http_1_0 and head.chunked:
-            fields = fields.replace(b"transfer-encoding: chunked\r\n", b"")
-            self.keep_alive = False
-        elif self.wants_payload and head.chunked:
-            self._is_framed = True
-        if not head.is_delimited:
-            self.keep_alive = False
+        connection = attempt.connection
+        if connection is not None:
+            fields = connection.returned_fields()
+        else:
+            fields = returned_fields(head.headers)
+        framing = b""
+        if head.content_length is not None:
+            framing = b"content-length: %d\r\n" % head.content_length
+        elif head.chunked and not self.request.http_1_0:
+            framing = b"transfer-encoding: chunked\r\n"
+            self._is_framed = self.wants_payload
+        elif not head.is_delimited or head.chunked:
+            self.keep_alive = False  # its end is the end of the connection
         if self.gateway.is_draining:
             self.keep_alive = False
-        return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (
+        return b"%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
             status_line(head.status),
             fields,
+            framing,
             self.request_id,
             lines(self.gateway.limit_fields(self)),
             b"" if self.keep_alive else b"connection: close\r\n",
@@ -382,12 +390,12 @@ class Exchange:
         """The worker broke off in the middle of the answer."""
         continuation = self.continuation
         if continuation is None:
-            self._cut(BadGateway("The worker broke off; the rest of the answer is lost."))
+            self._cut(StreamCut("The worker broke off; the rest of the answer is lost."))
         elif continuation.has_ended:
             self._end()  # only the closing of the connection was missing
         elif not continuation.may_go_on:
             self.gateway.metrics.failovers.add("impossible")
-            self._cut(BadGateway("The worker broke off, and the stream cannot go on elsewhere."))
+            self._cut(StreamCut("The worker broke off, and the stream cannot go on elsewhere."))
         else:
             self.num_failovers += 1
             self.exclude(self.tried[-1].entry)

@@ -33,7 +33,7 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     b"x-forwarded-for",
 }
 _REPLACED_KEYS = frozenset({b"authorization", b"x-api-key"})
-_NOT_RETURNED = (HOP_BY_HOP - {b"transfer-encoding"}) | {b"x-request-id", b"server"}
+_NOT_RETURNED = HOP_BY_HOP | {b"x-request-id", b"server"}
 
 LOWER_NAMES: dict[bytes, bytes] = {}
 """Lower case of header names seen; bounded, since clients choose them."""
@@ -91,7 +91,7 @@ def forwarded_fields(headers: Headers, *, keep_credentials: bool) -> bytes:
 
 
 def returned_fields(headers: Headers) -> bytes:
-    """The worker's fields that go back to the client, framing included, as lines."""
+    """The worker's fields that go back to the client, as lines; framing is ours to write."""
     dropped = _NOT_RETURNED
     if named := named_by_connection(headers):
         dropped = dropped | named
@@ -104,6 +104,11 @@ def forwarded_for(headers: Headers, peer: bytes) -> bytes:
     """The X-Forwarded-For line: the chain so far and the client we see."""
     before = [value for name, value in headers if name == b"x-forwarded-for"]
     return b"x-forwarded-for: %b\r\n" % b", ".join([*before, peer])
+
+
+def lines_bytes(headers: Headers) -> int:
+    """How long fields are as lines."""
+    return sum([len(name) + len(value) + 4 for name, value in headers])
 
 
 def lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -114,7 +114,12 @@ class Records:
             self._log(exchange, now, None)
             return
         ttft_s = exchange.first_byte_at - exchange.request.arrived_at
-        counters = self._gateway.metrics.model(admission.model)
+        metrics = self._gateway.metrics
+        counters = metrics.model(admission.model)
+        for attempt in exchange.tried:
+            decision = attempt.decision
+            metrics.endpoint(attempt.endpoint_id).decided(decision.policy)
+            counters.routed(admission.num_prompt_tokens, decision.num_cached_tokens)
         counters.finished(
             exchange.status,
             duration_s,

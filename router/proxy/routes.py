@@ -39,19 +39,24 @@ _V1_NOT_PASSED = (b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter", b"/v1/lo
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query (with its "?") of a request target in origin form, or in absolute form."""
+    """Path and query (with its "?") of a request target in origin form, or in absolute form.
+
+    A fragment has no place in it, and makes it a path that nobody has.
+    """
     if not target.startswith(b"/"):
         _, _, rest = target.partition(b"://")
         slash = rest.find(b"/")
         target = rest[slash:] if slash >= 0 else b"/"
+    if b"#" in target:
+        return target, b""
     path, mark, query = target.partition(b"?")
     return path, mark + query
 
 
 def route(path: bytes) -> Route:
-    """Whose a path is. Escapes, dots and doubled slashes are nobody's: a worker might read them
-    otherwise."""
-    if b"//" in path or b"/." in path or b"%" in path or b"\\" in path:
+    """Whose a path is. Escapes, dots, doubled slashes and fragments are nobody's: a worker might
+    read them otherwise."""
+    if b"//" in path or b"/." in path or b"%" in path or b"\\" in path or b"#" in path:
         return Route.NONE
     if path.startswith(b"/v1/"):
         if path == b"/v1/models" or path.startswith(b"/v1/models/"):

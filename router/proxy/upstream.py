@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from .headers import Headers, lower
+from .headers import LOWER_NAMES, Headers, lower, returned_fields
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -30,6 +30,7 @@ class ResponseHead:
     def __init__(self) -> None:
         self.status = 0
         self.headers: Headers = []
+        """Without framing."""
         self.chunked = False
         self.content_length: int | None = None
         self.keep_alive = True
@@ -69,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_payload",
         "_payload_parser",
         "_raw_parser",
+        "_returned",
         "asker",
         "complete",
         "has_head",
@@ -92,6 +94,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = self._raw_parser
         self._payload: list[bytes] = []
         self._head_bytes = b""
+        self._returned: tuple[Headers, bytes] = ([], b"")
+        """The fields of the latest answer, and what the client got of them."""
         self.head = ResponseHead()
         self.has_head = False
         self.complete = False
@@ -135,6 +139,14 @@ class UpstreamConnection(asyncio.Protocol):
     def resume(self) -> None:
         if self.is_open and self.transport is not None:
             self.transport.resume_reading()
+
+    def returned_fields(self) -> bytes:
+        """Lines for the client; a worker's answers differ in little, so most are made once."""
+        headers, fields = self._returned
+        if self.head.headers != headers:
+            fields = returned_fields(self.head.headers)
+            self._returned = (self.head.headers, fields)
+        return fields
 
     def release(self) -> None:
         """The attempt has its answer: keep the connection if both sides may, else close it."""
@@ -263,12 +275,13 @@ class _Callbacks:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         head = self._connection.head
-        name = lower(name)
-        if name == b"transfer-encoding":
-            head.chunked = value.strip().lower() == b"chunked"
-        elif name == b"content-length":
+        name = LOWER_NAMES.get(name) or lower(name)
+        if name == b"content-length":
             head.content_length = int(value)
-        head.headers.append((name, value))
+        elif name == b"transfer-encoding":
+            head.chunked = value.strip().lower() == b"chunked"
+        else:
+            head.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         connection = self._connection
