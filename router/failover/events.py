@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shoal.openai.error import ErrorBody, ErrorDetail
-from shoal.openai.sse import DONE, sse_event
+from shoal.openai.sse import DONE
 
 DONE_DATA = b"[DONE]"
 
@@ -95,8 +94,3 @@ def split_complete(data: bytes) -> tuple[bytes, bytes]:
     lf, crlf = data.rfind(b"\n\n"), data.rfind(b"\r\n\r\n")
     end = max(lf + 2 if lf >= 0 else 0, crlf + 4 if crlf >= 0 else 0)
     return data[:end], data[end:]
-
-
-def error_event(message: str, *, code: str = "stream_cut") -> bytes:
-    """What ends a stream that cannot be resumed; close the connection after it."""
-    return sse_event(ErrorBody(ErrorDetail(message, "upstream_error", None, code)))

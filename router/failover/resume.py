@@ -54,7 +54,7 @@ class Resume:
 
     def __init__(self, preparation: Preparation, recorder: Recorder, *, engine: EngineKind) -> None:
         self.error: str | None = None
-        """Why it cannot go on, here or anywhere; end the stream with an `error_event`."""
+        """Why it cannot go on, here or anywhere; end the stream with an error."""
         self.failed: str | None = None
         """Why this worker cannot do it; another may."""
         self.finished = False

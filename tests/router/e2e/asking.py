@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
+from tests.router.e2e.processes import PATIENCE_S
 from tests.router.e2e.workers import MODEL
 
 CHAT = "/v1/chat/completions"
@@ -29,12 +32,23 @@ def greedy(text: str = "Say something.", *, max_tokens: int = 8, **fields: Any) 
     )
 
 
+async def eventually(look: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+    """Wait until it is so while other tasks go on; fails with `what` when it is not in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not look():  # noqa: ASYNC110 - other processes set no Event
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"waited {timeout_s:g} s in vain for {what}") from None
+
+
 @dataclass
 class Told:
     """What a client was told by a stream."""
 
     status: int = 0
     raw: bytes = b""
+    num_parts: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     num_done: int = 0
     is_broken: bool = False
@@ -85,19 +99,23 @@ class Told:
 
 
 async def stream(
-    client: httpx.AsyncClient, body: dict[str, Any], path: str = CHAT, **options: Any
+    client: httpx.AsyncClient,
+    body: dict[str, Any],
+    path: str = CHAT,
+    *,
+    told: Told | None = None,
+    **options: Any,
 ) -> Told:
-    """One streamed request to its end, however it ends."""
-    told = Told()
-    parts = []
+    """One streamed request to its end, however it ends; `told` can be watched meanwhile."""
+    told = told or Told()
     try:
         async with client.stream("POST", path, json=body, **options) as response:
             told.status = response.status_code
             async for part in response.aiter_raw():
-                parts.append(part)
+                told.raw += part
+                told.num_parts += 1
     except httpx.RemoteProtocolError:
         told.is_broken = True
-    told.raw = b"".join(parts)
     for line in told.raw.split(b"\n\n"):
         if line == b"data: [DONE]":
             told.num_done += 1

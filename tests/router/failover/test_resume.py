@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from shoal.router.core.types import EngineKind
-from shoal.router.failover.events import error_event
 from shoal.router.failover.preparation import Preparation
 from shoal.router.failover.resume import Resume
 from tests.router.failover.cutting import CHAT, COMPLETIONS, prepared, read, recorder_of
@@ -222,10 +221,3 @@ def test_a_failure_the_worker_told_is_forgotten_by_the_next() -> None:
     assert recorder.failure is not None
     assert Resume(preparation, recorder, engine=SHOAL).error is None
     assert recorder.failure is None
-
-
-def test_the_last_event_of_a_stream_that_ends_here() -> None:
-    assert error_event("The worker died.") == (
-        b'data: {"error":{"message":"The worker died.","type":"upstream_error","param":null,'
-        b'"code":"stream_cut"}}\n\n'
-    )
