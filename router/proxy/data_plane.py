@@ -55,7 +55,7 @@ class DataPlane:
             raise self._link.failure
         loop = asyncio.get_running_loop()
         tls: TLSConfig | None = self.gateway.config.listen.tls
-        context = None if tls is None else server_context(tls)
+        context = self.gateway.server_tls = None if tls is None else server_context(tls)
         for listener in listeners:
             self._servers.append(
                 await loop.create_server(

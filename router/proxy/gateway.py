@@ -11,7 +11,6 @@ import itertools
 import os
 import random
 import re
-import ssl
 import time
 from collections.abc import Mapping
 
@@ -20,7 +19,7 @@ import structlog
 from ..access.authenticator import Authenticator
 from ..access.jwt import SigningKeyUnknown
 from ..access.principal import Principal
-from ..access.tls import client_context
+from ..access.tls import ReloadableContext, client_context
 from ..access.worker_key import worker_key
 from ..core.circuit_breaker import BreakerBoard, BreakerSettings, FailureKind
 from ..core.concurrency_limit import ConcurrencyLimit
@@ -35,6 +34,7 @@ from ..messages import EndpointRecord, KVBlocks
 from ..prefix_hash import TOKENS_PER_CHUNK
 from ..request_fields import RequestFields
 from ..settings.config import RouterConfig
+from ..settings.listen import UpstreamConfig
 from ..settings.protection import BreakerConfig
 from ..settings.routing import ModelConfig
 from ..telemetry.metrics import RouterMetrics
@@ -101,7 +101,9 @@ class Gateway:
         self._table = ModelTable(())
         self._policies: dict[str, RoutingPolicy] = {}
         self._breakers: Mapping[str, BreakerState] = {}
-        self._upstream_tls: ssl.SSLContext | None = None
+        self.server_tls: ReloadableContext | None = None
+        """Of the listening sockets, whose owner puts it here."""
+        self._upstream_tls: ReloadableContext | None = None
         self._worker_line = b""
         self._keeps_credentials = True
         self._reconfigured = asyncio.Event()
@@ -133,12 +135,23 @@ class Gateway:
         ]
         self._worker_line = f"authorization: Bearer {key}\r\n".encode() if key else b""
         self._keeps_credentials = is_open and not key
-        self._upstream_tls = client_context(config.upstream)
+        self._renew_tls(old.upstream, config.upstream)
         self._learn_anew(old, config)
         self._policies.clear()
         self.dispatcher.configure(config)
         self.metrics.know_models(table.names())
         self.records.configure(config.telemetry)
+
+    def _renew_tls(self, old: UpstreamConfig, new: UpstreamConfig) -> None:
+        """Read certificates again; connections that are open stay as they are."""
+        if self.server_tls is not None:
+            self.server_tls.reload()
+        if self._upstream_tls is not None and new == old:
+            self._upstream_tls.reload()
+            return
+        self._upstream_tls = client_context(new)
+        for entry in self.fleet.entries.values():
+            entry.pool.configure(new, tls=self._upstream_tls)
 
     def _learn_anew(self, old: RouterConfig, new: RouterConfig) -> None:
         """What is learnt under settings that have changed begins again."""

@@ -42,11 +42,15 @@ class Pool:
         self, address: Address, settings: UpstreamConfig, *, tls: ssl.SSLContext | None
     ) -> None:
         self.address = address
-        self._settings = settings
-        self._tls = tls if address.is_tls else None
+        self.configure(settings, tls=tls)
         self._idle: list[UpstreamConnection] = []
         self._is_closed = False
         self.num_connects = 0
+
+    def configure(self, settings: UpstreamConfig, *, tls: ssl.SSLContext | None) -> None:
+        """For the connections made from now on."""
+        self._settings = settings
+        self._tls = tls if self.address.is_tls else None
 
     def take(self, now: float) -> UpstreamConnection | None:
         """An idle connection that is fit to be used."""
