@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-agreement bench-client docs clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -84,6 +84,9 @@ bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS
 bench-router: $(DEV)  ## the router beside vllm-router, sglang-router, nginx; last line is JSON
 	-$(BIN)/python -m shoal.benchmarks.peers.install vllm-router sglang-router
 	$(BIN)/python -m shoal.benchmarks.router $(ARGS)
+
+bench-prefix-index: $(DEV)  ## the router's prefix indexes and decisions, in microseconds
+	$(BIN)/python -m shoal.benchmarks.prefix_index $(ARGS)
 
 bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on one server
 	$(BIN)/python -m shoal.benchmarks.peers.install vllm guidellm
