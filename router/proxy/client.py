@@ -373,8 +373,8 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         if self._close_after:
             self._linger()  # something after the request was refused
-        elif not keep_alive or self._gateway.is_draining:
-            self.close()
+        elif not keep_alive:
+            self.close()  # as the head of the answer said; one that began before a drain did not
         elif self._queue:
             self._start(self._queue.popleft())
         elif self._request is not None:

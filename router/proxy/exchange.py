@@ -145,9 +145,7 @@ class Exchange:
         """An answer of the router's own, whole."""
         if not self.is_over:
             self.status = status
-            if (
-                self.request.method == b"HEAD"
-            ):  # its answer is a head, and says how long the rest is
+            if self.request.method == b"HEAD":  # told how long the body would be, and no more
                 message = message[: message.index(b"\r\n\r\n") + 4]
             self.client.write(message)
             self.bytes_out += len(message)
