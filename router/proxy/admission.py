@@ -242,7 +242,7 @@ def _measure(gateway: Gateway, admission: Admission) -> None:
             break
     else:
         admission.max_answer_tokens = _DEFAULT_ANSWER_TOKENS
-    if gateway.uses_prefixes(admission.policy):
+    if gateway.experience.uses_prefixes(admission.policy):
         salt = fields.cache_salt
         root = root_hash(admission.served_model, salt if isinstance(salt, str) else None)
         admission.prefix_hashes = chunk_hashes(prompt, root)

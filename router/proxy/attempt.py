@@ -175,6 +175,7 @@ class Attempt:
             self.fail(Failure.CONNECT, type(error).__name__)
             return
         self._connecting = None
+        self.exchange.gateway.metrics.endpoint(self.endpoint_id).connected(True)
         if self.is_settled:
             connection.abandon()
         else:

@@ -181,7 +181,7 @@ class Dispatcher:
             block_hashes=admission.block_hashes,
             block_size=admission.block_size,
         )
-        policy: RoutingPolicy = gateway.policy(admission.policy)
+        policy: RoutingPolicy = gateway.experience.policy(admission.policy)
         return policy.decide(request, gateway.fleet.serving(admission.served_model), now)
 
     def _send(self, exchange: Exchange, decision: Decision, now: float) -> None:
@@ -199,8 +199,7 @@ class Dispatcher:
         assert decision.endpoint is not None
         assert admission is not None
         endpoint_id = decision.endpoint.endpoint_id
-        gateway.board.begin(endpoint_id, now)
-        gateway.note_prefix(endpoint_id, admission, now)
+        gateway.experience.sent(endpoint_id, admission, now)
         self.decisions.append(Noted(now, exchange.request_id, admission.model, decision))
 
     # Waiting.

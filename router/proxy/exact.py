@@ -47,7 +47,7 @@ class ExactPrompts:
     def applies(self, admission: Admission) -> FleetEntry | None:
         """The worker to ask for the prompt's tokens; None: exact mode does not apply."""
         gateway = self._gateway
-        if not gateway.exact_index.block_sizes or not admission.prefix_hashes:
+        if not gateway.experience.exact_index.block_sizes or not admission.prefix_hashes:
             return None
         fields = admission.fields
         if fields.messages is ABSENT and fields.prompt is ABSENT:

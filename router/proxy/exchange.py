@@ -246,14 +246,14 @@ class Exchange:
         if others or self.gateway.dispatcher.may_retry(self, attempt, failure):
             attempt.fail(failure, str(status))
         else:
-            self.gateway.note_failure(attempt, failure)
+            self.gateway.experience.note_failure(attempt, failure)
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, detail: str) -> None:
         """An attempt ended without a whole answer."""
         self._attempts.remove(attempt)
         gateway = self.gateway
         gateway.attempts.discard(attempt)
-        gateway.note_failure(attempt, failure)
+        gateway.experience.note_failure(attempt, failure)
         if self.is_over or self._attempts:
             return
         if failure is Failure.LOST:
@@ -281,6 +281,7 @@ class Exchange:
         self.gateway.attempts.discard(attempt)
         if not self.is_committed:
             self._commit(attempt, b"")
+        self.gateway.experience.note_end(attempt, attempt.ended_at - attempt.started_at)
         if not self.wants_payload:
             self.tail = tail
         self.num_chunks += attempt.num_reads
@@ -315,7 +316,7 @@ class Exchange:
         self.is_committed = True
         self.status = head.status
         self.first_byte_at = gateway.now()
-        gateway.note_first_byte(self, attempt)
+        gateway.experience.note_first_byte(self, attempt)
         wants_payload = self.wants_payload
         message = self._head(attempt, head)
         if wants_payload:

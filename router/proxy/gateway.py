@@ -21,21 +21,13 @@ from ..access.jwt import SigningKeyUnknown
 from ..access.principal import Principal
 from ..access.tls import ReloadableContext, client_context
 from ..access.worker_key import worker_key
-from ..core.circuit_breaker import BreakerBoard, BreakerSettings, FailureKind
-from ..core.concurrency_limit import ConcurrencyLimit
-from ..core.exact_index import ExactIndex
+from ..core.circuit_breaker import FailureKind
 from ..core.model_table import Arm, ModelEntry, ModelTable, Route
-from ..core.policies import RoutingPolicy, make_policy
-from ..core.prefix_index import PrefixIndex
 from ..core.rate_limit import Limits, RateLimiter, ratelimit_headers
-from ..core.ttft_model import TTFTModels
-from ..core.types import BreakerState, EndpointStatus
-from ..messages import EndpointRecord, KVBlocks
-from ..prefix_hash import TOKENS_PER_CHUNK
+from ..messages import EndpointRecord
 from ..request_fields import RequestFields
 from ..settings.config import RouterConfig
 from ..settings.listen import UpstreamConfig
-from ..settings.protection import BreakerConfig
 from ..settings.routing import ModelConfig
 from ..telemetry.metrics import RouterMetrics
 from ..telemetry.traceparent import TraceContext, child_traceparent
@@ -46,6 +38,7 @@ from .client import ClientConnection, Request
 from .dispatcher import Dispatcher
 from .exact import ExactPrompts
 from .exchange import Exchange
+from .experience import Experience
 from .fleet_view import FleetEntry, FleetView
 from .headers import Headers, find
 from .pool import Address, Pool
@@ -77,16 +70,12 @@ class Gateway:
         self.connections: set[ClientConnection] = set()
         self.attempts: set[Attempt] = set()
         self.is_draining = False
-        self.index = PrefixIndex()
-        self.exact_index = ExactIndex()
-        self.ttft = TTFTModels()
-        self.board = BreakerBoard(_breaker_settings(self.config.breaker))
         self.limiter = RateLimiter()
-        self.concurrency = ConcurrencyLimit(on_change=self._limit_changed)
+        self.experience = Experience(self)
         self.fleet = FleetView(
             make_pool=self._make_pool,
-            breaker_state=self._breaker_state,
-            concurrency_limit=self._concurrency_limit,
+            breaker_state=self.experience.breaker_state,
+            concurrency_limit=self.experience.concurrency_limit,
         )
         self.dispatcher = Dispatcher(self)
         self.exact = ExactPrompts(self)
@@ -99,8 +88,6 @@ class Gateway:
         """Whether token counts are wanted of streams too whose clients did not ask for them."""
         self._session_headers: list[bytes] = []
         self._table = ModelTable(())
-        self._policies: dict[str, RoutingPolicy] = {}
-        self._breakers: Mapping[str, BreakerState] = {}
         self.server_tls: ReloadableContext | None = None
         """Of the listening sockets, whose owner puts it here."""
         self._upstream_tls: ReloadableContext | None = None
@@ -136,8 +123,7 @@ class Gateway:
         self._worker_line = f"authorization: Bearer {key}\r\n".encode() if key else b""
         self._keeps_credentials = is_open and not key
         self._renew_tls(old.upstream, config.upstream)
-        self._learn_anew(old, config)
-        self._policies.clear()
+        self.experience.configure(old, config)
         self.dispatcher.configure(config)
         self.metrics.know_models(table.names())
         self.records.configure(config.telemetry)
@@ -153,95 +139,26 @@ class Gateway:
         for entry in self.fleet.entries.values():
             entry.pool.configure(new, tls=self._upstream_tls)
 
-    def _learn_anew(self, old: RouterConfig, new: RouterConfig) -> None:
-        """What is learnt under settings that have changed begins again."""
-        if new.breaker != old.breaker:
-            self.board = BreakerBoard(_breaker_settings(new.breaker))
-            self._breakers = {}
-        if new.flow_control != old.flow_control:
-            self.concurrency = ConcurrencyLimit(
-                min_limit=new.flow_control.min_concurrency,
-                max_limit=new.flow_control.max_concurrency,
-                on_change=self._limit_changed,
-            )
-        if new.routing.max_index_blocks != old.routing.max_index_blocks:
-            self.index = PrefixIndex(max_blocks=new.routing.max_index_blocks)
-
     def take_fleet(self, records: list[EndpointRecord]) -> None:
         """The fleet as it is now."""
         now = self.now()
         for endpoint_id in self.fleet.update(records, now):
-            for learnt in (self.board, self.concurrency, self.ttft, self.index, self.exact_index):
-                learnt.forget(endpoint_id)
+            self.experience.forget(endpoint_id)
             self.metrics.forget_endpoint(endpoint_id)
         for record in records:
-            self._take_record(record, now)
+            self.experience.take_record(record, now)
         self.metrics.know_models(self.fleet.models)
-        self.refresh_breakers(now)
+        self.experience.refresh_breakers(now)
         self.dispatcher.wake()
-
-    def _take_record(self, record: EndpointRecord, now: float) -> None:
-        endpoint_id = record.endpoint_id
-        if record.num_cache_tokens:
-            self.index.set_capacity(endpoint_id, record.num_cache_tokens // TOKENS_PER_CHUNK)
-        if record.kv_block_size:
-            self.exact_index.register(endpoint_id, record.kv_block_size)
-        if record.scraped_age_s is not None:
-            self.concurrency.on_scrape(
-                endpoint_id, record.num_requests_running, record.num_requests_waiting, now
-            )
-        if record.status == EndpointStatus.READY:
-            self.board.healthy(endpoint_id, now)
-        elif record.status == EndpointStatus.UNHEALTHY:
-            self.board.unhealthy(endpoint_id)
-
-    def take_blocks(self, blocks: KVBlocks) -> None:
-        """Changes of a worker's prefix cache."""
-        if blocks.cleared:
-            self.exact_index.clear(blocks.endpoint_id)
-        if blocks.removed:
-            self.exact_index.remove(blocks.endpoint_id, blocks.removed)
-        if blocks.stored:
-            self.exact_index.store(blocks.endpoint_id, blocks.stored)
 
     def _make_pool(self, url: str) -> Pool:
         return Pool(Address(url), self.config.upstream, tls=self._upstream_tls)
 
-    def _breaker_state(self, endpoint_id: str) -> BreakerState:
-        return self._breakers.get(endpoint_id, BreakerState.CLOSED)
-
-    def _concurrency_limit(self, endpoint_id: str) -> int:
-        if not self.config.flow_control.adaptive_concurrency:
-            return self.config.flow_control.max_concurrency
-        return self.concurrency.limit(endpoint_id)
-
-    def _limit_changed(self, endpoint_id: str, limit: int) -> None:
-        self.fleet.refresh(endpoint_id)
-        self.dispatcher.wake()
-
-    def refresh_breakers(self, now: float) -> None:
-        """Bring the states of breakers into the endpoints' states."""
-        changed = self.board.changed(now)
-        if not changed and not self._breakers:
-            return
-        members = {
-            model: [state.endpoint.endpoint_id for state in self.fleet.serving(model)]
-            for model in self.fleet.models
-        }
-        before = self._breakers
-        self._breakers = self.board.effective_states(members, now)
-        for endpoint_id in before.keys() | self._breakers.keys():
-            if before.get(endpoint_id) is not self._breakers.get(endpoint_id):
-                self.fleet.refresh(endpoint_id)
-                state = self._breaker_state(endpoint_id)
-                self.metrics.endpoint(endpoint_id).breaker = str(state)
-                self.dispatcher.wake()
-
     def tick(self, now: float) -> None:
         """Four times a second."""
-        self.refresh_breakers(now)
+        self.experience.refresh_breakers(now)
         self.dispatcher.expire(now)
-        self.ttft.refresh(now)
+        self.experience.ttft.refresh(now)
 
     # Connections.
 
@@ -304,7 +221,7 @@ class Gateway:
 
     def _go(self, exchange: Exchange, admission: Admission) -> None:
         exchange.admission = admission
-        if self.exact_index.block_sizes:
+        if self.experience.exact_index.block_sizes:
             entry = self.exact.applies(admission)
             if entry is not None:
                 exchange.run(lambda: self._go_exactly(exchange, admission, entry))
@@ -379,33 +296,6 @@ class Gateway:
 
     # Routing.
 
-    def policy(self, name: str | None) -> RoutingPolicy:
-        name = name or self.config.routing.policy
-        policy = self._policies.get(name)
-        if policy is None:
-            policy = self._policies[name] = make_policy(
-                name,
-                index=self.index,
-                exact_index=self.exact_index,
-                ttft=self.ttft,
-                rng=self._rng,
-                slow_start_s=self.config.routing.slow_start_s,
-            )
-        return policy
-
-    def uses_prefixes(self, policy: str | None) -> bool:
-        return (policy or self.config.routing.policy) in _PREFIX_POLICIES
-
-    def note_prefix(self, endpoint_id: str, admission: Admission, now: float) -> None:
-        """The worker will have this prompt in its cache."""
-        if admission.block_hashes and endpoint_id in self.exact_index.block_sizes:
-            self.exact_index.expect(endpoint_id, admission.block_hashes, now)
-        hashes = admission.prefix_hashes
-        if hashes:
-            self.index.record(endpoint_id, hashes)
-            if self.config.listen.processes > 1:
-                self.routed.append((endpoint_id, list(hashes)))
-
     # Messages to workers.
 
     def limit_fields(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
@@ -429,45 +319,6 @@ class Gateway:
         return b"content-type: application/json\r\n%b" % self._worker_line
 
     # What happened to attempts.
-
-    def note_failure(self, attempt: Attempt, failure: Failure) -> None:
-        """An attempt failed: who is to blame, and what is learnt."""
-        now, endpoint_id = self.now(), attempt.endpoint_id
-        kind = _BLAME.get(failure)
-        if kind is not None:
-            self.board.failure(endpoint_id, now, kind)
-            self.refresh_breakers(now)
-        elif failure is Failure.BUSY:
-            self.board.abandon(endpoint_id, now)
-            self.concurrency.on_backpressure(endpoint_id, attempt.in_flight + 1, now)
-        else:
-            self.board.abandon(endpoint_id, now)
-        if failure is Failure.CONNECT:
-            self.metrics.endpoint(endpoint_id).connected(False)
-
-    def note_first_byte(self, exchange: Exchange, attempt: Attempt) -> None:
-        """An answer has begun."""
-        head, admission = attempt.head, exchange.admission
-        assert head is not None
-        assert admission is not None
-        now, endpoint_id = self.now(), attempt.endpoint_id
-        if head.status < 500 and head.status != 429:
-            self.board.success(endpoint_id, now)
-        if head.status != 200 or not admission.wants_stream:
-            return
-        ttft_s = now - attempt.started_at
-        seen, decision = attempt.seen, attempt.decision
-        uncached = max(0, admission.num_prompt_tokens - decision.num_cached_tokens)
-        self.ttft.observe(
-            endpoint_id,
-            ttft_s,
-            uncached_tokens=uncached,
-            tokens_ahead=seen.in_flight_prefill_tokens,
-            num_running=seen.in_flight,
-            num_waiting=seen.metrics.num_requests_waiting,
-            now=now,
-        )
-        self.concurrency.on_response(endpoint_id, ttft_s, uncached, seen.in_flight + 1, now)
 
     def begin_stream_deadline(self, attempt: Attempt) -> None:
         """The worker has just said something: it may be silent for so long from now on."""
@@ -507,18 +358,6 @@ def limits_of(principal: Principal) -> Limits | None:
         principal.max_parallel_requests,
     )
     return limits if any(limits) else None
-
-
-def _breaker_settings(breaker: BreakerConfig) -> BreakerSettings:
-    return BreakerSettings(
-        breaker.consecutive_failures,
-        breaker.failure_ratio,
-        breaker.min_requests,
-        breaker.window_s,
-        breaker.open_s,
-        breaker.max_open_s,
-        breaker.max_ejected_ratio,
-    )
 
 
 def _entry(model: ModelConfig) -> ModelEntry:

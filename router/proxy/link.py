@@ -91,12 +91,12 @@ class Link:
                 gateway.take_fleet(endpoints)
                 self.has_fleet.set()
             case KVBlocks() as blocks:
-                gateway.take_blocks(blocks)
+                gateway.experience.take_blocks(blocks)
             case PeerDelta() as delta:
                 gateway.fleet.absorb(delta)
                 for endpoint_id, hashes in delta.routed:
                     if endpoint_id in gateway.fleet.entries:
-                        gateway.index.record(endpoint_id, hashes)
+                        gateway.experience.index.record(endpoint_id, hashes)
                 gateway.limiter.absorb(delta.consumed, gateway.now())
                 gateway.limiter.absorb_parallel(delta.process, delta.parallel)
                 gateway.dispatcher.wake()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .pool import Pool
 
 _MAX_HEAD_BYTES = 64 * 1024
+_NO_BODY = frozenset({204, 304})
 
 
 class ResponseHead:
@@ -42,7 +43,7 @@ class ResponseHead:
     @property
     def is_delimited(self) -> bool:
         """Whether the end of the body shows without the connection closing."""
-        return self.chunked or self.content_length is not None or self.status in (204, 304)
+        return self.chunked or self.content_length is not None or self.status in _NO_BODY
 
 
 class Asker(Protocol):
@@ -66,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_head_bytes",
+        "_is_paused",
         "_parser",
         "_payload",
         "_payload_parser",
@@ -94,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = self._raw_parser
         self._payload: list[bytes] = []
         self._head_bytes = b""
+        self._is_paused = False
         self._returned: tuple[Headers, bytes] = ([], b"")
         """The fields of the latest answer, and what the client got of them."""
         self.head = ResponseHead()
@@ -133,11 +136,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """The client is full: leave what comes in the socket, so that the worker feels it."""
-        if self.is_open and self.transport is not None:
+        if self.transport is not None and self.is_open and not self._is_paused:
+            self._is_paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self.is_open and self.transport is not None:
+        if self.transport is not None and self.is_open and self._is_paused:
+            self._is_paused = False
             self.transport.resume_reading()
 
     def returned_fields(self) -> bytes:
@@ -153,10 +158,16 @@ class UpstreamConnection(asyncio.Protocol):
         self.asker = self.relay = None
         self.tail = (b"", b"")
         self.was_used = True
-        if self.head.keep_alive and self.head.is_delimited and self.is_open:
+        if self._is_paused:
+            self.resume()  # its last bytes filled the client
+        transport, head = self.transport, self.head
+        if transport is None or transport.is_closing():
+            return
+        # A worker that answers before it has the whole request may never read the rest.
+        if head.keep_alive and head.is_delimited and not transport.get_write_buffer_size():
             self.pool.give_back(self)
-        elif self.transport is not None:
-            self.transport.close()
+        else:
+            transport.close()
 
     def abandon(self) -> None:
         """Break off now: the worker notices and stops computing."""
@@ -180,9 +191,11 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._broken("invalid HTTP")
             return
-        relay(data)
         self.num_reads += 1
         self.num_bytes += len(data)
+        if self.complete:
+            data = self._without_excess(data)
+        relay(data)
         self.tail = (self.tail[1], data)
         if self.complete:
             self._end()
@@ -226,15 +239,20 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if not had_head:
             data = self._body_part()
+            if len(self._head_bytes) - len(data) > _MAX_HEAD_BYTES:
+                self._broken("header fields too large")
+                return
             self._head_bytes = b""
             asker.on_head(self.head)
         if self._parser is self._payload_parser:
             data = b"".join(self._payload)
             self._payload.clear()
+        self.num_bytes += len(data)
+        if self.complete:
+            data = self._without_excess(data)
         # The attempt may have turned away by now, or on what it is given.
         if data and self.asker is asker:
             self.tail = (self.tail[1], data)
-            self.num_bytes += len(data)
             asker.on_body(data)
         if self.complete and self.asker is asker:
             self._end()
@@ -243,9 +261,20 @@ class UpstreamConnection(asyncio.Protocol):
         """What of the bytes so far comes after the head, interim answers left out."""
         rest = self._head_bytes
         while True:
-            head, _, rest = rest.partition(b"\r\n\r\n")
+            # llhttp takes empty lines before a head.
+            head, _, rest = rest.lstrip(b"\r\n").partition(b"\r\n\r\n")
             if not head[8:12].startswith(b" 1"):
                 return rest
+
+    def _without_excess(self, data: bytes) -> bytes:
+        """The last bytes of an answer, without empty lines that do not belong to it: llhttp says
+        nothing of them, and a client would take them for the beginning of its next answer."""
+        length = self.head.content_length
+        if length is None or self.num_bytes <= length:
+            return data
+        excess, self.num_bytes = self.num_bytes - length, length
+        self.head.keep_alive = False
+        return data[:-excess]
 
     def _end(self) -> None:
         asker = self.asker
@@ -274,12 +303,16 @@ class _Callbacks:
         connection.head = ResponseHead()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._connection.has_head:
+            return  # a trailer: the client gets it where it stands, or not at all
         head = self._connection.head
         name = LOWER_NAMES.get(name) or lower(name)
         if name == b"content-length":
             head.content_length = int(value)
         elif name == b"transfer-encoding":
-            head.chunked = value.strip().lower() == b"chunked"
+            if head.chunked or value.strip().lower() != b"chunked":
+                raise ValueError("a transfer coding that is not taken off here")
+            head.chunked = True
         else:
             head.headers.append((name, value))
 
@@ -289,6 +322,10 @@ class _Callbacks:
         head.status = parser.get_status_code()
         head.keep_alive = parser.should_keep_alive()
         connection.has_head = not head.is_interim
+        if head.status in _NO_BODY:
+            head.chunked = False
+            if head.status == 204:
+                head.content_length = None
 
     def on_message_complete(self) -> None:
         connection = self._connection
