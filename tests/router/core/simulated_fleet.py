@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from shoal.router.core.exact_index import ExactIndex
 from shoal.router.core.policies import make_policy
@@ -315,3 +316,41 @@ class Fleet:
         """Share of the requests of each worker."""
         total = sum(worker.num_requests for worker in self.workers)
         return [worker.num_requests / total for worker in self.workers]
+
+
+def main() -> None:
+    """The table of docs/routing.md: python -m tests.router.core.simulated_fleet (two minutes)."""
+    cases: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "in turn": ({}, {}),
+        "all at once": ({"at_once": True}, {}),
+        "two routers": ({}, {"num_routers": 2}),
+        "two routers, at once": ({"at_once": True}, {"num_routers": 2}),
+        "two of four slow": ({}, {"slow": 2}),
+    }
+    for policy in ("cost", "prefix", "prefix_exact", "session", "least_loaded"):
+        for case, (talk, options) in cases.items():
+            slow = {"base_s": 0.02, "block_s": 0.002, "token_s": 0.004}
+            num_slow = options.get("slow", 0)
+            fleets = []
+            for seed in range(20):
+                workers = [Worker(f"w{n}", **(slow if n < num_slow else {})) for n in range(4)]
+                fleet = Fleet(
+                    policy,
+                    workers,
+                    num_routers=options.get("num_routers", 1),
+                    exact=policy == "prefix_exact",
+                    seed=seed,
+                )
+                fleet.talk(**talk)
+                fleets.append(fleet)
+            hits = [fleet.hit_rate for fleet in fleets]
+            most = max(max(fleet.shares) for fleet in fleets)
+            ttft_s = sum(fleet.mean_ttft_s for fleet in fleets) / len(fleets)
+            print(
+                f"{policy:13}{case:21} hit rate {sum(hits) / len(hits):.3f}"
+                f" (lowest {min(hits):.3f}), most on one {most:.2f}, mean TTFT {ttft_s * 1e3:.1f} ms"
+            )
+
+
+if __name__ == "__main__":
+    main()
