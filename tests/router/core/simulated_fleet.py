@@ -329,7 +329,7 @@ def main() -> None:
     }
     for policy in ("cost", "prefix", "prefix_exact", "session", "least_loaded"):
         for case, (talk, options) in cases.items():
-            slow = {"base_s": 0.02, "block_s": 0.002, "token_s": 0.004}
+            slow: dict[str, Any] = {"base_s": 0.02, "block_s": 0.002, "token_s": 0.004}
             num_slow = options.get("slow", 0)
             fleets = []
             for seed in range(20):
@@ -348,7 +348,8 @@ def main() -> None:
             ttft_s = sum(fleet.mean_ttft_s for fleet in fleets) / len(fleets)
             print(
                 f"{policy:13}{case:21} hit rate {sum(hits) / len(hits):.3f}"
-                f" (lowest {min(hits):.3f}), most on one {most:.2f}, mean TTFT {ttft_s * 1e3:.1f} ms"
+                f" (lowest {min(hits):.3f}),"
+                f" most on one {most:.2f}, mean TTFT {ttft_s * 1e3:.1f} ms"
             )
 
 
