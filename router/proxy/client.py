@@ -9,6 +9,8 @@ dropped, and Upgrade is ignored (RFC 9110, sections 6.5.1 and 7.8).
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -40,6 +42,7 @@ _LINGER_S = 2.0
 """How long a refused client may go on sending what nobody reads: closing at once would reset the
 connection, and could take the answer away from it."""
 
+_RESET = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Which of the fields below a message has; bits of one number.
@@ -401,10 +404,13 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             self.deadline = self._gateway.now() + self._gateway.bounds.write_timeout_s
 
-    def cut(self) -> None:
+    def cut(self, *, reset: bool = False) -> None:
         """Close now: the client sees a broken answer, never a short one."""
         self._close_after = True
         if self.transport is not None:
+            if reset:
+                sock = self.transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     # From the sweeper.

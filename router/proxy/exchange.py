@@ -430,9 +430,13 @@ class Exchange:
             self.client.write(self._frame(error_event(error)))
             self._finish(keep_alive=False)  # closes without the last chunk
         else:
-            client = self.client
+            client, head = self.client, self.tried[-1].head
+            # Where the end of the body is the end of the connection, only a reset tells.
+            is_open_ended = head is not None and (
+                not head.is_delimited or (head.chunked and self.request.http_1_0)
+            )
             self._finish(keep_alive=False)
-            client.cut()
+            client.cut(reset=is_open_ended)
 
     # From the client.
 

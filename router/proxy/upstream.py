@@ -195,10 +195,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.num_bytes += len(data)
         if self.complete:
             data = self._without_excess(data)
+            relay(data)
+            self.tail = (self.tail[1], data)
+            self._end()
+            return
         relay(data)
         self.tail = (self.tail[1], data)
-        if self.complete:
-            self._end()
 
     def eof_received(self) -> bool:
         return False
