@@ -81,7 +81,10 @@ class Dispatcher:
         gateway = self._gateway
         now = gateway.now()
         if len(self.queue) and not exchange.waiting_since and self._must_queue(exchange):
-            self._enqueue(exchange, now, hold=False)
+            admission = exchange.admission
+            assert admission is not None
+            has_ready = gateway.fleet.has_ready(admission.served_model, admission.selector)
+            self._enqueue(exchange, now, hold=not has_ready)
             self.wake()
             return
         decision = self._decide(exchange, now, exchange.excluded)

@@ -47,7 +47,7 @@ class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
     failovers: int = 0
     trace_id: str = ""
     error: str = ""
-    """Code of what went wrong: `RequestError.code`, or "client_disconnected"."""
+    """Code of what went wrong: `RequestError.code`, or "client_closed"."""
 
 
 def clean_text(text: str | bytes) -> str:

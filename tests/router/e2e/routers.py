@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import httpx
 import msgspec
 
+from shoal.router.fleet.fleet import COALESCE_S
 from tests.router.e2e.metrics import Metrics, parse_metrics
 from tests.router.e2e.processes import Nursery, Program, until
 from tests.router.e2e.workers import FakeWorker
@@ -83,7 +85,13 @@ class Router:
         wanted = {worker["url"]: "ready" for worker in settings["discovery"]["static"]}
         # Those that were taken out are listed as draining for a second.
         until(lambda: self.statuses(but="draining") == wanted, f"{wanted} alone to be ready")
+        self._wait_told()
         return self
+
+    def _wait_told(self) -> None:
+        """What the state process knows it tells the others a moment later."""
+        time.sleep(2 * COALESCE_S)
+        self.process_ids()  # asked after that, and answered in order
 
     def _told(self, pattern: re.Pattern[str]) -> int:
         def look() -> re.Match[str] | None:
@@ -108,6 +116,7 @@ class Router:
 
     def wait_status(self, worker: FakeWorker, status: str) -> None:
         until(lambda: self.statuses().get(worker.url) == status, f"{worker.url} to become {status}")
+        self._wait_told()
 
     def decisions(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first."""
@@ -119,6 +128,9 @@ class Router:
         url = worker if isinstance(worker, str) else worker.url
         self.admin.post("/admin/endpoints", json={"url": url, **settings}).raise_for_status()
 
+    def remove(self, worker: FakeWorker) -> None:
+        self.admin.delete(f"/admin/endpoints/{worker.url}").raise_for_status()
+
     def process_ids(self) -> dict[int, int]:
         """Of the data-plane processes, by their number."""
         processes = self.admin.get("/debug/connections").json()["processes"]
@@ -128,14 +140,17 @@ class Router:
         """kill -9 of a data-plane process."""
         os.kill(self.process_ids()[number], signal.SIGKILL)
 
-    def lines(self, log: Path, count: int) -> list[dict[str, Any]]:
-        """The lines of a log, once there are so many."""
+    def logged(self, request_id: str, log: Path | None = None) -> dict[str, Any]:
+        """The line about a request in the access log, or in another one, once it is there."""
+        file = log or self.access_log
 
-        def look() -> list[str] | None:
-            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-            return lines if len(lines) >= count else None
+        def look() -> dict[str, Any] | None:
+            lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+            entries = [json.loads(line) for line in lines if f'"{request_id}"' in line]
+            assert len(entries) <= 1, entries
+            return entries[0] if entries else None
 
-        return [json.loads(line) for line in until(look, f"{count} lines in {log}")]
+        return until(look, f"{request_id} in {file}")
 
     def close(self) -> None:
         self.admin.close()
