@@ -101,7 +101,9 @@ class ClientConnection(asyncio.Protocol):
         "_gateway",
         "_has",
         "_head_bytes",
+        "_held_bytes",
         "_length",
+        "_outbox",
         "_parser",
         "_peer",
         "_queue",
@@ -115,11 +117,11 @@ class ClientConnection(asyncio.Protocol):
         "paused",
         "paused_at",
         "transport",
-        "write",
     )
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._outbox = gateway.outbox
         self._parser = httptools.HttpRequestParser(self)
         self._request: Request | None = None
         self._body: list[bytes] = []
@@ -148,12 +150,13 @@ class ClientConnection(asyncio.Protocol):
         self.paused = False
         """The client takes less than we have for it."""
         self.paused_at = 0.0
+        """When it last took something of what we hold for it, as far as the sweeper has seen."""
+        self._held_bytes = 0
 
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.write = self.transport.write
         gateway = self._gateway
         self.transport.set_write_buffer_limits(high=gateway.bounds.write_buffer_bytes)
         peer = self.transport.get_extra_info("peername")
@@ -198,6 +201,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.paused = True
         self.paused_at = self._gateway.now()
+        self._held_bytes = 0
         if self.exchange is not None:
             self.exchange.client_full()
 
@@ -366,6 +370,12 @@ class ClientConnection(asyncio.Protocol):
 
     # From the exchange.
 
+    def write(self, data: bytes) -> None:
+        """Send to the client; nothing happens when it is gone."""
+        transport = self.transport
+        if transport is not None:
+            self._outbox.put(transport, data)
+
     @property
     def peer(self) -> bytes:
         """The client's address, as text."""
@@ -401,6 +411,7 @@ class ClientConnection(asyncio.Protocol):
         """Close when everything written has been taken."""
         self._close_after = True
         if self.transport is not None:
+            self._outbox.flush()
             self.transport.close()
             self.deadline = self._gateway.now() + self._gateway.bounds.write_timeout_s
 
@@ -418,6 +429,13 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         return self.exchange is None and self._request is None and not self._queue
+
+    def look_whether_it_takes(self, now: float) -> None:
+        """While it is paused: a slow client is not one that takes nothing."""
+        if self.transport is not None:
+            held_bytes = self.transport.get_write_buffer_size()
+            if held_bytes != self._held_bytes:
+                self._held_bytes, self.paused_at = held_bytes, now
 
     def timed_out(self) -> None:
         """The deadline has passed."""
@@ -469,6 +487,7 @@ class ClientConnection(asyncio.Protocol):
         if not transport.can_write_eof():
             self.close()
             return
+        self._outbox.flush()
         transport.write_eof()
         self.deadline = self._gateway.now() + _LINGER_S
 

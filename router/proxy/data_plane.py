@@ -45,6 +45,8 @@ class DataPlane:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._redis: RedisLimits | None = None
+        self._drain_until: float | None = None
+        """While draining: when what is unfinished is cut."""
         self._ended = asyncio.Event()
 
     async def start(self, link: socket.socket, listeners: Sequence[socket.socket]) -> None:
@@ -88,22 +90,27 @@ class DataPlane:
             wait.cancel()
 
     def drain(self, timeout_s: float | None = None) -> None:
-        """Stop accepting, let requests finish, end; a second call ends at once."""
-        if self.gateway.is_draining:
-            self._ended.set()
-            return
-        patience = self.gateway.config.drain_timeout_s if timeout_s is None else timeout_s
-        self._spawn(self._drain(patience))
+        """Stop accepting, let requests finish, end.
 
-    async def _drain(self, timeout_s: float) -> None:
+        Again with a time: end by then if that is sooner. Again without one: end at once.
+        """
+        if self._drain_until is None:
+            patience = self.gateway.config.drain_timeout_s if timeout_s is None else timeout_s
+            self._drain_until = self.gateway.now() + patience
+            self._spawn(self._drain())
+        elif timeout_s is None:
+            self._ended.set()
+        else:
+            self._drain_until = min(self._drain_until, self.gateway.now() + timeout_s)
+
+    async def _drain(self) -> None:
         gateway = self.gateway
         # Connections that wait in the socket's queue are ours: the loop takes them first.
         await asyncio.sleep(_DRAIN_PAUSE_S)
         gateway.is_draining = True
         for server in self._servers:
             server.close()
-        deadline = gateway.now() + timeout_s
-        while gateway.connections and gateway.now() < deadline:
+        while gateway.connections and gateway.now() < (self._drain_until or 0.0):
             # An idle connection ends after its next answer, or now if its client is patient.
             await asyncio.sleep(_DRAIN_PAUSE_S)
             gateway.close_idle()
@@ -120,8 +127,7 @@ class DataPlane:
         if self._redis is not None:
             await self._redis.close()
         self.gateway.records.close()
-        self._link.close()
-        await asyncio.sleep(0)
+        await self._link.close()
 
     def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -41,6 +41,7 @@ from .exchange import Exchange
 from .experience import Experience
 from .fleet_view import FleetEntry, FleetView
 from .headers import Headers, find
+from .outbox import Outbox
 from .pool import Address, Pool
 from .records import Records
 
@@ -65,6 +66,7 @@ class Gateway:
         self.now = asyncio.get_running_loop().time
         self.config = RouterConfig()
         self.bounds = self.config.bounds
+        self.outbox = Outbox()
         self.metrics = RouterMetrics()
         self.records = Records(self)
         self.connections: set[ClientConnection] = set()
@@ -152,7 +154,7 @@ class Gateway:
         self.dispatcher.wake()
 
     def _make_pool(self, url: str) -> Pool:
-        return Pool(Address(url), self.config.upstream, tls=self._upstream_tls)
+        return Pool(Address(url), self.config.upstream, self.outbox, tls=self._upstream_tls)
 
     def tick(self, now: float) -> None:
         """Four times a second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 _TELL_SIBLINGS_S = 0.02
 _TELL_S = 0.2
 """Without siblings only the state process listens: for drains, and for the autoscaler's demand."""
+_UNASKED = 0
+"""Number of the report that nobody asked for: the last one (`control/child.py`)."""
+_CLOSE_S = 1.0
 _MAX_HASHES = 20_000
 """Of one delta; routed prefixes beyond it are not told."""
 
@@ -69,12 +73,16 @@ class Link:
         self._is_ready = True
         self._send(Ready(self._gateway.process))
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Tell what has not been told, the counters above all, and close."""
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
             self._send_delta()
+            self._send(Report(_UNASKED, report(self._gateway, "metrics", 0)))
             self._transport.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.closed.wait(), _CLOSE_S)
 
     def _on_message(self, message: bytes) -> None:
         gateway = self._gateway

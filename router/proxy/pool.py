@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from shoal.errors import ConfigError
 
 from ..settings.listen import UpstreamConfig
+from .outbox import Outbox
 from .upstream import UpstreamConnection
 
 
@@ -39,9 +40,15 @@ class Pool:
     """All connections to one worker: the idle ones here, the busy ones with their attempts."""
 
     def __init__(
-        self, address: Address, settings: UpstreamConfig, *, tls: ssl.SSLContext | None
+        self,
+        address: Address,
+        settings: UpstreamConfig,
+        outbox: Outbox,
+        *,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.address = address
+        self.outbox = outbox
         self.configure(settings, tls=tls)
         self._idle: list[UpstreamConnection] = []
         self._is_closed = False

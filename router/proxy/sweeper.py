@@ -44,6 +44,7 @@ class Sweeper:
             self._look_at(attempt, now)
         for connection in list(gateway.connections):
             if connection.paused:
+                connection.look_whether_it_takes(now)
                 if now - connection.paused_at > gateway.bounds.write_timeout_s:
                     connection.cut()
             elif connection.deadline and connection.deadline < now:

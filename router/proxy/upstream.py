@@ -73,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_payload_parser",
         "_raw_parser",
         "_returned",
+        "_sent_in_turn",
         "asker",
         "complete",
         "has_head",
@@ -97,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._payload: list[bytes] = []
         self._head_bytes = b""
         self._is_paused = False
+        self._sent_in_turn = -1
         self._returned: tuple[Headers, bytes] = ([], b"")
         """The fields of the latest answer, and what the client got of them."""
         self.head = ResponseHead()
@@ -132,7 +134,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.has_head = self.complete = False
         self.relay = None
         self.num_reads = self.num_bytes = 0
-        self.transport.write(message)
+        outbox = self.pool.outbox
+        outbox.put(self.transport, message)
+        self._sent_in_turn = outbox.turn
 
     def pause(self) -> None:
         """The client is full: leave what comes in the socket, so that the worker feels it."""
@@ -163,6 +167,9 @@ class UpstreamConnection(asyncio.Protocol):
         transport, head = self.transport, self.head
         if transport is None or transport.is_closing():
             return
+        outbox = self.pool.outbox
+        if self._sent_in_turn == outbox.turn:
+            outbox.flush()
         # A worker that answers before it has the whole request may never read the rest.
         if head.keep_alive and head.is_delimited and not transport.get_write_buffer_size():
             self.pool.give_back(self)
