@@ -114,14 +114,18 @@ class RawClient:
 
     async def read_until(self, end: bytes) -> bytes:
         """Bytes up to and including `end`; the rest stays. Raises BrokenAnswer."""
-        data = b""
-        while end not in data:
+        data = bytearray()
+        found = -1
+        while found < 0:
             more = await self.read()
             if not more:
-                raise BrokenAnswer(f"the connection ended after {data!r}")
+                raise BrokenAnswer(f"the connection ended after {bytes(data)!r}")
+            start = max(0, len(data) - len(end))
             data += more
-        found, _, self._unread = data.partition(end)
-        return found + end
+            found = data.find(end, start)
+        stop = found + len(end)
+        self._unread = bytes(data[stop:])
+        return bytes(data[:stop])
 
     async def read_all(self) -> bytes:
         """Everything up to the end of the connection, whether closed or reset."""
