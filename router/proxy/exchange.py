@@ -25,8 +25,8 @@ from .attempt import Attempt, Failure
 from .continuation import Continuation, continuation_for
 from .fetch import post
 from .headers import find, lines, returned_fields, status_line
+from .relay import Relay
 from .upstream import ResponseHead
-from .usage_wish import UsageFilter
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -45,11 +45,10 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
-        "_is_framed",
         "_num_deaths",
+        "_relay",
         "_task",
         "_timer",
-        "_usage_filter",
         "admission",
         "bytes_out",
         "client",
@@ -87,7 +86,8 @@ class Exchange:
         """endpoint_ids that have failed it."""
         self.continuation: Continuation | None = None
         """Keeps a stream that may have to go on elsewhere."""
-        self._usage_filter: UsageFilter | None = None
+        self._relay: Relay | None = None
+        """Between us and the client, where the payload matters."""
         self.tried: list[Attempt] = []
         """All attempts, in order."""
         self._attempts: list[Attempt] = []
@@ -98,8 +98,6 @@ class Exchange:
         self.keep_alive = request.keep_alive
         self.is_committed = False
         """A byte of an answer has been passed on."""
-        self._is_framed = False
-        """We write the chunk framing ourselves."""
         self.is_over = False
         # For the records.
         self.ended_at = 0.0
@@ -204,8 +202,7 @@ class Exchange:
     @property
     def usage_bytes(self) -> bytes:
         """Where the token counts of the answer stand."""
-        hidden = self._usage_filter
-        return hidden.event if hidden is not None and hidden.event else b"".join(self.tail)
+        return b"".join(self.tail) if self._relay is None else self._relay.usage_bytes
 
     @property
     def wants_payload(self) -> bool:
@@ -266,14 +263,18 @@ class Exchange:
             self.refuse(_gave_up(failure, detail, self.num_attempts))
 
     def attempt_body(self, attempt: Attempt, data: bytes) -> None:
-        """Bytes of an answer, with or without framing as we asked."""
+        """The first bytes of a worker's answer, with or without framing as we asked."""
         if not self.is_committed:
             self._commit(attempt, data)
             return
-        data = self._framed(data)
-        if data:
-            self.client.write(data)
-        self._check_continuation(attempt)
+        relay, connection = self._relay, attempt.connection
+        assert relay is not None  # only a relayed stream has a second worker
+        if connection is not None:
+            self.gateway.begin_stream_deadline(attempt)
+            connection.relay = relay.feed
+            if self.client.paused:
+                connection.pause()
+        relay.feed(data)
 
     def attempt_ended(self, attempt: Attempt, tail: tuple[bytes, bytes]) -> None:
         """The worker's answer is whole."""
@@ -282,8 +283,7 @@ class Exchange:
         if not self.is_committed:
             self._commit(attempt, b"")
         self.gateway.experience.note_end(attempt, attempt.ended_at - attempt.started_at)
-        if not self.wants_payload:
-            self.tail = tail
+        self.tail = tail
         self.num_chunks += attempt.num_reads
         self.bytes_out += attempt.num_bytes
         if self.continuation is not None and not self.continuation.has_ended:
@@ -292,10 +292,8 @@ class Exchange:
             self._end()
 
     def _end(self) -> None:
-        if self._usage_filter is not None and (rest := self._usage_filter.end()):
-            self.client.write(self._frame(rest))
-        if self._is_framed:
-            self.client.write(b"0\r\n\r\n")
+        if self._relay is not None:
+            self._relay.end()
         self._finish(keep_alive=self.keep_alive)
 
     # Answering.
@@ -317,23 +315,39 @@ class Exchange:
         self.status = head.status
         self.first_byte_at = gateway.now()
         gateway.experience.note_first_byte(self, attempt)
-        wants_payload = self.wants_payload
+        relayed = self.wants_payload
         message = self._head(attempt, head)
-        if wants_payload:
-            if not _is_event_stream(head):
-                self.continuation = None
-            elif self.admission is not None and self.admission.hides_usage:
-                self._usage_filter = UsageFilter()
         self.first_bytes = data
+        if relayed:
+            self._relay = self._open_relay(head)
+            data = self._relay.first(data)
         connection = attempt.connection
         if connection is not None:
             gateway.begin_stream_deadline(attempt)
-            if not wants_payload:
-                connection.relay = self.client.write
+            connection.relay = self.client.write if self._relay is None else self._relay.feed
             if self.client.paused:
                 connection.pause()
-        self.client.write(message + self._framed(data))
-        self._check_continuation(attempt)
+        self.client.write(message + data)
+        if self.continuation is not None and self.continuation.has_failed:
+            self._worker_says_no()
+
+    def _open_relay(self, head: ResponseHead) -> Relay:
+        is_stream = _is_event_stream(head)
+        if not is_stream:
+            self.continuation = None
+        admission = self.admission
+        return Relay(
+            self.client,
+            is_framed=head.chunked and not self.request.http_1_0,
+            continuation=self.continuation,
+            hides_usage=is_stream and admission is not None and admission.hides_usage,
+            on_failure=self._worker_says_no,
+        )
+
+    def _worker_says_no(self) -> None:
+        """A worker can say in an event that it fails: as good as dead, and not passed on."""
+        for attempt in self._attempts[:]:
+            attempt.fail(Failure.LOST, "the worker says so")
 
     def _head(self, attempt: Attempt, head: ResponseHead) -> bytes:
         """The bytes of the answer's head for this client."""
@@ -347,7 +361,6 @@ class Exchange:
             framing = b"content-length: %d\r\n" % head.content_length
         elif head.chunked and not self.request.http_1_0:
             framing = b"transfer-encoding: chunked\r\n"
-            self._is_framed = self.wants_payload
         elif not head.is_delimited or head.chunked:
             self.keep_alive = False  # its end is the end of the connection
         if self.gateway.is_draining:
@@ -361,31 +374,7 @@ class Exchange:
             b"" if self.keep_alive else b"connection: close\r\n",
         )
 
-    def _framed(self, data: bytes) -> bytes:
-        """What the client gets of bytes from the worker."""
-        if self.continuation is not None and data:
-            data = self.continuation.feed(data)
-        return self._passed_on(data)
-
-    def _passed_on(self, data: bytes) -> bytes:
-        """Events for the client, in the framing it gets."""
-        if data and self._usage_filter is not None:
-            data = self._usage_filter.feed(data)
-        if data:
-            self.tail = (self.tail[1], data)
-        return self._frame(data)
-
-    def _frame(self, data: bytes) -> bytes:
-        if self._is_framed and data:
-            return b"%x\r\n%b\r\n" % (len(data), data)
-        return data
-
     # Going on elsewhere.
-
-    def _check_continuation(self, attempt: Attempt) -> None:
-        """A worker can say in an event that it fails: as good as dead, and not passed on."""
-        if self.continuation is not None and self.continuation.has_failed:
-            attempt.fail(Failure.LOST, "the worker says so")
 
     def _continue(self) -> None:
         """The worker broke off in the middle of the answer."""
@@ -408,8 +397,8 @@ class Exchange:
 
     def send_events(self, data: bytes) -> None:
         """Events of the continuation itself."""
-        if data and not self.is_over and (data := self._passed_on(data)):
-            self.client.write(data)
+        if data and not self.is_over and self._relay is not None:
+            self._relay.add(data)
 
     def end_events(self) -> None:
         """The continuation knew the rest of the stream by itself."""
@@ -426,9 +415,8 @@ class Exchange:
     def _cut(self, error: RequestError) -> None:
         """End an answer that cannot be completed so that the client can tell."""
         self.error = self.error or error.code or error.type
-        if self._is_framed:  # events are whole: one more can say why
-            self.client.write(self._frame(error_event(error)))
-            self._finish(keep_alive=False)  # closes without the last chunk
+        if self._relay is not None and self._relay.end_with(error_event(error)):
+            self._finish(keep_alive=False)
         else:
             client, head = self.client, self.tried[-1].head
             # Where the end of the body is the end of the connection, only a reset tells.

@@ -200,14 +200,16 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.num_reads += 1
         self.num_bytes += len(data)
-        if self.complete:
+        if self._parser is self._payload_parser:
+            payload = self._payload
+            data = payload[0] if len(payload) == 1 else b"".join(payload)
+            payload.clear()
+        elif self.complete:
             data = self._without_excess(data)
-            relay(data)
-            self.tail = (self.tail[1], data)
-            self._end()
-            return
-        relay(data)
         self.tail = (self.tail[1], data)
+        relay(data)
+        if self.complete and self.asker is not None:
+            self._end()
 
     def eof_received(self) -> bool:
         return False
