@@ -108,6 +108,10 @@ class ModelTable:
         assert first is not None
         return self._route(name, known, first, is_fallback=False)._replace(is_served=False)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether it is a configured name or alias."""
+        return name in self._names
+
     def names(self) -> list[str]:
         """Every configured name and alias, for /v1/models."""
         return list(self._names)

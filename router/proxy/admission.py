@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shoal.errors import InvalidRequest, MethodNotAllowed, NotFound, RateLimited
+from shoal.openai.decode import decode_body
 
 from ..access.principal import Principal, require_model
 from ..core.rate_limit import Refusal
@@ -161,7 +162,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
         if gateway.keys_last:
             memo.principal = principal
     if kind is Route.MODELS:
-        if request.method != b"GET":
+        if request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed("Ask for models with GET.")
         answer_models(gateway, exchange, memo.path, principal)
         return None
@@ -172,7 +173,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
         )
     fields = read_fields(memo.content_type, request.body)
     admission = Admission(principal, memo, fields, request.body)
-    _resolve(gateway, admission)
+    _resolve(gateway, admission, memo.content_type)
     _measure(gateway, admission)
     if gateway.counts_tokens:
         body = ask_for_usage(admission.path, fields, admission.body)
@@ -188,15 +189,21 @@ def _shown(path: bytes) -> str:
 
 def read_fields(content_type: bytes, body: bytes) -> RequestFields:
     """What the body says. Raises InvalidRequest."""
-    if content_type[:10].lower() == b"multipart/":
-        model = form_field(body, content_type, b"model")
-        return RequestFields(model=None if model is None else model.decode("utf-8", "replace"))
+    if _is_form(content_type):
+        model = form_field(body, content_type, "model")
+        return RequestFields(
+            model=None if model is None else model.value.decode("utf-8", "replace")
+        )
     if not body:
         raise InvalidRequest("The body is empty. Send one JSON object.", code="invalid_json")
     return decode_fields(body)
 
 
-def _resolve(gateway: Gateway, admission: Admission) -> None:
+def _is_form(content_type: bytes) -> bool:
+    return content_type[:10].lower() == b"multipart/"
+
+
+def _resolve(gateway: Gateway, admission: Admission, content_type: bytes) -> None:
     """Which model on which workers."""
     fields = admission.fields
     if not admission.model:
@@ -216,17 +223,20 @@ def _resolve(gateway: Gateway, admission: Admission) -> None:
         )
     admission.served_model = resolved.model
     if resolved.rewritten or fields.model is None:
-        admission.body = with_model(admission.body, resolved.model)
+        admission.body = with_model(admission.body, content_type, resolved.model)
         fields.model = resolved.model
     admission.selector = dict(resolved.selector)
     admission.policy = resolved.policy
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """The body with another model name; every other value keeps its bytes."""
-    if body.lstrip()[:1] != b"{":
-        return body  # a form: its model is the one that workers know
-    values: dict[str, Any] = dict(_ANY_OBJECT.decode(body))
+def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
+    """The body with another model; every other value keeps its bytes. Raises InvalidRequest."""
+    if _is_form(content_type):
+        field = form_field(body, content_type, "model")
+        if field is None:
+            return body  # there is no choice, so the worker needs no name
+        return b"%b%b%b" % (body[: field.start], model.encode(), body[field.end :])
+    values: dict[str, Any] = dict(decode_body(_ANY_OBJECT, body))
     values["model"] = model
     return msgspec.json.encode(values)
 

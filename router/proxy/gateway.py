@@ -274,13 +274,12 @@ class Gateway:
             session_id=admission.session_id,
             key_id=admission.principal.key_id,
             draw=self._rng.random(),
-            can_serve=self._can_serve,
+            can_serve=self.fleet.has_ready if admission.model in self._table else self._is_served,
         )
 
-    def _can_serve(self, model: str, selector: Mapping[str, str]) -> bool:
-        if not selector:
-            return bool(self.fleet.serving(model))
-        return self.fleet.has_ready(model, selector)
+    def _is_served(self, model: str, _: Mapping[str, str]) -> bool:
+        """Whether there is a model that is not configured: it has workers, in any state."""
+        return bool(self.fleet.serving(model))
 
     def take_limits(self, admission: Admission) -> None:
         """Take the request out of its key's limits. Raises RateLimited."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import msgspec
 
@@ -55,7 +56,7 @@ def answer_models(gateway: Gateway, exchange: Exchange, path: bytes, principal: 
     names = sorted(set(gateway.fleet.models) | set(gateway.configured_models))
     if principal.models is not None:
         names = [name for name in names if name in principal.models]
-    wanted = path.removeprefix(b"/v1/models").removeprefix(b"/").decode("latin-1")
+    wanted = unquote(path.removeprefix(b"/v1/models").removeprefix(b"/").decode("latin-1"))
     if not wanted:
         _reply(
             exchange,

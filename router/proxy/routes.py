@@ -31,6 +31,7 @@ _NATIVE = frozenset(
         b"/rerank",
         b"/encode",
         b"/inference/v1/generate",
+        b"/v2/rerank",
     }
 )
 """Of vLLM and SGLang, beside /v1."""
@@ -56,12 +57,12 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 def route(path: bytes) -> Route:
     """Whose a path is. Escapes, dots, doubled slashes and fragments are nobody's: a worker might
     read them otherwise."""
+    if path == b"/v1/models" or path.startswith(b"/v1/models/"):
+        return Route.MODELS
     if b"//" in path or b"/." in path or b"%" in path or b"\\" in path or b"#" in path:
         return Route.NONE
     if path.startswith(b"/v1/"):
-        if path == b"/v1/models" or path.startswith(b"/v1/models/"):
-            return Route.MODELS
         return Route.NONE if path in _V1_NOT_PASSED else Route.WORKER
-    if path in _NATIVE or path.startswith((b"/v2/rerank", b"/v2/models/")):
+    if path in _NATIVE:
         return Route.WORKER
     return Route.PROBE if path in _PROBES else Route.NONE
