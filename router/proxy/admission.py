@@ -236,7 +236,8 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
         if field is None:
             return body  # there is no choice, so the worker needs no name
         return b"%b%b%b" % (body[: field.start], model.encode(), body[field.end :])
-    values: dict[str, Any] = dict(decode_body(_ANY_OBJECT, body))
+    decoded = decode_body(_ANY_OBJECT, body)
+    values: dict[str, Any] = dict(decoded)
     values["model"] = model
     return msgspec.json.encode(values)
 

@@ -8,7 +8,7 @@ names of one part, a delimiter without its line.
 from __future__ import annotations
 
 from email.message import Message
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shoal.errors import InvalidRequest
 
@@ -89,7 +89,8 @@ def _params(value: str, wanted: str) -> list[str]:
     message = Message()
     message["content-type"] = value
     values = []
-    for name, param in message.get_params([]):
+    params: list[tuple[str, Any]] = message.get_params([])
+    for name, param in params:
         if name.lower() == wanted:
             values.append(param[-1] if isinstance(param, tuple) else param)
     return values
