@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sys
 
+from shoal.cache_home import cache_home
 from shoal.kernels.cpu.build import NoCompiler, compiled
 from shoal.kernels.cpu.isa import supported_here
-
-from .sources.cache import cache_home
 
 
 def main() -> int:

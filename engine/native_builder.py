@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from shoal.cache_home import cache_home
 from shoal.kernels.cpu.build import NoCompiler
 from shoal.kernels.cpu.kernels import native_kernels
 from shoal.kernels.cpu.kv_cache import KVFormat, KVLayout
@@ -22,7 +23,6 @@ from .protocol import Load
 from .runner.kv_cache import plan_kv_cache
 from .runner.machine import available_memory, cpu_share
 from .runner.native_backend import NativeBackend
-from .sources.cache import cache_home
 from .sources.progress import Progress
 
 log = structlog.get_logger(__name__)

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from shoal.benchmarks.environment import environment
+from shoal.cache_home import cache_home
 from shoal.engine.models.native_weights import Precision
 from shoal.engine.runner.machine import cpu_share
-from shoal.engine.sources.cache import cache_home
 from shoal.engine.sources.resolve import resolve
 from shoal.errors import ShoalError
 from shoal.kernels.cpu.kernels import native_kernels

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import track
 
 from shoal.benchmarks.environment import environment
+from shoal.cache_home import cache_home
 from shoal.engine.models.native_weights import Precision
 from shoal.engine.runner.machine import cpu_share
-from shoal.engine.sources.cache import cache_home
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.sources.resolve import resolve
 from shoal.engine.tokenizer.load import load_tokenizer

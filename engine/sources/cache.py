@@ -1,11 +1,10 @@
-"""Shoal's folder of downloaded models, and the lock that keeps two pulls apart."""
+"""The lock that keeps two pulls of one model apart."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,18 +13,6 @@ from shoal.errors import DownloadFailed
 from .progress import Progress
 
 _POLL_S = 0.1
-
-
-def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """`$SHOAL_CACHE`, else `$XDG_CACHE_HOME/shoal`, else `~/.cache/shoal`.
-
-    The one place that reads the environment for it.
-    """
-    if chosen := environ.get("SHOAL_CACHE"):
-        return Path(chosen).expanduser()
-    if xdg := environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "shoal"
-    return Path.home() / ".cache" / "shoal"
 
 
 @contextmanager

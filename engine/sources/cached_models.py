@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import cache_home
+from shoal.cache_home import cache_home
+
 from .hub_model import cached_snapshots
 from .model_files import ModelFiles
 from .wheel_model import cached_wheels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shoal.cache_home import cache_home
 from shoal.errors import ModelNotFound
 
-from .cache import cache_home
 from .gguf_file import check_gguf_file
 from .hf_folder import check_hf_folder
 from .hub_model import resolve_hub
