@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.engine.sources.cache import cache_home
+from shoal.cache_home import cache_home
 from shoal.kernels.cpu.build import SOURCES, NoCompiler, compile_library, compiled, find_compiler
 from shoal.kernels.cpu.isa import InstructionSet, supported_here
 from shoal.kernels.cpu.library import open_library
