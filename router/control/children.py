@@ -123,6 +123,9 @@ class Children:
             async with asyncio.TaskGroup() as group:
                 for slot in self._slots:
                     group.create_task(self._keep(slot))
+            # All slots are empty: what still drains was replaced before, and has its own time.
+            while self._lives:
+                await asyncio.wait(self._lives)
         finally:
             await self.kill_all()
 

@@ -80,9 +80,12 @@ class Link:
         if self._transport is not None:
             self._send_delta()
             self._send(Report(_UNASKED, report(self._gateway, "metrics", 0)))
-            self._transport.close()
+            # Only our half: what the state process is writing now would fail at a closed end, and
+            # a failed write makes it forget what it has not read. It closes when it has.
+            self._transport.write_eof()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.closed.wait(), _CLOSE_S)
+            self._transport.close()
 
     def _on_message(self, message: bytes) -> None:
         gateway = self._gateway

@@ -131,6 +131,13 @@ class Router:
     def remove(self, worker: FakeWorker) -> None:
         self.admin.delete(f"/admin/endpoints/{worker.url}").raise_for_status()
 
+    def drain(self, worker: FakeWorker) -> None:
+        self.admin.post(f"/admin/endpoints/{worker.url}/drain").raise_for_status()
+        self._wait_told()
+
+    def undrain(self, worker: FakeWorker) -> None:
+        self.admin.post(f"/admin/endpoints/{worker.url}/undrain").raise_for_status()
+
     def process_ids(self) -> dict[int, int]:
         """Of the data-plane processes, by their number."""
         processes = self.admin.get("/debug/connections").json()["processes"]

@@ -24,11 +24,16 @@ QUICK = {
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("error", "status"), ("overload", "busy"), ("abort", "lost"), ("hang", "timeout")],
+    ("fault", "reasons"),
+    [
+        ("error", {"status"}),
+        ("overload", {"busy"}),
+        ("abort", {"lost", "stale"}),  # as the connection was new or a pooled one
+        ("hang", {"timeout"}),
+    ],
 )
 async def test_a_failing_worker_is_not_noticed(
-    workers: list[FakeWorker], router: Router, connect: Connect, fault: str, reason: str
+    workers: list[FakeWorker], router: Router, connect: Connect, fault: str, reasons: set[str]
 ) -> None:
     router.configure(workers[:2], QUICK)
     client, before = connect(router), router.metrics()
@@ -37,8 +42,9 @@ async def test_a_failing_worker_is_not_noticed(
         for _ in range(2):  # one of two begins at the failing worker
             answer = await client.post(CHAT, json=body)
             assert answer.status_code == 200, answer.text
-    assert workers[0].num_faults() == 2
-    assert (router.metrics() - before).by(RETRIES, "reason") == {reason: 2}
+    retries = (router.metrics() - before).by(RETRIES, "reason")
+    assert retries.keys() <= reasons
+    assert sum(retries.values()) == workers[0].num_faults() >= 2
 
 
 @pytest.mark.parametrize("streams", [False, True])
