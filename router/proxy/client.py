@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
         self._has = 0
         """Which fields the message has, as bits."""
         self._length = 0
-        """The message's Content-Length; meaningful while it has an Upgrade field."""
+        """The message's Content-Length."""
         self._queue: deque[Request] = deque()
         self._refused: RequestError | None = None
         self._close_after = False
@@ -216,7 +216,7 @@ class ClientConnection(asyncio.Protocol):
         self._request = Request()
         self._body = []
         self._body_bytes = 0
-        self._has = 0
+        self._has = self._length = 0
         if self.exchange is None and not self._queue:
             self.deadline = self._gateway.now() + self._gateway.bounds.header_timeout_s
 

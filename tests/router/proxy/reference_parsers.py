@@ -19,12 +19,23 @@ class Understood(NamedTuple):
 
 def by_h11(data: bytes) -> list[Understood]:
     """Raises h11.RemoteProtocolError when it refuses them."""
+    requests: list[Understood] = []
+    read_by_h11(data, requests)
+    return requests
+
+
+def read_by_h11(data: bytes, requests: list[Understood]) -> None:
+    """Appends the requests up to the first that is refused, then raises for it."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     connection.receive_data(data)
     connection.receive_data(b"")
-    requests: list[Understood] = []
     while True:
-        event = connection.next_event()
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError:
+            if connection.our_state is h11.SEND_RESPONSE:
+                requests.pop()  # its head was sound, its body is not
+            raise
         if isinstance(event, h11.Request):
             fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
             requests.append(
@@ -33,8 +44,10 @@ def by_h11(data: bytes) -> list[Understood]:
         elif isinstance(event, h11.Data):
             requests[-1] = requests[-1]._replace(body=requests[-1].body + event.data)
         elif event is h11.PAUSED:
-            connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            connection.send(h11.Response(status_code=400, headers=[("content-length", "0")]))
             connection.send(h11.EndOfMessage())
+            if connection.our_state is h11.MUST_CLOSE:
+                return  # as the client asked
             connection.start_next_cycle()
         elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
             return requests

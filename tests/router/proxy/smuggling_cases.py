@@ -238,6 +238,9 @@ PIPELINES = [
            b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n" + _CHUNKED + SMUGGLED, BODY, EVIL),
     _sound("two that would upgrade", 2 * _with_field(b"Connection: upgrade\r\nUpgrade: h2c")
            + SMUGGLED, BODY, BODY, EVIL),
+    Case("an upgrade without a length after one with", _with_field(
+         b"Connection: upgrade\r\nUpgrade: h2c") + _HEAD + b"Connection: upgrade\r\nUpgrade: h2c"
+         b"\r\n\r\n" + SMUGGLED, (200, 400, 200), (BODY, EVIL), is_open=True),
     Case("an upgrade, then something else", _with_field(b"Connection: upgrade\r\nUpgrade: h2c")
          + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (200,), (BODY,)),
     Case("an Upgrade that nobody names", _with_field(b"Upgrade: h2c"), (200,), (BODY,),
