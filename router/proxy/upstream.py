@@ -258,9 +258,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._parser is self._payload_parser:
             data = b"".join(self._payload)
             self._payload.clear()
-        self.num_bytes += len(data)
-        if self.complete:
-            data = self._without_excess(data)
+            self.num_bytes += len(data)
+        else:
+            self.num_bytes += len(data)
+            if self.complete:
+                data = self._without_excess(data)
         # The attempt may have turned away by now, or on what it is given.
         if data and self.asker is asker:
             self.tail = (self.tail[1], data)
@@ -280,11 +282,19 @@ class UpstreamConnection(asyncio.Protocol):
     def _without_excess(self, data: bytes) -> bytes:
         """The last bytes of an answer, without empty lines that do not belong to it: llhttp says
         nothing of them, and a client would take them for the beginning of its next answer."""
-        length = self.head.content_length
-        if length is None or self.num_bytes <= length:
+        head = self.head
+        length = 0 if head.status in _NO_BODY else head.content_length
+        if length is not None:
+            excess = self.num_bytes - length
+        elif head.chunked:  # it ends with one empty line
+            end = self.tail[1][-8:] + data[-64:]
+            excess = min(len(end) - len(end.rstrip(b"\r\n")) - 4, len(data))
+        else:
             return data
-        excess, self.num_bytes = self.num_bytes - length, length
-        self.head.keep_alive = False
+        if excess <= 0:
+            return data
+        self.num_bytes -= excess
+        head.keep_alive = False
         return data[:-excess]
 
     def _end(self) -> None:

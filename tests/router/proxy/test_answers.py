@@ -192,6 +192,8 @@ async def test_no_answer_from_one_worker_is_one_from_another(
     [
         HEAD + b"content-length: 2\r\n\r\nok\r\n\r\n",
         HEAD + b"content-length: 2\r\n\r\nok\r\n",
+        CHUNKED + b"2\r\nok\r\n0\r\n\r\n\r\n\r\n",
+        CHUNKED + b"2\r\nok\r\n0\r\n\r\n\n",
     ],
 )
 @pytest.mark.parametrize("pieces", [1, 2])
@@ -215,10 +217,44 @@ async def test_empty_lines_after_an_answer_are_not_passed_on(
     worker = await run_worker(script)
     router = await run_router(worker)
     client = await router.client()
+    end = b"\r\n0\r\n\r\n" if answer.startswith(CHUNKED) else b""
     for _ in range(2):
         client.send(post())
-        assert (await client.read_until(b"ok")).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert (await client.read_until(b"ok" + end)).startswith(b"HTTP/1.1 200 OK\r\n")
     assert len(worker.connections) == 2
+
+
+async def test_empty_lines_after_an_answer_without_body(
+    run_worker: RunWorker, run_router: RunRouter
+) -> None:
+    worker = await run_worker(answering_once(b"HTTP/1.1 204 No Content\r\n\r\n\r\n"))
+    router = await run_router(worker)
+    client = await router.client()
+    for _ in range(2):
+        client.send(post())
+        head = await client.read_until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 204 No Content\r\n")
+        assert not client._unread
+    assert len(worker.connections) == 2
+
+
+@pytest.mark.parametrize("payload", [b"a\n\n\n\n\n\n", b"\r\n" * 50, b"data: x\n\n"])
+@pytest.mark.parametrize("engine", ["openai", "shoal"])
+async def test_empty_lines_inside_a_body_stay(
+    payload: bytes, engine: str, run_worker: RunWorker, run_router: RunRouter
+) -> None:
+    head = HEAD
+    for framed in (
+        head + b"transfer-encoding: chunked\r\n\r\n" + chunk(payload) + b"0\r\n\r\n",
+        head + b"content-length: %d\r\n\r\n%b" % (len(payload), payload),
+    ):
+        worker = await run_worker(answering(framed))
+        router = await run_router(worker, engine=engine)
+        client = await router.client()
+        body = b'{"model":"m","stream":true,"temperature":0,"prompt":"x"}'
+        for version in ("1.1", "1.0"):
+            got = await client.ask(post(body, version=version))
+            assert got.body == payload
 
 
 async def test_trailers_do_not_become_fields(run_worker: RunWorker, run_router: RunRouter) -> None:
