@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs compile-router clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -83,6 +83,7 @@ bench-peers: $(DEV)  ## beside vLLM, llama.cpp, OpenVINO: make bench-peers [ARGS
 
 bench-router: $(DEV)  ## the router beside vllm-router, sglang-router, nginx; last line is JSON
 	-$(BIN)/python -m shoal.benchmarks.peers.install vllm-router sglang-router
+	-$(BIN)/python -m shoal.router.compiled
 	$(BIN)/python -m shoal.benchmarks.router $(ARGS)
 
 bench-prefix-index: $(DEV)  ## the router's prefix indexes and decisions, in microseconds
@@ -94,6 +95,9 @@ bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on
 
 bench-client: $(DEV)  ## what the harness and the fake worker cost per streamed token
 	$(BIN)/python -m shoal.benchmarks.client_cost $(ARGS)
+
+compile-router: $(DEV)  ## the router's hot modules as C, once for these sources (mypyc; 2 to 3 minutes)
+	$(BIN)/python -m shoal.router.compiled
 
 docs: $(DEV)  ## links in the docs resolve; every command line option is documented
 	$(BIN)/python docs/check.py

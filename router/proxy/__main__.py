@@ -9,10 +9,11 @@ import socket
 
 import uvloop
 
+from shoal.cache_home import cache_home
 from shoal.log import configure_logging
 
+from ..compiled.finder import use_compiled
 from ..die_with_parent import die_with
-from .data_plane import DataPlane
 
 
 def main() -> None:
@@ -30,10 +31,13 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     link = socket.socket(fileno=args.link)
     listeners = [socket.socket(fileno=number) for number in args.listen]
+    use_compiled(cache_home())
     uvloop.run(_serve(link, listeners, args.process))
 
 
 async def _serve(link: socket.socket, listeners: list[socket.socket], process: int) -> None:
+    from .data_plane import DataPlane  # compiled, if it is
+
     plane = DataPlane(process)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, plane.drain)
     try:
