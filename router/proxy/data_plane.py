@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
 from collections.abc import Sequence
 
 from shoal.clock import MonotonicClock
@@ -35,6 +36,19 @@ async def serve(link: socket.socket, listeners: Sequence[socket.socket], *, proc
         await plane.stop()
 
 
+async def open_server(
+    gateway: Gateway, listener: socket.socket, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    """Accept clients on a socket; a handshake may take as long as the head of a request."""
+    return await asyncio.get_running_loop().create_server(
+        lambda: ClientConnection(gateway),
+        sock=listener,
+        ssl=context,
+        ssl_handshake_timeout=None if context is None else gateway.bounds.header_timeout_s,
+        backlog=_BACKLOG,
+    )
+
+
 class DataPlane:
     """Owns the gateway, the link, the servers and the sweeper."""
 
@@ -55,18 +69,10 @@ class DataPlane:
             await self._link.has_fleet.wait()
         if self._link.failure is not None:
             raise self._link.failure
-        loop = asyncio.get_running_loop()
         tls: TLSConfig | None = self.gateway.config.listen.tls
         context = self.gateway.server_tls = None if tls is None else server_context(tls)
         for listener in listeners:
-            self._servers.append(
-                await loop.create_server(
-                    lambda: ClientConnection(self.gateway),
-                    sock=listener,
-                    ssl=context,
-                    backlog=_BACKLOG,
-                )
-            )
+            self._servers.append(await open_server(self.gateway, listener, context))
         self._spawn(self.gateway.keep_keys_fresh())
         await self._share_limits()
         self._sweeper.start()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 
 from shoal.router.messages import EndpointRecord
 from shoal.router.proxy.client import ClientConnection
+from shoal.router.proxy.data_plane import open_server
 from shoal.router.proxy.gateway import Gateway
 from shoal.router.proxy.sweeper import Sweeper
 from shoal.router.settings.access import TelemetryConfig
@@ -55,10 +57,10 @@ class RunningRouter:
         )
 
     async def start(self, context: ssl.SSLContext | None = None) -> None:
-        self._server = await self._loop.create_server(
-            lambda: ClientConnection(self.gateway), "127.0.0.1", 0, ssl=context
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self._server = await open_server(self.gateway, listener, context)
         self.sweeper.start()
 
     async def client(

@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from shoal.router.access.tls import server_context
-from shoal.router.settings.listen import TLSConfig, UpstreamConfig
+from shoal.router.settings.listen import BoundsConfig, TLSConfig, UpstreamConfig
 from tests.router.access.certificates import Authority, Pair
 from tests.router.proxy.conftest import RunRouter, RunWorker
 from tests.router.proxy.raw_client import get, post, until
@@ -110,6 +110,13 @@ async def test_a_plain_client_on_a_tls_port(pair: Pair, run_router: RunRouter) -
     client.send(get("/health"))
     assert b"HTTP/1.1 200" not in await client.read_all()
     assert not router.gateway.connections
+
+
+async def test_a_handshake_that_is_never_made(pair: Pair, run_router: RunRouter) -> None:
+    context = server_context(TLSConfig(certificate=pair.certificate, key=pair.key))
+    router = await run_router(context=context, bounds=BoundsConfig(header_timeout_s=0.05))
+    client = await router.client()
+    assert await client.ended()
 
 
 async def test_a_worker_over_tls(
