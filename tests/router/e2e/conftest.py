@@ -90,9 +90,11 @@ async def connect() -> AsyncIterator[Connect]:
     clients: list[httpx.AsyncClient] = []
 
     def connect(router: Router, **options: Any) -> httpx.AsyncClient:
+        options.setdefault(
+            "limits", httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        )
         client = httpx.AsyncClient(
-            base_url=router.url, timeout=30, trust_env=False, verify=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None), **options,
+            base_url=router.url, timeout=30, trust_env=False, verify=False, **options,
         )  # fmt: skip
         clients.append(client)
         return client

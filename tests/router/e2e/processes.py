@@ -101,6 +101,13 @@ class Nursery:
         self._process.stdin.flush()
         return Program(int(self._process.stdout.readline()), log)
 
+    def run(self, *argv: str) -> str:
+        """A command to its good end; what it wrote."""
+        program = self.start(*argv)
+        assert program.ended() == 0, program.said()
+        program.close()
+        return program.said()
+
     def close(self) -> None:
         self._process.kill()
         self._process.communicate(timeout=PATIENCE_S)
