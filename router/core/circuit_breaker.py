@@ -211,7 +211,7 @@ class BreakerBoard:
                 self._dirty.add(endpoint_id)
         changed = frozenset(self._dirty)
         self._dirty.clear()
-        for endpoint_id in changed & self._open.keys():
+        for endpoint_id in changed.intersection(self._open):
             self._open[endpoint_id].reported = self._open[endpoint_id].state(now)
         return changed
 

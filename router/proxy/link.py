@@ -77,7 +77,7 @@ class Link:
         """Tell what has not been told, the counters above all, and close."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._send_delta()
             self._send(Report(_UNASKED, report(self._gateway, "metrics", 0)))
             # Only our half: what the state process is writing now would fail at a closed end, and
