@@ -108,7 +108,6 @@ class HeadMemo:
         "generation",
         "headers",
         "kind",
-        "method",
         "path",
         "principal",
         "query",
@@ -121,7 +120,6 @@ class HeadMemo:
         self.generation = gateway.generation
         self.headers = request.headers
         self.target = request.target
-        self.method = request.method
         self.path, self.query = split_target(request.target)
         self.kind = route(self.path)
         self.principal: Principal | None = None
@@ -135,7 +133,6 @@ class HeadMemo:
             self.headers == request.headers
             and self.target == request.target
             and self.generation == gateway.generation
-            and self.method == request.method
         )
 
 

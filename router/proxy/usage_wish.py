@@ -5,11 +5,18 @@ The worker is asked to end the stream with its usage, and that one event is not 
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from ..request_fields import RequestFields
 
 _PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+_ENDS = (b"\n\n", b"\r\n\r\n")
+"""Of an event. Most servers write the first, sse-starlette the second."""
+_AFTER_EVENT = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
+_MAX_EVENT_BYTES = 1024 * 1024
+"""What grows longer without an end is passed on unseen."""
 _NO_CHOICES = (b'"choices":[]', b'"choices": []')
 
 
@@ -44,9 +51,11 @@ class UsageFilter:
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        if not data.endswith(b"\n\n"):
-            end = data.rfind(b"\n\n") + 2
-            data, self._partial = (data[:end], data[end:]) if end > 1 else (b"", data)
+        if not data.endswith(_ENDS):
+            end = max([data.rfind(mark) + len(mark) for mark in _ENDS if mark in data], default=0)
+            if len(data) - end > _MAX_EVENT_BYTES:
+                return data
+            data, self._partial = data[:end], data[end:]
         if _NO_CHOICES[0] in data or _NO_CHOICES[1] in data:
             data = b"".join([event for event in _events(data) if not self._takes(event)])
         return data
@@ -65,4 +74,4 @@ class UsageFilter:
 
 def _events(data: bytes) -> list[bytes]:
     """Whole events, each with the blank line that ends it."""
-    return [b"%b\n\n" % event for event in data.split(b"\n\n")[:-1]]
+    return _AFTER_EVENT.split(data)

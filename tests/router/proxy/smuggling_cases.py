@@ -222,6 +222,8 @@ PIPELINES = [
          b"\r\n\r\n" + BODY + SMUGGLED, (200,), (BODY,)),
     Case("a request after HTTP/1.0", b"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: 13"
          b"\r\n\r\n" + BODY + SMUGGLED, (200,), (BODY,)),
+    Case("a request after HTTP/1.0 that would go on",
+         b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + SMUGGLED, (200,)),
     Case("a request after our own answer that closes",
          b"GET /health HTTP/1.1\r\nHost: router\r\nConnection: close\r\n\r\n" + SMUGGLED, (200,)),
     Case("a request after a refused one", _with_field(b"X: y\0") + SMUGGLED),
