@@ -94,7 +94,7 @@ async def connect() -> AsyncIterator[Connect]:
             "limits", httpx.Limits(max_connections=None, max_keepalive_connections=None)
         )
         client = httpx.AsyncClient(
-            base_url=router.url, timeout=30, trust_env=False, verify=False, **options,
+            base_url=router.url, timeout=120, trust_env=False, verify=False, **options,
         )  # fmt: skip
         clients.append(client)
         return client
