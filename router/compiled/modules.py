@@ -18,8 +18,8 @@ _CORE = (
 )  # fmt: skip
 _PROXY = (
     "admission", "answers", "attempt", "client", "dispatcher", "exchange", "experience", "fetch",
-    "fleet_view", "gateway", "headers", "outbox", "pool", "records", "relay", "routes", "upstream",
-    "usage_wish",
+    "fleet_view", "gateway", "headers", "outbox", "pool", "records", "relay", "request_reader",
+    "routes", "upstream", "usage_wish",
 )  # fmt: skip
 MODULES = (
     *(f"shoal.router.core.{name}" for name in _CORE),

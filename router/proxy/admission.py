@@ -23,9 +23,9 @@ from .routes import Route, route, split_target
 from .usage_wish import ask_for_usage
 
 if TYPE_CHECKING:
-    from .client import Request
     from .exchange import Exchange
     from .gateway import Gateway
+    from .request_reader import Request
 
 _BYTES_PER_TOKEN = 256 // TOKENS_PER_CHUNK
 _DEFAULT_ANSWER_TOKENS = 256

@@ -30,9 +30,10 @@ from .upstream import ResponseHead
 
 if TYPE_CHECKING:
     from .admission import Admission
-    from .client import ClientConnection, Request
+    from .client import ClientConnection
     from .fleet_view import FleetEntry
     from .gateway import Gateway
+    from .request_reader import Request
 
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that went before its answer was whole; only ever in logs."""

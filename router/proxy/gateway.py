@@ -34,7 +34,7 @@ from ..telemetry.traceparent import TraceContext, child_traceparent
 from . import admission as admissions
 from .admission import Admission
 from .attempt import Attempt, Failure
-from .client import ClientConnection, Request
+from .client import ClientConnection
 from .dispatcher import Dispatcher
 from .exact import ExactPrompts
 from .exchange import Exchange
@@ -44,6 +44,7 @@ from .headers import Headers, find
 from .outbox import Outbox
 from .pool import Address, Pool
 from .records import Records
+from .request_reader import Request
 
 _log = structlog.get_logger(__name__)
 _GOOD_REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}", re.ASCII)

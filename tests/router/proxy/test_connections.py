@@ -169,7 +169,7 @@ async def test_continue_of_a_pipelined_request_comes_in_its_turn(
     router = await run_router(worker)
     client = await router.client()
     client.send(post() + HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
-    await until(lambda: worker.requests and router.connection._request)
+    await until(lambda: worker.requests and router.connection.reader.request)
     go_on.set()
     answer = await client.read_until(b"\r\n\r\n{}")
     assert answer.startswith(b"HTTP/1.1 200 ")  # and no 100 before it

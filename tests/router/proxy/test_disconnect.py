@@ -199,7 +199,7 @@ async def test_in_the_middle_of_its_own_request(run_router: RunRouter) -> None:
     router = await run_router()
     client = await router.client()
     client.send(post()[:-5])
-    await until(lambda: router.gateway.connections and router.connection._body)
+    await until(lambda: router.gateway.connections and router.connection.reader.body)
     client.close()
     await until(lambda: not router.gateway.connections)
     check_nothing_is_left(router)

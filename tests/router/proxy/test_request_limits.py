@@ -135,10 +135,10 @@ async def test_a_head_that_takes_too_long(sent: bytes, run_router: RunRouter) ->
     router = await run_router(bounds=BoundsConfig(header_timeout_s=10.0))
     client = await router.client()
     client.send(sent)
-    await until(lambda: router.gateway.connections and router.connection._request)
+    await until(lambda: router.gateway.connections and router.connection.reader.request)
     router.pass_time(9.0)
     client.send(b"O" if sent == b"P" else b"Z: 1\r\n")  # a byte now and then buys no time
-    await until(lambda: router.connection._head_bytes > len(sent))
+    await until(lambda: router.connection.reader.head_bytes > len(sent))
     router.pass_time(2.0)
     got = await client.answer()
     assert got.status == 408
@@ -150,10 +150,10 @@ async def test_a_body_that_takes_too_long(run_router: RunRouter) -> None:
     router = await run_router(bounds=BoundsConfig(header_timeout_s=10.0, body_timeout_s=60.0))
     client = await router.client()
     client.send(HEAD + b"Content-Length: 100\r\n\r\nx")
-    await until(lambda: router.gateway.connections and router.connection._body)
+    await until(lambda: router.gateway.connections and router.connection.reader.body)
     router.pass_time(59.0)
     client.send(b"x")
-    await until(lambda: router.connection._body_bytes == 2)
+    await until(lambda: router.connection.reader.body_bytes == 2)
     router.pass_time(2.0)
     assert (await client.answer()).status == 408
     assert await client.ended()
@@ -182,7 +182,7 @@ async def test_empty_lines_do_not_keep_a_connection(run_router: RunRouter) -> No
     assert (await client.ask(get("/health"))).status == 200
     deadline = router.connection.deadline
     client.send(b"\r\n")
-    await until(lambda: router.connection._head_bytes == 2)
+    await until(lambda: router.connection.reader.head_bytes == 2)
     assert router.connection.deadline == deadline
 
 
@@ -221,7 +221,7 @@ async def test_trailers_without_end(run_router: RunRouter) -> None:
     router = await run_router(bounds=SMALL)
     client = await router.client()
     client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Long: ")
-    await until(lambda: router.gateway.connections and router.connection._body)
+    await until(lambda: router.gateway.connections and router.connection.reader.body)
     connection = router.connection
     for _ in range(3):
         connection.data_received(b"a" * 1000)

@@ -69,7 +69,7 @@ async def test_it_is_read_alike_when_it_comes_byte_by_byte(
 
 async def _check_answers(case: Case, client: RawClient, router: RunningRouter) -> None:
     if case.waits:
-        await until(lambda: router.gateway.connections and router.connection._body)
+        await until(lambda: router.gateway.connections and router.connection.reader.body)
         router.pass_time(router.gateway.bounds.body_timeout_s + 1)
     method = case.message.partition(b" ")[0].decode("latin-1")
     answers = [await client.answer(method) for _ in case.statuses]
