@@ -17,9 +17,9 @@ _CORE = (
     "scorers", "session_hash", "ttft_model", "types", "window_count",
 )  # fmt: skip
 _PROXY = (
-    "admission", "answers", "attempt", "client", "dispatcher", "exchange", "experience", "fetch",
-    "fleet_view", "gateway", "headers", "outbox", "pool", "records", "relay", "request_reader",
-    "routes", "upstream", "usage_wish",
+    "admission", "answer_head", "answers", "attempt", "client", "dispatcher", "exchange",
+    "experience", "fetch", "fleet_view", "gateway", "headers", "outbox", "pool", "records", "relay",
+    "request_reader", "routes", "upstream", "usage_wish",
 )  # fmt: skip
 MODULES = (
     *(f"shoal.router.core.{name}" for name in _CORE),

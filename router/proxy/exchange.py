@@ -20,11 +20,11 @@ from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError
 
 from ..core.types import Decision
 from ..failover.resume import Call
+from .answer_head import answer_head, failure_of, is_event_stream
 from .answers import error_answer, error_event
 from .attempt import Attempt, Failure
 from .continuation import Continuation, continuation_for
 from .fetch import post
-from .headers import find, lines, returned_fields, status_line
 from .relay import Relay
 from .upstream import ResponseHead
 
@@ -43,38 +43,6 @@ _MAX_DEATHS = 2
 
 class Exchange:
     """Owned by its client connection; `start` is called once, and it ends in `_finish`."""
-
-    __slots__ = (
-        "_attempts",
-        "_num_deaths",
-        "_relay",
-        "_task",
-        "_timer",
-        "admission",
-        "bytes_out",
-        "client",
-        "continuation",
-        "ended_at",
-        "error",
-        "excluded",
-        "first_byte_at",
-        "first_bytes",
-        "gateway",
-        "is_committed",
-        "is_over",
-        "keep_alive",
-        "num_attempts",
-        "num_chunks",
-        "num_failovers",
-        "queued_s",
-        "request",
-        "request_id",
-        "status",
-        "tail",
-        "trace",
-        "tried",
-        "waiting_since",
-    )
 
     def __init__(self, gateway: Gateway, client: ClientConnection, request: Request) -> None:
         self.gateway = gateway
@@ -237,9 +205,9 @@ class Exchange:
 
     def attempt_refused(self, attempt: Attempt, status: int) -> None:
         """The worker's answer begins with an error that another worker might not give."""
-        if self.is_committed or status not in (429, 500, 502, 503, 504):
+        failure = failure_of(status)
+        if self.is_committed or failure is None:
             return
-        failure = Failure.BUSY if status in (429, 503) else Failure.STATUS
         others = len(self._attempts) > 1
         if others or self.gateway.dispatcher.may_retry(self, attempt, failure):
             attempt.fail(failure, str(status))
@@ -317,7 +285,7 @@ class Exchange:
         self.first_byte_at = gateway.now()
         gateway.experience.note_first_byte(self, attempt)
         relayed = self.wants_payload
-        message = self._head(attempt, head)
+        message = answer_head(self, attempt, head)
         self.first_bytes = data
         if relayed:
             self._relay = self._open_relay(head)
@@ -333,7 +301,7 @@ class Exchange:
             self._worker_says_no()
 
     def _open_relay(self, head: ResponseHead) -> Relay:
-        is_stream = _is_event_stream(head)
+        is_stream = is_event_stream(head)
         if not is_stream:
             self.continuation = None
         admission = self.admission
@@ -349,31 +317,6 @@ class Exchange:
         """A worker can say in an event that it fails: as good as dead, and not passed on."""
         for attempt in self._attempts[:]:
             attempt.fail(Failure.LOST, "the worker says so")
-
-    def _head(self, attempt: Attempt, head: ResponseHead) -> bytes:
-        """The bytes of the answer's head for this client."""
-        connection = attempt.connection
-        if connection is not None:
-            fields = connection.returned_fields()
-        else:
-            fields = returned_fields(head.headers)
-        framing = b""
-        if head.content_length is not None:
-            framing = b"content-length: %d\r\n" % head.content_length
-        elif head.chunked and not self.request.http_1_0:
-            framing = b"transfer-encoding: chunked\r\n"
-        elif not head.is_delimited or head.chunked:
-            self.keep_alive = False  # its end is the end of the connection
-        if self.gateway.is_draining:
-            self.keep_alive = False
-        return b"%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
-            status_line(head.status),
-            fields,
-            framing,
-            self.request_id,
-            lines(self.gateway.limit_fields(self)),
-            b"" if self.keep_alive else b"connection: close\r\n",
-        )
 
     # Going on elsewhere.
 
@@ -463,16 +406,6 @@ class Exchange:
         self._attempts.clear()
         self.gateway.close_exchange(self)
         self.client.finished(keep_alive=keep_alive)
-
-
-def _is_event_stream(head: ResponseHead) -> bool:
-    content_type = find(head.headers, b"content-type")
-    return (
-        head.status == 200
-        and head.chunked
-        and content_type is not None
-        and content_type.startswith(b"text/event-stream")
-    )
 
 
 def _gave_up(failure: Failure, detail: str, num_attempts: int) -> RequestError:
