@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs compile-router clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,10 @@ test: $(DEV)  ## the tests that need neither a GPU nor minutes
 test-emulated: $(DEV)  ## CPU kernels for AVX-512 on a CPU without it (apt install libsimde-dev)
 	SHOAL_TEST_EMULATED=1 $(BIN)/pytest -q tests/kernels tests/engine/models/test_native.py tests/engine/models/test_native_fuzz.py tests/engine/runner/test_sampler.py tests/engine/runner/test_with_native.py
 
+test-router-compiled: $(DEV)  ## the router's tests on its compiled modules
+	$(BIN)/python -m shoal.router.compiled
+	SHOAL_TEST_COMPILED=1 $(BIN)/pytest -q tests/router
+
 check: lint type contracts docs coverage test  ## all that CI runs
 
 lint: $(DEV)  ## ruff: rules and format
@@ -57,8 +61,8 @@ type: $(DEV)  ## mypy --strict on the package
 contracts: $(DEV)  ## import-linter: the floors
 	$(BIN)/lint-imports
 
-coverage: $(DEV)  ## branch coverage of the scheduler core, at least 95 %
-	$(BIN)/pytest -q tests/engine/core --cov=engine/core --cov-branch \
+coverage: $(DEV)  ## branch coverage of the pure cores, at least 95 %
+	$(BIN)/pytest -q tests/engine/core tests/router/core --cov=engine/core --cov=router/core --cov-branch \
 	    --cov-report=term --cov-fail-under=95
 
 fmt: $(DEV)  ## format, and mend what ruff can mend

@@ -4,12 +4,18 @@ import os
 
 import pytest
 
+from shoal.cache_home import cache_home
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.sources.resolve import resolve
+from shoal.router.compiled.finder import use_compiled
+from tests.router.compiled_mode import IS_COMPILED
 
 # Tiny models gain nothing from threads, and on a busy machine each parallel operation may wait a
 # scheduler's time slice for the other core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if IS_COMPILED and not use_compiled(cache_home()):
+    pytest.exit("the router is not compiled: make compile-router", returncode=1)
 
 
 @pytest.fixture(scope="session")

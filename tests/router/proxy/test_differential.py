@@ -14,6 +14,7 @@ from shoal.router.proxy.answers import answer
 from shoal.router.proxy.client import ClientConnection
 from shoal.router.proxy.exchange import Exchange
 from shoal.router.proxy.gateway import Gateway
+from tests.router.compiled_mode import replaces_methods
 from tests.router.proxy.fake_transport import FakeTransport
 from tests.router.proxy.reference_parsers import Understood, read_by_h11
 from tests.router.proxy.smuggling_cases import ALL
@@ -61,6 +62,7 @@ class Reading:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@replaces_methods
 async def test_two_parsers_and_a_message_broken_at_random(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ async def test_two_parsers_and_a_message_broken_at_random(
 
 
 @pytest.mark.parametrize("seed", range(4))
+@replaces_methods
 async def test_where_a_message_is_cut_makes_no_difference(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import shoal
 from shoal.router.settings.protection import BandConfig, FlowControlConfig, LimitsConfig
+from tests.router.compiled_mode import replaces_methods
 from tests.router.proxy.conftest import RunRouter, RunWorker
 from tests.router.proxy.keys import AUTH, bearer, keys_file
 from tests.router.proxy.raw_client import get, post, until
@@ -205,6 +206,7 @@ async def test_a_worker_that_never_begins(run_worker: RunWorker, run_router: Run
     assert (got.status, got.error["code"]) == (504, "gateway_timeout")
 
 
+@replaces_methods
 async def test_a_fault_of_ours_is_one_answer(
     run_router: RunRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
