@@ -69,7 +69,7 @@ class KVBlocks(msgspec.Struct, tag=True):
 
 
 class PeerDelta(msgspec.Struct, tag=True):
-    """What one data-plane process did since its last: to the state process, and on to the others."""
+    """What one data-plane process did since its last: to the state process, and on to others."""
 
     in_flight: dict[str, int] = {}
     """Requests each endpoint has of this process now; only endpoints where it changed."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class EngineKind(StrEnum):
-    """What runs behind an endpoint; decides metric names, native routes, and how a stream resumes."""
+    """What runs behind an endpoint: decides metric names, routes, and how a stream resumes."""
 
     SHOAL = "shoal"
     VLLM = "vllm"
@@ -117,7 +117,7 @@ class RoutingRequest(NamedTuple):
     num_prompt_tokens: int = 0
     """Exact, or estimated from the length of the text."""
     prefix_hashes: tuple[int, ...] = ()
-    """Chained 64-bit hashes of the prompt's chunks, outermost first; chunk i covers all before it."""
+    """Chained 64-bit hashes of the prompt's chunks, first to last; each covers all before it."""
     tokens_per_hash: int = 64
     """Prompt tokens that one hash stands for."""
     session_id: str | None = None
