@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.router.e2e.asking import CHAT, chat_body, eventually
 from tests.router.e2e.conftest import Connect, StartWorkers
@@ -75,9 +76,11 @@ def decisions_of(router: Router, session: Session) -> list[dict[str, Any]]:
     return found[::-1]
 
 
+@pytest.mark.parametrize("kind", ["router", "pair"])
 async def test_sessions_go_where_their_blocks_are(
-    start_workers: StartWorkers, router: Router, connect: Connect
+    start_workers: StartWorkers, request: pytest.FixtureRequest, connect: Connect, kind: str
 ) -> None:
+    router: Router = request.getfixturevalue(kind)
     workers = publishing(start_workers, 3)
     router.configure(workers, EXACT)
     await eventually(
