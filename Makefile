@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve test test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,10 @@ test-emulated: $(DEV)  ## CPU kernels for AVX-512 on a CPU without it (apt insta
 test-router-compiled: $(DEV)  ## the router's tests on its compiled modules
 	$(BIN)/python -m shoal.router.compiled
 	SHOAL_TEST_COMPILED=1 $(BIN)/pytest -q tests/router
+
+test-router-slow: $(DEV)  ## the router before SmolLM2, two vLLM servers and Redis; installs vLLM (minutes)
+	-$(BIN)/python -m shoal.benchmarks.peers.install vllm
+	$(BIN)/pytest -q -m slow tests/router
 
 check: lint type contracts docs coverage test  ## all that CI runs
 
