@@ -82,7 +82,7 @@ EXTRAS = {
     "shoal": (),
     "engine": ("engine",),
     "kernels": ("engine", "gpu"),
-    "router": ("router",),
+    "router": ("router", "kubernetes", "compile"),
     "autoscaler": ("autoscaler",),
 }
 
