@@ -138,7 +138,10 @@ class Gateway:
         if self._upstream_tls is not None and new == old:
             self._upstream_tls.reload()
             return
-        self._upstream_tls = client_context(new)
+        # The system's certificates take 30 to 100 ms, in which nothing else is done: they are read
+        # when there is a worker to check with them.
+        if self._upstream_tls is not None or new.ca or new.client_certificate:
+            self._upstream_tls = client_context(new)
         for entry in self.fleet.entries.values():
             entry.pool.configure(new, tls=self._upstream_tls)
 
@@ -155,7 +158,10 @@ class Gateway:
         self.dispatcher.wake()
 
     def _make_pool(self, url: str) -> Pool:
-        return Pool(Address(url), self.config.upstream, self.outbox, tls=self._upstream_tls)
+        address, upstream = Address(url), self.config.upstream
+        if address.is_tls and self._upstream_tls is None:
+            self._upstream_tls = client_context(upstream)
+        return Pool(address, upstream, self.outbox, tls=self._upstream_tls)
 
     def tick(self, now: float) -> None:
         """Four times a second."""
