@@ -37,7 +37,7 @@ async def eventually(look: Callable[[], bool], what: str, timeout_s: float = PAT
     try:
         async with asyncio.timeout(timeout_s):
             while not look():  # noqa: ASYNC110 - other processes set no Event
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"waited {timeout_s:g} s in vain for {what}") from None
 

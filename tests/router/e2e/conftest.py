@@ -89,12 +89,12 @@ async def connect() -> AsyncIterator[Connect]:
     """Clients of routers, closed at the end."""
     clients: list[httpx.AsyncClient] = []
 
-    def connect(router: Router, **options: Any) -> httpx.AsyncClient:
+    def connect(server: Router | FakeWorker, **options: Any) -> httpx.AsyncClient:
         options.setdefault(
             "limits", httpx.Limits(max_connections=None, max_keepalive_connections=None)
         )
         client = httpx.AsyncClient(
-            base_url=router.url, timeout=120, trust_env=False, verify=False, **options,
+            base_url=server.url, timeout=120, trust_env=False, verify=False, **options,
         )  # fmt: skip
         clients.append(client)
         return client

@@ -59,7 +59,7 @@ async def test_a_conversation_stays_where_it_is(
     client = connect(pair, limits=FRESH)
 
     async def conversation(number: int) -> None:
-        messages: list[dict[str, Any]] = [{"role": "system", "content": f"{number} " * 300}]
+        messages: list[dict[str, Any]] = [{"role": "system", "content": f"{number} word " * 800}]
         for turn in range(5):
             messages.append({"role": "user", "content": f"{number} {turn} " * 100})
             answer = await client.post(
