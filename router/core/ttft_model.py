@@ -14,7 +14,7 @@ as twice what was expected (Huber, 1964); the unknowns stay inside bounds that p
 
 from __future__ import annotations
 
-from math import exp2
+from math import exp2, log
 from typing import NamedTuple
 
 
@@ -52,6 +52,9 @@ FLEET_SPREAD = 10.0
 ENDPOINT_SPREAD = 1.0
 """Standard deviation of each unknown before any observation, relative: of the fleet's, and of an
 endpoint's around the fleet's."""
+SAME, OTHER = log(1.25), log(1.6)
+"""Times of 1,000 tokens that differ by less than the first are taken for equal, by more than the
+second for what they are."""
 REFRESH_S = 0.5
 """How often the fleet's average and the ages are worked in."""
 LONGEST_S = 3600.0
@@ -239,11 +242,22 @@ class TTFTModels:
             endpoint_id: self._blend(fit, now) for endpoint_id, fit in self._fits.items()
         }
 
+    def _difference(self, fit: Fit) -> float:
+        """How far an endpoint's own numbers are more than noise, in [0, 1].
+
+        Equal workers never measure equal; whoever looks a little faster would be sent more, and
+        lose what its cache held for others.
+        """
+        default = self.default
+        ratio = (fit.base + fit.tokens) / (default.base_s + default.token_s * TOKENS)
+        apart = abs(log(ratio))
+        return min(1.0, max(0.0, (apart - SAME) / (OTHER - SAME)))
+
     def _blend(self, fit: Fit, now: float) -> Coefficients:
         """An endpoint's own numbers and the fleet's, by trust."""
-        trust = exp2((fit.observed_at - now) / HALF_LIFE_S)
-        rest = 1.0 - trust
         default = self.default
+        trust = exp2((fit.observed_at - now) / HALF_LIFE_S) * self._difference(fit)
+        rest = 1.0 - trust
         return Coefficients(
             trust * fit.base + rest * default.base_s,
             trust * fit.tokens / TOKENS + rest * default.token_s,

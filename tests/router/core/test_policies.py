@@ -315,7 +315,7 @@ def test_a_worker_that_is_faster_gets_more_and_the_slow_one_some() -> None:
         assert decision.endpoint is not None
         who = decision.endpoint.endpoint_id
         counts[who] += 1
-        seconds = 0.12 if who == "fast" else 0.18
+        seconds = 0.08 if who == "fast" else 0.2
         ttft.observe(who, seconds, uncached_tokens=1000, tokens_ahead=0, num_running=0, now=now)
     assert counts["fast"] > 1.4 * counts["slow"]
     assert counts["slow"] > 60

@@ -188,3 +188,29 @@ def test_time_in_the_queue_is_not_taken_for_slowness() -> None:
             now=100.0 + number,
         )
     assert models.estimate("a", uncached_tokens=1000) < 2.0 * before
+
+
+def learnt(speeds: dict[str, float]) -> dict[str, float]:
+    """What 1,000 tokens are expected to take on workers of these speeds, measured with noise."""
+    models = TTFTModels()
+    rng = Random(3)
+    for step in range(400):
+        for endpoint_id, slowness in speeds.items():
+            tokens = rng.randrange(50, 2000)
+            ttft_s = slowness * (0.01 + 1e-4 * tokens) * rng.uniform(0.9, 1.1)
+            models.observe(
+                endpoint_id, ttft_s, uncached_tokens=tokens, tokens_ahead=0, num_running=0, now=step
+            )
+    models.refresh(400.0)
+    return {name: models.estimate(name, uncached_tokens=1000) for name in speeds}
+
+
+def test_workers_that_measure_nearly_equal_are_equal() -> None:
+    """A few per cent are noise, and a cache is worth more."""
+    times = learnt({"a": 1.0, "b": 1.03, "c": 0.98, "d": 1.02})
+    assert max(times.values()) < 1.1 * min(times.values())
+
+
+def test_a_worker_that_is_slow_is_slow() -> None:
+    times = learnt({"a": 1.0, "b": 1.0, "c": 2.5})
+    assert times["c"] > 1.8 * max(times["a"], times["b"])
