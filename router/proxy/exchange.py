@@ -393,6 +393,12 @@ class Exchange:
 
     # The end.
 
+    def untie(self) -> None:
+        """Let go of what knows us, once all is written down: a cycle is dead memory till the
+        collector comes."""
+        self.tried.clear()
+        self._relay = self.continuation = None
+
     def _finish(self, *, keep_alive: bool) -> None:
         self.is_over = True
         if self._timer is not None:

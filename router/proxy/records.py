@@ -103,7 +103,7 @@ class Records:
         ended, self._ended = self._ended, []
         for exchange in ended:
             self._write(exchange, exchange.ended_at)
-            exchange.tried.clear()  # attempts know their exchange: a cycle, and dead memory, else
+            exchange.untie()
 
     def _write(self, exchange: Exchange, now: float) -> None:
         admission = exchange.admission
