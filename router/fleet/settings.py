@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shoal.errors import ConfigError
-
 from ..access.tls import ReloadableContext, client_context
+from ..access.worker_key import worker_key
 from ..settings.config import RouterConfig
 from ..settings.listen import UpstreamConfig
 from ..settings.protection import HealthConfig
@@ -32,7 +31,7 @@ def monitor_settings(
 
     The TLS context of `previous` stays when its settings are the same: its files are read again.
     """
-    api_key = _api_key(config.upstream.api_key, environ)
+    api_key = worker_key(config.upstream.api_key, environ)
     if previous is not None and previous.upstream == config.upstream:
         tls = previous.tls
         tls.reload()
@@ -45,15 +44,3 @@ def monitor_settings(
         tls=tls,
         follows_kv_events=config.routing.kv_events != "off",
     )
-
-
-def _api_key(text: str | None, environ: Mapping[str, str]) -> str | None:
-    if text is None or not text.startswith("$"):
-        key = text
-    else:
-        key = environ.get(text[1:])
-        if not key:
-            raise ConfigError(f"upstream.api_key is {text}, but the environment has no {text[1:]}")
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise ConfigError("upstream.api_key has characters that an HTTP header cannot carry")
-    return key
