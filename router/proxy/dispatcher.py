@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from shoal.errors import NoEndpoint, QueueFull, QueueTimeout
 
+from ..core.filters import has_room
 from ..core.flow_queue import Band, FlowQueue, Shed
 from ..core.policies import RoutingPolicy
 from ..core.retry_budget import HedgeBudget, RetryBudget, backoff_s
@@ -282,7 +283,7 @@ class Dispatcher:
         labels = admission.selector.items()
         return any(
             _takes_requests(state)
-            and (state.concurrency_limit is None or state.in_flight < state.concurrency_limit)
+            and has_room(state)
             and all(state.endpoint.labels.get(name) == value for name, value in labels)
             for state in self._gateway.fleet.serving(admission.served_model)
         )

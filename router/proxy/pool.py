@@ -52,7 +52,6 @@ class Pool:
         self.configure(settings, tls=tls)
         self._idle: list[UpstreamConnection] = []
         self._is_closed = False
-        self.num_connects = 0
 
     def configure(self, settings: UpstreamConfig, *, tls: ssl.SSLContext | None) -> None:
         """For the connections made from now on."""
@@ -72,7 +71,6 @@ class Pool:
 
     async def connect(self) -> UpstreamConnection:
         """A new connection. Raises OSError (TimeoutError too)."""
-        self.num_connects += 1
         address = self.address
         async with asyncio.timeout(self._settings.connect_timeout_s):
             _, connection = await asyncio.get_running_loop().create_connection(

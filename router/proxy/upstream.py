@@ -85,7 +85,6 @@ class UpstreamConnection(asyncio.Protocol):
         "relay",
         "tail",
         "transport",
-        "was_used",
     )
 
     def __init__(self, pool: Pool) -> None:
@@ -112,7 +111,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Of this answer; grows while the worker says something."""
         self.num_bytes = 0
         """Of this answer's body."""
-        self.was_used = False
         self.idle_since = 0.0
 
     @property
@@ -161,7 +159,6 @@ class UpstreamConnection(asyncio.Protocol):
         """The attempt has its answer: keep the connection if both sides may, else close it."""
         self.asker = self.relay = None
         self.tail = (b"", b"")
-        self.was_used = True
         if self._is_paused:
             self.resume()  # its last bytes filled the client
         transport, head = self.transport, self.head
