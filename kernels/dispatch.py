@@ -38,9 +38,12 @@ def gpu_of(device: torch.device) -> Gpu:
     """The figures of a device; those of an H100 where Triton is interpreted."""
     if device.type != "cuda":
         return H100
-    properties = torch.cuda.get_device_properties(device)
+    from triton.runtime import driver
+
+    index = torch.cuda.current_device() if device.index is None else device.index
+    figures = driver.active.utils.get_device_properties(index)
     return Gpu(
-        capability=(properties.major, properties.minor),
-        num_sms=properties.multi_processor_count,
-        shared_memory_bytes=properties.shared_memory_per_block_optin,
+        capability=torch.cuda.get_device_capability(index),
+        num_sms=figures["multiprocessor_count"],
+        shared_memory_bytes=figures["max_shared_mem"],
     )
