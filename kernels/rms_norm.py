@@ -1,9 +1,15 @@
-"""Root mean square layer normalization (Zhang and Sennrich, 2019), alone and after a residual."""
+"""Root mean square layer normalization (Zhang and Sennrich, 2019), alone and after a residual.
+
+Each also with its result quantized to fp8, one scale a row, for the w8a8 product that follows.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
+
+from .dispatch import uses_triton
+from .fp8 import quantize_rows_torch
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
@@ -11,7 +17,12 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
 
     x: [..., dim]; weight: [dim]; returns x's shape and dtype.
     """
-    return functional.rms_norm(x.float(), weight.shape, eps=eps).to(x.dtype) * weight
+    _check(x, weight)
+    if uses_triton(x):
+        from .triton.rms_norm import rms_norm_triton
+
+        return rms_norm_triton(x, weight, eps)
+    return rms_norm_torch(x, weight, eps=eps)
 
 
 def fused_add_rms_norm(
@@ -19,7 +30,72 @@ def fused_add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """Add `x` to the residual stream, then normalize it.
 
-    Returns (rms_norm(residual + x), residual + x); `residual` is updated in place.
+    Returns (rms_norm(residual + x), residual + x); `residual` is updated in place. The sum is
+    rounded to its dtype before it is normalized: later layers see the same value.
     """
+    _check(x, weight, residual)
+    if uses_triton(x):
+        from .triton.rms_norm import fused_add_rms_norm_triton
+
+        return fused_add_rms_norm_triton(x, residual, weight, eps)
+    return fused_add_rms_norm_torch(x, residual, weight, eps=eps)
+
+
+def rms_norm_fp8(x: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """`rms_norm`, quantized by rows: codes [..., dim] fp8 e4m3 and scales [..., 1] fp32."""
+    _check(x, weight)
+    if uses_triton(x):
+        from .triton.rms_norm import rms_norm_fp8_triton
+
+        return rms_norm_fp8_triton(x, weight, eps)
+    return rms_norm_fp8_torch(x, weight, eps=eps)
+
+
+def fused_add_rms_norm_fp8(
+    x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`fused_add_rms_norm`, quantized by rows.
+
+    Returns codes [..., dim] fp8 e4m3, scales [..., 1] fp32, and `residual`, updated in place.
+    """
+    _check(x, weight, residual)
+    if uses_triton(x):
+        from .triton.rms_norm import fused_add_rms_norm_fp8_triton
+
+        return fused_add_rms_norm_fp8_triton(x, residual, weight, eps)
+    return fused_add_rms_norm_fp8_torch(x, residual, weight, eps=eps)
+
+
+def rms_norm_torch(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    return functional.rms_norm(x.float(), weight.shape, eps=eps).to(x.dtype) * weight
+
+
+def fused_add_rms_norm_torch(
+    x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor]:
     residual += x
-    return rms_norm(residual, weight, eps=eps), residual
+    return rms_norm_torch(residual, weight, eps=eps), residual
+
+
+def rms_norm_fp8_torch(x: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    return quantize_rows_torch(rms_norm_torch(x, weight, eps=eps))
+
+
+def fused_add_rms_norm_fp8_torch(
+    x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    normed, residual = fused_add_rms_norm_torch(x, residual, weight, eps=eps)
+    return *quantize_rows_torch(normed), residual
+
+
+def _check(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> None:
+    if x.dim() == 0 or weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"rms_norm: weight has shape {tuple(weight.shape)}, but x of shape {tuple(x.shape)}"
+            " is normalized over its last dimension; pass one weight for each of its entries"
+        )
+    if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
+        raise ValueError(
+            f"fused_add_rms_norm: residual is {residual.dtype} {tuple(residual.shape)} and x"
+            f" {x.dtype} {tuple(x.shape)}; they must agree, as the sum replaces the residual"
+        )

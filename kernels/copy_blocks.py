@@ -1,0 +1,76 @@
+"""Blocks of the KV cache copied: inside the device, and between the device and pinned memory.
+
+A cache is many tensors (K and V of each layer, their scales), and a block is a row of each; a copy
+moves all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .dispatch import uses_triton
+
+
+def copy_blocks(caches: Sequence[Tensor], pairs: Tensor) -> None:
+    """caches[i][destination] = caches[i][source] for each pair, in every tensor.
+
+    caches: tensors [num_blocks, ...] on one device, each block dense in memory; pairs: [n, 2]
+    int64 (source, destination), on the host or the device. No destination may be a source or
+    another's destination: the copies run side by side.
+    """
+    swap_blocks(caches, caches, pairs)
+
+
+def swap_blocks(sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor) -> None:
+    """destinations[i][pair[1]] = sources[i][pair[0]] for each pair, in every tensor.
+
+    sources, destinations: as many tensors [num_blocks, ...], alike but for their number of
+    blocks and its stride, each block dense in memory; either side on the device or in pinned host
+    memory. pairs: [n, 2] int64 (source, destination), on the host or the device. On a GPU the copy
+    is queued on the current stream, and the call returns at once.
+    """
+    _check(sources, destinations, pairs)
+    if not sources or not pairs.shape[0]:
+        return
+    if uses_triton(sources[0]) or uses_triton(destinations[0]):
+        from .triton.copy_blocks import swap_blocks_triton
+
+        swap_blocks_triton(sources, destinations, pairs)
+    else:
+        swap_blocks_torch(sources, destinations, pairs)
+
+
+def swap_blocks_torch(
+    sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor
+) -> None:
+    for source, destination in zip(sources, destinations, strict=True):
+        if source.dtype.itemsize == 1:  # torch does not scatter fp8
+            source, destination = source.view(torch.uint8), destination.view(torch.uint8)
+        blocks = source[pairs[:, 0].to(source.device)].to(destination.device)
+        destination.index_put_((pairs[:, 1].to(destination.device),), blocks)
+
+
+def _check(sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor) -> None:
+    if pairs.dim() != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
+        raise ValueError(
+            f"swap_blocks: pairs is {pairs.dtype} {tuple(pairs.shape)}; pass int64 [n, 2]"
+        )
+    if len(sources) != len(destinations):
+        raise ValueError(
+            f"swap_blocks: {len(sources)} sources and {len(destinations)} destinations"
+        )
+    for index, (source, destination) in enumerate(zip(sources, destinations, strict=True)):
+        alike = (
+            source.shape[1:] == destination.shape[1:]
+            and source.dtype == destination.dtype
+            and source.stride()[1:] == destination.stride()[1:]
+        )
+        if not alike:
+            raise ValueError(
+                f"swap_blocks: blocks of pair {index} differ: {source.dtype}"
+                f" {tuple(source.shape[1:])} and {destination.dtype} {tuple(destination.shape[1:])}"
+                " with their strides must be equal"
+            )
