@@ -32,10 +32,20 @@ class Floors:
 
 def measure_floors(device: torch.device) -> Floors:
     """Some 2 s, and 4 GiB of the device's memory, given back at the end."""
+    operations = 2 * MATRIX_SIZE**3
+    return Floors(
+        copy_bytes_per_s=2 * COPY_BYTES / _copy_us(device) * 1e6,
+        flops_per_s={name: operations / us * 1e6 for name, us in _matrix_us(device).items()},
+    )
+
+
+def _copy_us(device: torch.device) -> float:
     source = torch.randint(0, 255, (COPY_BYTES,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy_us = median_us(lambda _: target.copy_(source))
-    del source, target
+    return median_us(lambda _: target.copy_(source))
+
+
+def _matrix_us(device: torch.device) -> dict[FlopRate, float]:
     a, b = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device) for _ in range(2))
     a16, b16 = a.bfloat16(), b.bfloat16()
     times: dict[FlopRate, float] = {"bf16": median_us(lambda _: a16 @ b16)}
@@ -45,10 +55,6 @@ def measure_floors(device: torch.device) -> Floors:
         times["fp8"] = median_us(
             lambda _: torch._scaled_mm(a8, b8, one, one, out_dtype=torch.bfloat16)
         )
-    ai, bi = ((x * 30).to(torch.int8) for x in (a, b))
-    times["int8"] = median_us(lambda _: torch._int_mm(ai, bi.t()))
-    operations = 2 * MATRIX_SIZE**3
-    return Floors(
-        copy_bytes_per_s=2 * COPY_BYTES / copy_us * 1e6,
-        flops_per_s={name: operations / us * 1e6 for name, us in times.items()},
-    )
+    a_int, b_int = ((x * 30).to(torch.int8) for x in (a, b))
+    times["int8"] = median_us(lambda _: torch._int_mm(a_int, b_int.t()))
+    return times
