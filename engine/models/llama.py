@@ -3,23 +3,26 @@
 The families differ in three switches of `ModelConfig`: a bias on Q, K and V (Qwen2), RMSNorm on
 each query and key head (Qwen3), and sliding windows (Mistral, some Qwen2). Parameter names are
 Hugging Face's, but for the merged projections: qkv_proj = [q; k; v], gate_up_proj = [gate; up].
+
+The same modules run on a CPU and on a GPU: what differs is inside the operations of
+`shoal.kernels`, and what attention is told about a step (see `paged_kv`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from shoal.kernels.attention_metadata import AttentionMetadata
-from shoal.kernels.paged_attention import paged_attention
-from shoal.kernels.paged_batch import PagedBatch
-from shoal.kernels.reshape_and_cache import reshape_and_cache
+from shoal.kernels.gather_rows import gather_rows
 from shoal.kernels.rms_norm import fused_add_rms_norm, rms_norm
-from shoal.kernels.rotary import rotary_embedding
+from shoal.kernels.rope_and_cache import rope_and_cache
 from shoal.kernels.silu_and_mul import silu_and_mul
 
 from .config import ModelConfig
 from .linear import Linear
+from .paged_kv import Batch, LayerKV, Plan, attend, plan_attention
 
 
 def rotation_of(positions: Tensor, inverse_frequencies: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,7 @@ class Attention(nn.Module):
         self.num_q_heads, self.num_kv_heads = config.num_q_heads, config.num_kv_heads
         self.head_dim = config.head_dim
         self.scale = config.head_dim**-0.5
+        self.eps = config.rms_norm_eps
         num_heads = self.num_q_heads + 2 * self.num_kv_heads
         self.qkv_proj = Linear(config.hidden_size, num_heads * self.head_dim, bias=config.qkv_bias)
         self.o_proj = Linear(
@@ -61,21 +65,23 @@ class Attention(nn.Module):
             self.q_norm = self.k_norm = None
 
     def forward(
-        self,
-        x: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        kv_cache: tuple[Tensor, Tensor],
-        metadata: AttentionMetadata,
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], kv: LayerKV, plan: Plan
     ) -> Tensor:
-        heads = self.qkv_proj(x).view(x.shape[0], -1, self.head_dim)
-        query, key, value = heads.split(
-            (self.num_q_heads, self.num_kv_heads, self.num_kv_heads), dim=1
+        query = rope_and_cache(
+            self.qkv_proj(x),
+            *rotation,
+            kv.keys,
+            kv.values,
+            plan.slot_mapping,
+            num_q_heads=self.num_q_heads,
+            num_kv_heads=self.num_kv_heads,
+            q_norm=None if self.q_norm is None else self.q_norm.weight,
+            k_norm=None if self.k_norm is None else self.k_norm.weight,
+            eps=self.eps,
+            k_scale=kv.k_scale,
+            v_scale=kv.v_scale,
         )
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
-        query, key = rotary_embedding(query, key, *rotation)
-        reshape_and_cache(key, value, *kv_cache, metadata.slot_mapping)
-        out = paged_attention(query, *kv_cache, metadata, scale=self.scale)
+        out = attend(query, kv, plan, scale=self.scale)
         projected: Tensor = self.o_proj(out.view(x.shape[0], -1))
         return projected
 
@@ -103,15 +109,19 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        update: Tensor,
+        update: Tensor | None,
         residual: Tensor,
         rotation: tuple[Tensor, Tensor],
-        kv_cache: tuple[Tensor, Tensor],
-        metadata: AttentionMetadata,
+        kv: LayerKV,
+        plan: Plan,
     ) -> Tensor:
         """Adds the last layer's update to the residual stream, in place; returns its own update."""
-        x, _ = fused_add_rms_norm(update, residual, self.input_layernorm.weight, eps=self.eps)
-        update = self.self_attn(x, rotation, kv_cache, metadata)
+        if update is None:
+            x = self.input_layernorm(residual)
+        else:
+            weight = self.input_layernorm.weight
+            x, _ = fused_add_rms_norm(update, residual, weight, eps=self.eps)
+        update = self.self_attn(x, rotation, kv, plan)
         weight = self.post_attention_layernorm.weight
         x, _ = fused_add_rms_norm(update, residual, weight, eps=self.eps)
         out: Tensor = self.mlp(x)
@@ -146,20 +156,22 @@ class LlamaForCausalLM(nn.Module):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        kv_caches: list[tuple[Tensor, Tensor]],
-        batches: list[PagedBatch],
+        kv_caches: list[LayerKV],
+        batches: Sequence[Batch],
     ) -> Tensor:
         assert self.inverse_frequencies is not None, "load_model sets it"
         rotation = rotation_of(positions, self.inverse_frequencies)
-        metadata = [AttentionMetadata.build(batch, input_ids.device) for batch in batches]
-        residual = self.model.embed_tokens(input_ids)
-        update = torch.zeros_like(residual)
+        plans = [plan_attention(batch, input_ids.device) for batch in batches]
+        residual = gather_rows(self.model.embed_tokens.weight, input_ids)
+        update: Tensor | None = None
         groups = self.config.layer_group
-        for layer, kv_cache, group in zip(self.model.layers, kv_caches, groups, strict=True):
-            update = layer(update, residual, rotation, kv_cache, metadata[group])
-        hidden: Tensor = self.model.norm(residual + update)
+        for layer, kv, group in zip(self.model.layers, kv_caches, groups, strict=True):
+            update = layer(update, residual, rotation, kv, plans[group])
+        assert update is not None, "a model has layers"
+        norm = self.model.norm
+        hidden, _ = fused_add_rms_norm(update, residual, norm.weight, eps=norm.eps)
         return hidden
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(hidden)
-        return logits.float()
+        return logits

@@ -10,9 +10,8 @@ from torch import nn
 
 from ..sources.model_files import ModelFiles
 from ..sources.progress import Progress, report
-from . import safetensors_weights
 from .config import ModelConfig
-from .gguf_weights import GGUFWeights
+from .dummy_weights import fill_with_random_weights
 from .linear import pack_linears
 from .llama import LlamaForCausalLM
 from .weights import NamedTensor, fill
@@ -32,7 +31,11 @@ def load_model(
     Raises UnsupportedModel when the checkpoint and `config` do not match.
     """
     frequencies = config.rope.inverse_frequencies(config.head_dim)
+    # The packages that read checkpoints are imported when there is one to read: a machine that
+    # measures random weights need not have them.
     if files.format == "gguf":
+        from .gguf_weights import GGUFWeights
+
         weights = GGUFWeights(files.path)
         config = replace(config, tie_word_embeddings=weights.is_tied)
         frequencies = weights.inverse_frequencies(frequencies)
@@ -41,16 +44,43 @@ def load_model(
         )
         total = len(weights)
     else:
+        from . import safetensors_weights
+
         tensors = safetensors_weights.tensors(files.path)
         total = safetensors_weights.count(files.path)
+    model = _empty_model(config, dtype=dtype, device=device)
+    model.inverse_frequencies = torch.from_numpy(frequencies).to(device)
+    report(fill(model, tensors), total, progress)
+    pack_linears(model)
+    return model
+
+
+@torch.inference_mode()
+def dummy_model(
+    config: ModelConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> LlamaForCausalLM:
+    """A model of this shape with random weights, drawn on the device."""
+    model = _empty_model(config, dtype=dtype, device=device)
+    frequencies = config.rope.inverse_frequencies(config.head_dim)
+    model.inverse_frequencies = torch.from_numpy(frequencies).to(device)
+    total = sum(1 for _ in model.parameters())
+    report(fill_with_random_weights(model), total, progress)
+    pack_linears(model)
+    return model
+
+
+def _empty_model(
+    config: ModelConfig, *, dtype: torch.dtype, device: torch.device
+) -> LlamaForCausalLM:
     with torch.device("meta"):
         model = LlamaForCausalLM(config).eval()
     _allocate(model, dtype=dtype, device=device)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model.inverse_frequencies = torch.from_numpy(frequencies).to(device)
-    report(fill(model, tensors), total, progress)
-    pack_linears(model)
     return model
 
 

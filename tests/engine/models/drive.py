@@ -13,6 +13,7 @@ from torch import Tensor
 from shoal.engine.models.causal_lm import CausalLM
 from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.native_llama import NativeLlama
+from shoal.engine.models.paged_kv import LayerKV
 from shoal.kernels.cpu.kv_cache import KVCache, KVFormat, KVLayout
 from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
@@ -73,7 +74,7 @@ def logits_in_chunks(
     num_blocks = -(-len(token_ids) // block_size)
     shape = kv_cache_shape(num_blocks + 1, block_size, config.num_kv_heads, config.head_dim)
     poison = torch.full(shape, torch.nan, dtype=kv_dtype)
-    caches = [(poison.clone(), poison.clone()) for _ in config.layer_group]
+    caches = [LayerKV(poison.clone(), poison.clone()) for _ in config.layer_group]
     tables = permuted_tables(config, num_blocks)
     parts = []
     for chunk in cut(token_ids, chunks, tables, block_size):

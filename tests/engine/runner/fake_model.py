@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shoal.engine.core.config import KVCacheGroup
+from shoal.engine.models.paged_kv import LayerKV
 from shoal.kernels.attention_metadata import AttentionMetadata
 from shoal.kernels.paged_attention import paged_attention
 from shoal.kernels.paged_batch import PagedBatch
@@ -50,16 +51,15 @@ class FakeModel(nn.Module):
         self,
         input_ids: Tensor,
         positions: Tensor,
-        kv_caches: list[tuple[Tensor, Tensor]],
+        kv_caches: list[LayerKV],
         batches: list[PagedBatch],
     ) -> Tensor:
         weighted = (input_ids + 1) * (positions + 3)
         value = weighted.float().view(-1, 1, 1).expand(-1, 1, HEAD_DIM).contiguous()
         zeros = torch.zeros_like(value)
         checksums = torch.zeros(len(input_ids))
-        for group, (keys, values), batch in zip(
-            self.config.kv_groups, kv_caches, batches, strict=True
-        ):
+        for group, kv, batch in zip(self.config.kv_groups, kv_caches, batches, strict=True):
+            keys, values = kv.keys, kv.values
             of_group = AttentionMetadata.build(batch, input_ids.device)
             reshape_and_cache(zeros, value, keys, values, of_group.slot_mapping)
             mean = paged_attention(zeros, keys, values, of_group, scale=1.0)[:, 0, 0]

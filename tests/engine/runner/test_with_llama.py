@@ -12,6 +12,7 @@ import torch
 from shoal.engine.core.config import CacheConfig
 from shoal.engine.models.config import ModelConfig
 from shoal.engine.models.llama import LlamaForCausalLM
+from shoal.engine.models.paged_kv import LayerKV
 from shoal.engine.models.rope import RopeConfig
 from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
@@ -67,7 +68,7 @@ def naive_greedy(model: LlamaForCausalLM, prompt: Sequence[int], num_tokens: int
         hidden = model(
             torch.tensor(tokens),
             torch.arange(len(tokens)),
-            [(torch.zeros(shape), torch.zeros(shape)) for _ in model.config.layer_group],
+            [LayerKV(torch.zeros(shape), torch.zeros(shape)) for _ in model.config.layer_group],
             batches,
         )
         tokens.append(int(model.compute_logits(hidden[-1:]).argmax()))
