@@ -17,8 +17,8 @@ from shoal.engine.runner.native_backend import SamplingRequest
 from shoal.engine.runner.sampler import sample as torch_sample
 from shoal.engine.runner.sampling_plan import SamplerOutput, SamplingPlan
 from tests.engine.runner.plans import make_new, make_plan
-from tests.engine.runner.test_random_choice import chi_square
 from tests.kernels.cpu_library import INSTRUCTION_SETS, kernels
+from tests.kernels.test_random_choice import chi_square
 
 VOCAB = 300
 Sample = Callable[[torch.Tensor, SamplingPlan], SamplerOutput]

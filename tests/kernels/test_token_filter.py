@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shoal.engine.runner.token_filter import filter_weights_
+from shoal.kernels.token_filter import filter_weights_
 
 
 def naive_keep(weights: list[float], *, top_k: int, top_p: float, min_p: float) -> set[int]:

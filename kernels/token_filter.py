@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .row_ops import largest_values, zero_below_
+from .vocab_rows import largest_values, zero_below_
 
 _NUM_CANDIDATES = 1024
 """Best tokens looked at before the whole vocabulary is sorted: a top_p of 0.95 mostly needs a few

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from shoal.engine.runner.random_choice import BLOCK, choose_tokens, mix64, padded_size
+from shoal.kernels.random_choice import BLOCK, choose_tokens, mix64, padded_size
 
 
 def draw(probs: list[float] | torch.Tensor, num_draws: int, *, seed: int = 0) -> torch.Tensor:

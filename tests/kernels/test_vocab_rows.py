@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from shoal.engine.runner import row_ops
-from shoal.engine.runner.row_ops import count_above, largest_values, row_argmax, zero_below_
+from shoal.kernels import vocab_rows
+from shoal.kernels.vocab_rows import count_above, largest_values, row_argmax, zero_below_
 
 ROWS = torch.tensor([[3.0, 9.0, 1.0, 9.0, 4.0], [-1.0, -3.0, -2.0, 0.0, -5.0]])
 
@@ -15,7 +15,7 @@ ROWS = torch.tensor([[3.0, 9.0, 1.0, 9.0, 4.0], [-1.0, -3.0, -2.0, 0.0, -5.0]])
 def body(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test runs with either body; on a GPU there is only torch's."""
     if request.param == "torch":
-        monkeypatch.setattr(row_ops, "_on_cpu", lambda rows: False)
+        monkeypatch.setattr(vocab_rows, "_on_cpu", lambda rows: False)
 
 
 def test_row_argmax() -> None:
