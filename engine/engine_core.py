@@ -42,7 +42,7 @@ class EngineCore:
     def step(self) -> EngineCoreOutputs:
         """Compute one step for every request that fits into it."""
         scheduled = self._scheduler.schedule(self._clock.now())
-        computed = self._runner.execute_model(scheduled)
+        computed = self._runner.submit(scheduled).result()
         outputs = self._scheduler.update_from_output(scheduled, computed, self._clock.now())
         self.num_steps += 1
         return outputs

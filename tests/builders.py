@@ -11,6 +11,7 @@ from shoal.engine.core.output import EngineCoreOutputs, ModelRunnerOutput, Sched
 from shoal.engine.core.request import Request
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.scheduler import Scheduler
+from shoal.engine.runner.pending import Computed
 
 EOS = 1
 _ids = itertools.count()
@@ -88,6 +89,9 @@ class FakeRunner:
         self.tables: dict[str, list[list[int]]] = {}
         self.kv: dict[tuple[int, int, int], int] = {}
         self.num_outputs: dict[str, int] = {}
+
+    def submit(self, out: SchedulerOutput) -> Computed[ModelRunnerOutput]:
+        return Computed(self.execute_model(out))
 
     def execute_model(self, out: SchedulerOutput) -> ModelRunnerOutput:
         for request_id in (*out.finished_req_ids, *out.preempted_req_ids):

@@ -13,10 +13,11 @@ from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.scheduler import Scheduler
 from shoal.engine.engine_core import EngineCore
 from shoal.engine.models.native_llama import NativeLlama
+from shoal.engine.runner.backend import PendingSample
 from shoal.engine.runner.input_batch import StepInputs
 from shoal.engine.runner.model_runner import PagedModelRunner
 from shoal.engine.runner.native_backend import NativeBackend
-from shoal.engine.runner.sampling_plan import LongInts, SamplerOutput, SamplingPlan
+from shoal.engine.runner.sampling_plan import LongInts, SamplingPlan
 
 PROMPT_TOKENS, OUTPUT_TOKENS = 16, 200
 """So short prompts that all decode together soon, and for long."""
@@ -25,16 +26,18 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 16, 200
 class TimedBackend:
     """A backend that adds up the seconds spent in it."""
 
+    max_in_flight = 1
+
     def __init__(self, backend: NativeBackend) -> None:
         self.vocab_size = backend.vocab_size
         self.seconds = 0.0
         self._backend = backend
 
-    def step(
+    def submit(
         self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
-    ) -> SamplerOutput | None:
+    ) -> PendingSample:
         begin = time.perf_counter()
-        sampled = self._backend.step(inputs, tokens, plan)
+        sampled = self._backend.submit(inputs, tokens, plan)
         self.seconds += time.perf_counter() - begin
         return sampled
 

@@ -6,21 +6,30 @@ from typing import Protocol
 
 from ..core.output import TokenLogprobs
 from .input_batch import StepInputs
+from .pending import Pending
 from .sampling_plan import LongInts, SamplerOutput, SamplingPlan
+
+PendingSample = Pending[SamplerOutput | None]
+"""What a submitted step chooses; None when it had no plan. `result` waits for the device."""
 
 
 class Backend(Protocol):
     """A model with its KV cache. One call at a time; `tokens` are indices into a step's."""
 
     vocab_size: int
+    max_in_flight: int
+    """Steps that may be submitted before the first of them has been waited for: 1, or 2 for a
+    backend that keeps what it sampled on the device and reads `StepInputs.sampled_before`."""
 
-    def step(
+    def submit(
         self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
-    ) -> SamplerOutput | None:
+    ) -> PendingSample:
         """Compute a step, and choose what follows each of `tokens`, a row of `plan` each.
 
-        K and V go to the cache, those of all tokens before any attention of the same layer reads
-        them. Without a plan nothing is chosen. Hidden states stay until the next step.
+        Steps run in the order of their submission. K and V go to the cache, those of all tokens
+        before any attention of the same layer reads them. Without a plan nothing is chosen. Hidden
+        states stay until the next step. The arrays of `inputs` and `plan` are this step's own:
+        nobody writes to them afterwards.
         """
         ...
 

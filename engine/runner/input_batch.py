@@ -5,7 +5,11 @@ new blocks); everything else is a gather over rows, so a steady step of 256 deco
 fraction of a millisecond. A request keeps its row while it runs; the order of a step is the
 scheduler's, and rows are gathered into it.
 
-Invariant: the tokens of a row below `num_computed_tokens` have their KV in its blocks.
+A step is booked when it is submitted, its tokens when they are known: until then a row counts a
+token whose id the host has not got, always its last.
+
+Invariant: the tokens of a row below `num_computed_tokens` have their KV in its blocks once all
+submitted steps have run.
 """
 
 from __future__ import annotations
@@ -43,6 +47,23 @@ class StepInputs:
     """Per KV cache group: [num_reqs, max_blocks_of_step]."""
     slot_mapping: list[IntArray]
     """Per KV cache group: [num_tokens], where the K and V of a token are written."""
+    sampled_before: IntArray | None = None
+    """[num_tokens] where a token's id is to be had: -1 for `input_ids`, else an index into the
+    rows that the step submitted just before this one samples, in the order of its `tokens`. The
+    host does not know those ids yet. None: it knows all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTokens:
+    """Where the tokens go that a submitted step samples; arrays are [num_sampled]."""
+
+    rows: IntArray
+    positions: IntArray
+    """In the token ids of the row."""
+    tenants: IntArray
+    """Of each row when the step was submitted: it may belong to another request by now."""
+    num_removals: int
+    """Of the batch until then."""
 
 
 class InputBatch:
@@ -74,11 +95,22 @@ class InputBatch:
         self._block_size = block_size
         self._row_of: dict[str, int] = {}
         self._free_rows = list(reversed(range(max_num_seqs)))
+        self._tenant: IntArray = np.zeros(max_num_seqs, dtype=np.int64)
+        """How many requests have left each row."""
+        self._num_removals = 0
+        self._pending: PendingTokens | None = None
+        """Of the newest step, while they are not known."""
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._row_of
 
     def remove(self, request_ids: Iterable[str]) -> None:
         """Forget requests; each must have a row."""
         for request_id in request_ids:
-            self._free_rows.append(self._row_of.pop(request_id))
+            row = self._row_of.pop(request_id)
+            self._free_rows.append(row)
+            self._tenant[row] += 1
+            self._num_removals += 1
 
     def add(self, new: NewRequestData) -> int:
         """Give a request a row and copy what is known of it; returns the row."""
@@ -131,11 +163,44 @@ class InputBatch:
             positions=positions,
             block_tables=[table[rows, :width] for table in self._block_tables],
             slot_mapping=slots,
+            sampled_before=self._sampled_before(rows, ends - 1),
         )
 
-    def advance(self, inputs: StepInputs, sampled_token_ids: IntArray) -> None:
-        """Book a step that was computed: progress of all, and a new token for who sampled."""
+    def advance(self, inputs: StepInputs) -> PendingTokens:
+        """Book a step that is submitted: progress of all, and one more token for who samples."""
         self.num_computed_tokens[inputs.rows] = inputs.seq_lens
-        rows = inputs.rows[inputs.samples]
-        self.history.token_ids[rows, self.history.num_tokens[rows]] = sampled_token_ids
-        self.history.num_tokens[rows] += 1
+        rows, positions = inputs.rows[inputs.samples], inputs.seq_lens[inputs.samples]
+        self.history.num_tokens[rows] = positions + 1
+        self._pending = PendingTokens(
+            rows=rows,
+            positions=positions,
+            tenants=self._tenant[rows],
+            num_removals=self._num_removals,
+        )
+        return self._pending
+
+    def fill(self, pending: PendingTokens, token_ids: IntArray) -> None:
+        """Write down the tokens of a step, now that they are known; not in rows that were left."""
+        if pending is self._pending:
+            self._pending = None
+        rows, positions = pending.rows, pending.positions
+        if pending.num_removals != self._num_removals:
+            stays = pending.tenants == self._tenant[rows]
+            rows, positions, token_ids = rows[stays], positions[stays], token_ids[stays]
+        self.history.token_ids[rows, positions] = token_ids
+
+    def _sampled_before(self, rows: IntArray, last_tokens: IntArray) -> IntArray | None:
+        """`StepInputs.sampled_before`: of each row's tokens only the last may be pending."""
+        pending = self._pending
+        if pending is None or not pending.rows.size:
+            return None
+        places: IntArray = np.full(len(self._tenant), -1, dtype=np.int64)
+        places[pending.rows] = np.where(
+            pending.tenants == self._tenant[pending.rows], np.arange(len(pending.rows)), -1
+        )
+        num_tokens = int(last_tokens[-1]) + 1
+        if num_tokens == len(rows):
+            return places[rows]
+        sampled_before: IntArray = np.full(num_tokens, -1, dtype=np.int64)
+        sampled_before[last_tokens] = places[rows]
+        return sampled_before

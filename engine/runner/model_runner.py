@@ -8,9 +8,11 @@ from ..core.config import CacheConfig, SchedulerConfig
 from ..core.output import ModelRunnerOutput, SchedulerOutput
 from .backend import Backend
 from .input_batch import InputBatch, StepInputs
+from .pending import Computed, Pending
 from .prompt_logprobs import PromptLogprobs
-from .sampling_plan import SamplerOutput
+from .sampling_plan import SamplingPlan
 from .sampling_table import SamplingTable
+from .submitted_step import SubmittedStep
 
 log = structlog.get_logger(__name__)
 
@@ -29,29 +31,33 @@ class PagedModelRunner:
         self._sampling = SamplingTable(scheduler.max_num_seqs, vocab_size=backend.vocab_size)
         self._prompt_logprobs = PromptLogprobs()
         self._broken: set[str] = set()
+        self._newest: SubmittedStep | None = None
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
-        """Compute one step; `ModelRunner` and `SchedulerOutput` state the contract."""
+        """Submit a step and wait for it."""
+        return self.submit(scheduler_output).result()
+
+    def submit(self, scheduler_output: SchedulerOutput) -> Pending[ModelRunnerOutput]:
+        """Begin a step; `ModelRunner` and `SchedulerOutput` state the contract."""
         self._update_rows(scheduler_output)
         if not scheduler_output.num_scheduled_tokens:
-            return ModelRunnerOutput(req_ids=[], sampled_token_ids=[])
+            return Computed(ModelRunnerOutput(req_ids=[], sampled_token_ids=[]))
         inputs = self._batch.prepare(scheduler_output)
-        sampled = self._compute(inputs)
+        last_tokens = inputs.last_tokens[inputs.samples]
+        sample = self._backend.submit(inputs, last_tokens, self._plan(inputs))
+        # Before the next step overwrites the hidden states that they are made from.
         prompt_logprobs = self._prompt_logprobs.collect(
             inputs, self._batch.history, self._backend.token_logprobs
         )
-        self._batch.advance(inputs, sampled.token_ids)
-
-        sampling_ids = [inputs.req_ids[i] for i in inputs.samples.nonzero()[0].tolist()]
-        self._warn_of_broken([sampling_ids[row] for row in sampled.broken_rows])
-        token_ids = sampled.token_ids.tolist()
-        new_token_ids = {id_: [t] for id_, t in zip(sampling_ids, token_ids, strict=True)}
-        return ModelRunnerOutput(
-            req_ids=inputs.req_ids,
-            sampled_token_ids=[new_token_ids.get(id_, []) for id_ in inputs.req_ids],
-            logprobs={sampling_ids[row]: [report] for row, report in sampled.logprobs.items()},
+        self._newest = SubmittedStep(
+            inputs,
+            sample,
+            self._batch,
+            self._batch.advance(inputs),
             prompt_logprobs=prompt_logprobs,
+            warn_of_broken=self._warn_of_broken,
         )
+        return self._newest
 
     def _update_rows(self, scheduler_output: SchedulerOutput) -> None:
         for gone in (scheduler_output.finished_req_ids, scheduler_output.preempted_req_ids):
@@ -64,18 +70,19 @@ class PagedModelRunner:
         for request_id, block_ids in scheduler_output.new_block_ids.items():
             self._batch.append_blocks(request_id, block_ids)
 
-    def _compute(self, inputs: StepInputs) -> SamplerOutput:
-        """A token for each request that samples in this step; logits exist for those rows only."""
-        last_tokens = inputs.last_tokens[inputs.samples]
-        plan = None
-        if last_tokens.size:
-            plan = self._sampling.plan(inputs.rows[inputs.samples], self._batch.history)
-        sampled = self._backend.step(inputs, last_tokens, plan)
-        return sampled or SamplerOutput(token_ids=last_tokens, logprobs={}, broken_rows=[])
+    def _plan(self, inputs: StepInputs) -> SamplingPlan | None:
+        """For each request that samples in this step; logits exist for those rows only."""
+        rows = inputs.rows[inputs.samples]
+        if not rows.size:
+            return None
+        if inputs.sampled_before is not None and self._sampling.reads_outputs(rows):
+            assert self._newest is not None
+            self._newest.result()  # a penalty must know the token before: no overlap here
+        return self._sampling.plan(rows, self._batch.history)
 
     def _warn_of_broken(self, request_ids: list[str]) -> None:
         """Say once per request that the model gave it logits that are not numbers."""
         for request_id in request_ids:
-            if request_id not in self._broken:
+            if request_id not in self._broken and request_id in self._batch:
                 self._broken.add(request_id)
                 log.warning("runner.broken_logits", request_id=request_id)

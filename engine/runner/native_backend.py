@@ -13,13 +13,17 @@ from shoal.kernels.cpu.library import EditsStruct, SamplingStruct
 from ..core.config import CacheConfig
 from ..core.output import TokenLogprobs
 from ..models.native_llama import NativeLlama
+from .backend import PendingSample
 from .input_batch import StepInputs
 from .kv_cache import share_among_layers
+from .pending import Computed
 from .sampling_plan import Entries, LogitEdits, LongInts, SamplerOutput, SamplingPlan
 
 
 class NativeBackend:
     """Implements `Backend`. Raises MemoryError when a step's scratch memory cannot be had."""
+
+    max_in_flight = 1
 
     def __init__(self, model: NativeLlama, *, cache: CacheConfig, kv_format: KVFormat) -> None:
         config = model.config
@@ -35,6 +39,11 @@ class NativeBackend:
         model.use_kv_cache(
             KVCache(model.library, layout, num_blocks=cache.num_blocks, layer_slots=slots)
         )
+
+    def submit(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> PendingSample:
+        return Computed(self.step(inputs, tokens, plan))
 
     def step(
         self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None

@@ -40,6 +40,7 @@ class SamplingTable:
         self._min_tokens = np.zeros(max_num_seqs, np.int64)
         self._output_offset = np.zeros(max_num_seqs, np.int64)
         self._is_edited = np.zeros(max_num_seqs, np.bool_)
+        self._has_penalty = np.zeros(max_num_seqs, np.bool_)
         self._params: dict[int, SamplingParams] = {}
         self._stop_token_ids: dict[int, list[int]] = {}
         self._vocab_size = vocab_size
@@ -57,7 +58,8 @@ class SamplingTable:
         )
         self._min_tokens[row] = params.min_tokens
         self._output_offset[row] = params.output_offset
-        self._is_edited[row] = _has_penalty(params) or bool(params.logit_bias)
+        self._has_penalty[row] = _has_penalty(params)
+        self._is_edited[row] = self._has_penalty[row] or bool(params.logit_bias)
         self._params[row] = params
         self._stop_token_ids[row] = [t for t in new.stop_token_ids if t < self._vocab_size]
 
@@ -75,6 +77,11 @@ class SamplingTable:
             num_logprobs=self._num_logprobs[rows],
             edits=self._edits(rows, is_short, history),
         )
+
+    def reads_outputs(self, rows: IntArray) -> bool:
+        """Whether a plan for these rows looks at which tokens came before; others look only at how
+        many."""
+        return bool(self._has_penalty[rows].any())
 
     def _edits(
         self, rows: IntArray, is_short: NDArray[np.bool_], history: TokenHistory

@@ -15,9 +15,12 @@ from shoal.kernels.paged_batch import PagedBatch
 from ..core.config import CacheConfig
 from ..core.output import TokenLogprobs
 from ..models.causal_lm import CausalLM
+from ..models.paged_kv import LayerKV
+from .backend import PendingSample
 from .input_batch import StepInputs
 from .kv_cache import share_among_layers
 from .logprobs import token_logprobs
+from .pending import Computed
 from .sampler import sample
 from .sampling_plan import LongInts, SamplerOutput, SamplingPlan
 
@@ -32,6 +35,8 @@ class TorchBackend:
     Raises RuntimeError (from torch) when the KV cache does not fit the device.
     """
 
+    max_in_flight = 1
+
     def __init__(
         self, model: CausalLM, *, cache: CacheConfig, device: torch.device, dtype: torch.dtype
     ) -> None:
@@ -44,9 +49,14 @@ class TorchBackend:
             cache.num_blocks, cache.block_size, config.num_kv_heads, config.head_dim
         )
         self._kv_caches = share_among_layers(
-            config, lambda: (_zeros(shape, dtype, device), _zeros(shape, dtype, device))
+            config, lambda: LayerKV(_zeros(shape, dtype, device), _zeros(shape, dtype, device))
         )
         self._hidden = torch.empty(0)
+
+    def submit(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> PendingSample:
+        return Computed(self.step(inputs, tokens, plan))
 
     @torch.inference_mode()
     def step(
@@ -73,7 +83,7 @@ class TorchBackend:
         )
         if plan is None:
             return None
-        return sample(self._model.compute_logits(self._hidden[self._tensor(tokens)]), plan)
+        return sample(self._model.compute_logits(self._hidden[self._tensor(tokens)]).float(), plan)
 
     @torch.inference_mode()
     def token_logprobs(
@@ -83,7 +93,7 @@ class TorchBackend:
         reports: list[TokenLogprobs] = []
         for begin in range(0, len(tokens), chunk):
             places = self._tensor(tokens[begin : begin + chunk])
-            logits = self._model.compute_logits(self._hidden[places])
+            logits = self._model.compute_logits(self._hidden[places]).float()
             of_chunk = self._tensor(targets[begin : begin + chunk])
             reports += token_logprobs(logits, of_chunk, num_top=[num_top] * len(logits))
         return reports

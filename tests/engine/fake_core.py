@@ -19,6 +19,7 @@ from shoal.engine.core.config import CacheConfig
 from shoal.engine.core.output import ModelRunnerOutput, SchedulerOutput, TokenLogprobs
 from shoal.engine.core.scheduler import Scheduler
 from shoal.engine.engine_core import EngineCore
+from shoal.engine.runner.pending import Computed
 from shoal.engine.sources.progress import Progress
 from shoal.errors import UnsupportedModel
 
@@ -56,7 +57,10 @@ class EchoRunner:
         self._num_computed: dict[str, int] = {}
         self._wants_logprobs: set[str] = set()
 
-    def execute_model(self, out: SchedulerOutput) -> ModelRunnerOutput:
+    def submit(self, out: SchedulerOutput) -> Computed[ModelRunnerOutput]:
+        return Computed(self._execute(out))
+
+    def _execute(self, out: SchedulerOutput) -> ModelRunnerOutput:
         for new in out.scheduled_new_reqs:
             self._prompts[new.request_id] = new.token_ids[: new.num_prompt_tokens]
             self._num_known[new.request_id] = len(new.token_ids)

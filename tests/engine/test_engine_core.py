@@ -10,6 +10,7 @@ from shoal.clock import VirtualClock
 from shoal.engine.core.output import ModelRunnerOutput, RejectionKind, SchedulerOutput
 from shoal.engine.core.request import FinishReason
 from shoal.engine.engine_core import EngineCore
+from shoal.engine.runner.pending import Pending
 from tests.builders import FakeRunner, make_request, make_scheduler
 
 
@@ -64,7 +65,7 @@ def test_the_clock_decides_on_queue_deadlines() -> None:
 
 def test_an_exception_of_the_runner_is_not_hidden() -> None:
     class BrokenRunner:
-        def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput:
+        def submit(self, scheduler_output: SchedulerOutput) -> Pending[ModelRunnerOutput]:
             raise RuntimeError("out of memory")
 
     core = EngineCore(make_scheduler(), BrokenRunner(), VirtualClock())

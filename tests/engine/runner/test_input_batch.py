@@ -53,10 +53,10 @@ def test_progress_and_samples_are_booked() -> None:
     batch = make_batch()
     batch.add(make_new([1, 2, 3], request_id="a", block_ids=[[1]]))
     inputs = batch.prepare(make_step({"a": 2}))
-    batch.advance(inputs, sampled(inputs, 0))
+    batch.fill(batch.advance(inputs), sampled(inputs, 0))
     inputs = batch.prepare(make_step({"a": 1}))
     assert (inputs.input_ids.tolist(), inputs.samples.tolist()) == ([3], [True])
-    batch.advance(inputs, sampled(inputs, 77))
+    batch.fill(batch.advance(inputs), sampled(inputs, 77))
     inputs = batch.prepare(make_step({"a": 1}))
     assert (inputs.input_ids.tolist(), inputs.positions.tolist()) == ([77], [3])
 
@@ -113,7 +113,7 @@ def test_a_request_may_fill_the_whole_row() -> None:
         make_new([1] * 31, request_id="a", num_computed_tokens=30, block_ids=[list(range(1, 9))])
     )
     inputs = batch.prepare(make_step({"a": 1}))
-    batch.advance(inputs, sampled(inputs, 7))
+    batch.fill(batch.advance(inputs), sampled(inputs, 7))
     assert batch.history.num_tokens[0] == 32
 
 
