@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -35,15 +36,18 @@ def median_us(call: Call, *, num_inputs: int = 1, capturable: bool = True) -> fl
     return median(_stretch_ms(replay) for _ in range(STRETCHES)) * 1e3 / calls
 
 
-def _captured(stretch):  # type: ignore[no-untyped-def]
+def _captured(stretch: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         stretch()
     return graph.replay
 
 
-def _stretch_ms(run) -> float:  # type: ignore[no-untyped-def]
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+def _stretch_ms(run: Callable[[], object]) -> float:
+    start, end = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
     torch.cuda.synchronize()
     start.record()
     run()
