@@ -29,7 +29,7 @@ MODULES = (
     "bench_moe",
     "bench_lora",
 )
-"""Each has `cases(device) -> Iterator[Case]`, which makes the tensors of a case as it is reached."""
+"""Each has `cases(device) -> Iterator[Case]`; the tensors of a case are made as it is reached."""
 
 
 def run_kernels(
