@@ -1,0 +1,398 @@
+"""Triton body of `kernels.paged_attention`: each program takes items of a plan.
+
+The keys of a split stream through an online softmax (Milakov and Gimelshein, 2018; FlashAttention,
+Dao et al., 2022); the query heads of a KV head's group are rows of one matrix product. A tile with
+one split writes its result; several leave partial results, which a second kernel merges.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..attention_plan import AttentionPlan, TilePlan, plan_attention
+from ..dispatch import gpu_of
+from ..kv_quantization import is_quantized, scales_are_per_token
+from ..launch.paged_attention import MAX_DECODE_TOKENS, TileLaunch, chunk_launch, decode_launch
+from ..ragged_batch import RaggedBatch
+from .narrow_pairs import even_codes, odd_codes
+
+LOG2_E = 1.4426950408889634
+
+
+def ragged_paged_attention_triton(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    batch: RaggedBatch,
+    *,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+    k_scale: Tensor | None,
+    v_scale: Tensor | None,
+    out: Tensor,
+    lse: Tensor | None,
+    plan: AttentionPlan | None,
+) -> None:
+    """Run the kernels of a step's plan; see `kernels.paged_attention`."""
+    if not query.shape[0] or not batch.num_reqs:
+        return
+    if plan is None:
+        plan = plan_attention(
+            batch,
+            num_q_heads=query.shape[1],
+            key_cache=key_cache,
+            plain=softcap is None and sinks is None,
+        )
+    if plan.prefill_min_query_len is not None:
+        from ..prefill_attention import prefill_attention
+
+        prefill_attention(
+            query, key_cache, value_cache, batch,
+            scale=scale, min_query_len=plan.prefill_min_query_len, out=out, lse=lse,
+        )  # fmt: skip
+    for tiles in plan.tiles:
+        attend_tiles(
+            query, key_cache, value_cache, batch, tiles,
+            scale=scale, softcap=softcap, sinks=sinks, k_scale=k_scale, v_scale=v_scale,
+            out=out, lse=lse,
+        )  # fmt: skip
+
+
+def attend_tiles(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    batch: RaggedBatch,
+    plan: TilePlan,
+    *,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+    k_scale: Tensor | None,
+    v_scale: Tensor | None,
+    out: Tensor,
+    lse: Tensor | None,
+    launch: TileLaunch | None = None,
+) -> None:
+    """The attention of the requests in one tile plan: the kernel, and the merge of its splits."""
+    _, block_size, num_kv_heads, head_dim = key_cache.shape
+    num_q_heads = query.shape[1]
+    group = num_q_heads // num_kv_heads
+    if launch is None:
+        choose = decode_launch if plan.shape.max_query_len <= MAX_DECODE_TOKENS else chunk_launch
+        launch = choose(
+            gpu_of(query.device),
+            group=group,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            kv_bytes=key_cache.element_size(),
+            max_items=plan.items.shape[0],
+        )
+    interpreted = not query.is_cuda
+    narrow = is_quantized(key_cache.dtype)
+    is_fp8 = key_cache.dtype == torch.float8_e4m3fn
+    keys, values = key_cache, value_cache
+    if narrow:
+        if head_dim % 2:
+            raise ValueError(f"ragged_paged_attention: head_dim {head_dim} of 8-bit codes is odd")
+        keys, values = key_cache.view(torch.int16), value_cache.view(torch.int16)
+    rows = plan.max_partial_rows
+    partial = query.new_empty((rows, num_q_heads, head_dim), dtype=torch.float32)
+    partial_lse = query.new_empty((rows, num_q_heads), dtype=torch.float32)
+    unused = partial_lse
+    # The softmax works in powers of two.
+    qk_scale = scale * LOG2_E if softcap is None else scale / softcap
+    columns = head_dim // 2 if narrow else head_dim
+    _paged_attention_kernel[(launch.num_programs,)](
+        out, unused if lse is None else lse, partial, partial_lse, query, keys, values,
+        unused if k_scale is None else k_scale, unused if v_scale is None else v_scale,
+        unused if sinks is None else sinks,
+        plan.items, plan.counts, batch.block_tables,
+        qk_scale, 0.0 if softcap is None else softcap * LOG2_E, batch.sliding_window or 0,
+        query.stride(0), query.stride(1), out.stride(0), out.stride(1),
+        keys.stride(0), keys.stride(1), keys.stride(2),
+        values.stride(0), values.stride(1), values.stride(2),
+        *_scale_strides(k_scale), *_scale_strides(v_scale),
+        batch.block_tables.stride(0),
+        NUM_KV_HEADS=num_kv_heads,
+        GROUP=group,
+        COLUMNS=columns,
+        BLOCK_D=triton.next_power_of_2(max(columns, 16)),
+        BLOCK_SIZE=block_size,
+        BLOCK_M=launch.block_m,
+        BLOCK_N=launch.block_n,
+        NARROW=narrow,
+        IS_FP8=is_fp8,
+        ASSEMBLY=narrow and not interpreted,
+        K_SCALE=_scale_kind(k_scale),
+        V_SCALE=_scale_kind(v_scale),
+        HAS_SOFTCAP=softcap is not None,
+        HAS_SINKS=sinks is not None,
+        HAS_WINDOW=batch.sliding_window is not None,
+        HAS_LSE=lse is not None,
+        STAGES=launch.num_stages,
+        num_warps=launch.num_warps,
+    )  # fmt: skip
+    if rows:
+        merge_splits(plan, partial, partial_lse, out, lse)
+
+
+def _scale_kind(scale: Tensor | None) -> int:
+    """0: none, 1: one a head, 2: one a token and head."""
+    if scale is None:
+        return 0
+    return 2 if scales_are_per_token(scale) else 1
+
+
+def _scale_strides(scale: Tensor | None) -> tuple[int, int, int]:
+    """Elements from one block, slot and head to the next."""
+    if scale is None:
+        return 0, 0, 0
+    if scales_are_per_token(scale):
+        return scale.stride(0), scale.stride(1), scale.stride(2)
+    return 0, 0, scale.stride(0)
+
+
+@triton.jit
+def _scale_tile(scale_ptr, block, slot, head, stride_b, stride_s, stride_h, held):
+    return tl.load(
+        scale_ptr + block * stride_b + slot * stride_s + head * stride_h, mask=held, other=0.0
+    )
+
+
+@triton.jit
+def _paged_attention_kernel(
+    out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, query_ptr, key_ptr, value_ptr,
+    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, counts_ptr, block_tables_ptr,
+    qk_scale, softcap, window,
+    stride_qt, stride_qh, stride_ot, stride_oh,
+    stride_kb, stride_ks, stride_kh, stride_vb, stride_vs, stride_vh,
+    stride_ksb, stride_kss, stride_ksh, stride_vsb, stride_vss, stride_vsh,
+    stride_table,
+    NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, COLUMNS: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_SIZE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    NARROW: tl.constexpr, IS_FP8: tl.constexpr, ASSEMBLY: tl.constexpr,
+    K_SCALE: tl.constexpr, V_SCALE: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr, HAS_WINDOW: tl.constexpr,
+    HAS_LSE: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """softmax(scale * q @ k^T) @ v over the keys of an item, for item after item.
+
+    A row m is query head m % GROUP of the KV head's group, of token m // GROUP of the tile. 8-bit
+    codes come as words of two columns (see narrow_pairs): COLUMNS counts words, and every product
+    is done for the even and for the odd columns.
+    """
+    LOG2_E: tl.constexpr = 1.4426950408889634
+    num_work = tl.load(counts_ptr) * NUM_KV_HEADS
+    offs_m = tl.arange(0, BLOCK_M)
+    offs_n = tl.arange(0, BLOCK_N)
+    offs_d = tl.arange(0, BLOCK_D)
+    offs_q = 2 * offs_d if NARROW else offs_d
+    EVEN_D: tl.constexpr = BLOCK_D == COLUMNS
+    in_row = offs_d < COLUMNS
+
+    for work in range(tl.program_id(0), num_work, tl.num_programs(0)):
+        item_ptr = items_ptr + work // NUM_KV_HEADS * 8
+        kv_head = work % NUM_KV_HEADS
+        first_token = tl.load(item_ptr)
+        num_tokens = tl.load(item_ptr + 1)
+        first_position = tl.load(item_ptr + 2)
+        first_key = tl.load(item_ptr + 3)
+        end_key = tl.load(item_ptr + 4)
+        request = tl.load(item_ptr + 5)
+        partial_row = tl.load(item_ptr + 6)
+        is_first = tl.load(item_ptr + 7)
+
+        token = offs_m // GROUP
+        q_head = kv_head * GROUP + offs_m % GROUP
+        # Rows beyond the last whole token of the tile are padding.
+        row_held = token < num_tokens
+        position = first_position + token
+        row = first_token + token
+        q_ptrs = query_ptr + (row.to(tl.int64) * stride_qt + q_head * stride_qh)[:, None]
+        q_mask = row_held[:, None] if EVEN_D else row_held[:, None] & in_row[None, :]
+        q = tl.load(q_ptrs + offs_q[None, :], mask=q_mask, other=0.0)
+        if NARROW:
+            q = q.to(tl.float16)
+            q_odd = tl.load(q_ptrs + offs_q[None, :] + 1, mask=q_mask, other=0.0).to(tl.float16)
+
+        score_scale = qk_scale
+        if K_SCALE == 1:
+            score_scale *= tl.load(k_scale_ptr + kv_head * stride_ksh)
+
+        largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
+        total = tl.zeros([BLOCK_M], tl.float32)
+        if HAS_SINKS:
+            # One more key without a value, in the first split alone.
+            sink = tl.load(sinks_ptr + q_head, mask=row_held, other=0.0) * LOG2_E
+            largest = tl.where(is_first > 0, sink, largest)
+            total = tl.where(is_first > 0, 1.0, total)
+        acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+        acc_odd = acc
+
+        table_ptr = block_tables_ptr + request.to(tl.int64) * stride_table
+        k_ptrs = key_ptr + kv_head.to(tl.int64) * stride_kh + offs_d[None, :]
+        v_ptrs = value_ptr + kv_head.to(tl.int64) * stride_vh + offs_d[None, :]
+        # Tiles of keys stand at the same positions whatever the first key: sums keep their order.
+        for start in tl.range(first_key // BLOCK_N * BLOCK_N, end_key, BLOCK_N, num_stages=STAGES):
+            key = start + offs_n
+            held = (key >= first_key) & (key < end_key)
+            tile_mask = held[:, None] if EVEN_D else held[:, None] & in_row[None, :]
+            block = tl.load(table_ptr + key // BLOCK_SIZE, mask=held, other=0).to(tl.int64)
+            slot = key % BLOCK_SIZE
+            k = tl.load(
+                k_ptrs + (block * stride_kb + slot * stride_ks)[:, None],
+                mask=tile_mask, other=0 if NARROW else 0.0,
+            )  # fmt: skip
+            if NARROW:
+                s = tl.dot(q, even_codes(k, IS_FP8, ASSEMBLY).T)
+                s = tl.dot(q_odd, odd_codes(k, IS_FP8, ASSEMBLY).T, acc=s)
+            else:
+                s = tl.dot(q, k.T, input_precision="ieee")
+            s *= score_scale
+            if K_SCALE == 2:
+                s *= _scale_tile(
+                    k_scale_ptr, block, slot, kv_head, stride_ksb, stride_kss, stride_ksh, held
+                )[None, :]
+            if HAS_SOFTCAP:
+                s = softcap * _tanh(s)
+            visible = held[None, :] & (key[None, :] <= position[:, None])
+            if HAS_WINDOW:
+                visible &= key[None, :] > position[:, None] - window
+            s = tl.where(visible, s, float("-inf"))
+
+            new_largest = tl.maximum(largest, tl.max(s, axis=1))
+            # A row that has seen no key yet: any finite maximum keeps its weights at zero.
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
+            p = tl.exp2(s - shift[:, None])
+            decay = tl.exp2(largest - shift)
+            total = total * decay + tl.sum(p, axis=1)
+            largest = new_largest
+            v = tl.load(
+                v_ptrs + (block * stride_vb + slot * stride_vs)[:, None],
+                mask=tile_mask, other=0 if NARROW else 0.0,
+            )  # fmt: skip
+            if NARROW:
+                if V_SCALE == 2:
+                    v_scales = _scale_tile(
+                        v_scale_ptr, block, slot, kv_head, stride_vsb, stride_vss, stride_vsh, held
+                    )
+                    # Relative to the tile's largest, so that weights keep fp16's precision.
+                    most = tl.maximum(tl.max(v_scales, axis=0), 1e-37)
+                    weights = (p * (v_scales / most)[None, :]).to(tl.float16)
+                    even = tl.dot(weights, even_codes(v, IS_FP8, ASSEMBLY))
+                    odd = tl.dot(weights, odd_codes(v, IS_FP8, ASSEMBLY))
+                    acc = acc * decay[:, None] + even * most
+                    acc_odd = acc_odd * decay[:, None] + odd * most
+                else:
+                    weights = p.to(tl.float16)
+                    acc = acc * decay[:, None]
+                    acc_odd = acc_odd * decay[:, None]
+                    acc = tl.dot(weights, even_codes(v, IS_FP8, ASSEMBLY), acc=acc)
+                    acc_odd = tl.dot(weights, odd_codes(v, IS_FP8, ASSEMBLY), acc=acc_odd)
+            else:
+                acc = acc * decay[:, None]
+                acc = tl.dot(p.to(v.dtype), v, acc=acc, input_precision="ieee")
+
+        # A row without keys has largest = -inf: its result is 0, its log-sum-exp -inf.
+        total = tl.where(total > 0, total, 1.0)
+        inverse = 1 / total
+        if V_SCALE == 1:
+            inverse *= tl.load(v_scale_ptr + kv_head * stride_vsh)
+        result = acc * inverse[:, None]
+        row_lse = largest + tl.log2(total)
+        if partial_row < 0:
+            o_ptrs = out_ptr + (row.to(tl.int64) * stride_ot + q_head * stride_oh)[:, None]
+            tl.store(o_ptrs + offs_q[None, :], result.to(out_ptr.dtype.element_ty), mask=q_mask)
+            if NARROW:
+                result_odd = (acc_odd * inverse[:, None]).to(out_ptr.dtype.element_ty)
+                tl.store(o_ptrs + offs_q[None, :] + 1, result_odd, mask=q_mask)
+            if HAS_LSE:
+                lse_ptrs = lse_ptr + row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
+                tl.store(lse_ptrs, row_lse / LOG2_E, mask=row_held)
+        else:
+            place = (partial_row + token).to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
+            HEAD_DIM: tl.constexpr = 2 * COLUMNS if NARROW else COLUMNS
+            p_ptrs = partial_ptr + place[:, None] * HEAD_DIM + offs_q[None, :]
+            tl.store(p_ptrs, result, mask=q_mask)
+            if NARROW:
+                tl.store(p_ptrs + 1, acc_odd * inverse[:, None], mask=q_mask)
+            tl.store(partial_lse_ptr + place, row_lse, mask=row_held)
+
+
+@triton.jit
+def _tanh(x):
+    """tanh by one exponential; it saturates where that overflows."""
+    return 1 - 2 / (1 + tl.exp2(x * 2.8853900817779268))
+
+
+def merge_splits(
+    plan: TilePlan, partial: Tensor, partial_lse: Tensor, out: Tensor, lse: Tensor | None
+) -> None:
+    """Write the rows of `out` (and `lse`) that the plan merges from several splits."""
+    num_q_heads, head_dim = partial.shape[1:]
+    shape = plan.shape
+    max_splits = max(shape.max_splits(shape.min_query_len), 1)
+    programs = min(plan.merges.shape[0] * num_q_heads, gpu_of(out.device).num_sms * 32)
+    _merge_splits_kernel[(programs,)](
+        out, partial_lse if lse is None else lse, partial, partial_lse, plan.merges, plan.counts,
+        out.stride(0), out.stride(1),
+        NUM_Q_HEADS=num_q_heads,
+        HEAD_DIM=head_dim,
+        BLOCK_D=triton.next_power_of_2(head_dim),
+        SPLITS=min(triton.next_power_of_2(max_splits), 16),
+        HAS_LSE=lse is not None,
+        num_warps=2,
+    )  # fmt: skip
+
+
+@triton.jit
+def _merge_splits_kernel(
+    out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, merges_ptr, counts_ptr,
+    stride_ot, stride_oh,
+    NUM_Q_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    SPLITS: tl.constexpr, HAS_LSE: tl.constexpr,
+):  # fmt: skip
+    """out = sum_s 2^lse_s * partial_s / sum_s 2^lse_s, SPLITS splits at a time."""
+    LOG2_E: tl.constexpr = 1.4426950408889634
+    num_work = tl.load(counts_ptr + 1) * NUM_Q_HEADS
+    offs_s = tl.arange(0, SPLITS)
+    offs_d = tl.arange(0, BLOCK_D)
+    for work in range(tl.program_id(0), num_work, tl.num_programs(0)):
+        merge_ptr = merges_ptr + work // NUM_Q_HEADS * 4
+        head = work % NUM_Q_HEADS
+        row = tl.load(merge_ptr).to(tl.int64)
+        first_row = tl.load(merge_ptr + 1).to(tl.int64)
+        num_splits = tl.load(merge_ptr + 2)
+        step = tl.load(merge_ptr + 3)
+        largest = float("-inf")
+        total = 0.0
+        acc = tl.zeros([BLOCK_D], tl.float32)
+        for first in range(0, num_splits, SPLITS):
+            split = first + offs_s
+            held = split < num_splits
+            place = (first_row + split * step) * NUM_Q_HEADS + head
+            split_lse = tl.load(partial_lse_ptr + place, mask=held, other=float("-inf"))
+            parts = tl.load(
+                partial_ptr + place[:, None] * HEAD_DIM + offs_d[None, :],
+                mask=held[:, None] & (offs_d < HEAD_DIM)[None, :],
+                other=0.0,
+            )
+            new_largest = tl.maximum(largest, tl.max(split_lse, axis=0))
+            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
+            decay = tl.exp2(largest - shift)
+            weight = tl.exp2(split_lse - shift)
+            acc = acc * decay + tl.sum(parts * weight[:, None], axis=0)
+            total = total * decay + tl.sum(weight, axis=0)
+            largest = new_largest
+        total = tl.where(total > 0, total, 1.0)
+        result = acc / total
+        o_ptrs = out_ptr + row * stride_ot + head * stride_oh + offs_d
+        tl.store(o_ptrs, result.to(out_ptr.dtype.element_ty), mask=offs_d < HEAD_DIM)
+        if HAS_LSE:
+            tl.store(lse_ptr + row * NUM_Q_HEADS + head, (largest + tl.log2(total)) / LOG2_E)
