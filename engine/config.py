@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .core.config import SchedulerConfig
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["int8"]
-KVCacheDType = Literal["auto", "int8", "int4"]
+KVCacheDType = Literal["auto", "fp8", "int8", "int4"]
+LoadFormat = Literal["auto", "dummy"]
 Device = Literal["cpu", "cuda"]
 CrashPolicy = Literal["restart", "exit"]
+
+
+class _StepSize(NamedTuple):
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+_STEP_SIZES: dict[Device, _StepSize] = {"cpu": _StepSize(64, 512), "cuda": _StepSize(256, 8192)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +65,10 @@ class EngineConfig:
     quantization: Quantization | None = None
     """`int8`: weights that the checkpoint holds unquantized are quantized as they are loaded."""
     kv_cache_dtype: KVCacheDType = "auto"
-    """`auto`: bfloat16 on the CPU kernels, else as `dtype`; `int8`, `int4`: codes (CPU)."""
+    """`auto`: bfloat16 on the CPU kernels, else as `dtype`; codes: `int8`, `int4` (CPU), `fp8`
+    (GPU)."""
+    load_format: LoadFormat = "auto"
+    """`dummy`: random weights; of the model only its config.json is needed."""
     device: Device = "cpu"
     num_threads: int | None = None
     """Threads of one CPU operation; None: one per core that this process may use."""
@@ -64,11 +76,19 @@ class EngineConfig:
     """Prompt plus output tokens of one request; None: what the model was made for."""
     kv_cache_bytes: int | None = None
     """Memory of the KV cache; None: a share of what is free after the model is loaded."""
+    gpu_memory_utilization: float = 0.9
+    """Share of the GPU's memory for weights, a step's activations and the KV cache together."""
+    cuda_graphs: bool = True
+    """Whether decode steps on a GPU are captured as CUDA graphs at start."""
+    nvtx: bool = False
+    """Whether the parts of a step are named for Nsight Systems."""
     block_size: int = 16
     """Tokens per KV cache block."""
     enable_prefix_caching: bool = True
-    max_num_seqs: int = 64
-    max_num_batched_tokens: int = 512
+    max_num_seqs: int | None = None
+    """None: 64 on a CPU, 256 on a GPU."""
+    max_num_batched_tokens: int | None = None
+    """None: 512 on a CPU, 8,192 on a GPU."""
     itl_target_s: float | None = None
     """Longest step while answers run, as far as prefills make it long; None: learnt."""
     max_num_waiting: int = 1024
@@ -93,9 +113,15 @@ class EngineConfig:
             raise ValueError(f"quantization must be int8 or none, got {self.quantization!r}")
         if self.quantization is not None and self.dtype != "auto":
             raise ValueError(f"quantization needs dtype auto, got {self.dtype!r}")
-        if self.kv_cache_dtype not in ("auto", "int8", "int4"):
+        if self.kv_cache_dtype not in ("auto", "fp8", "int8", "int4"):
             raise ValueError(
-                f"kv_cache_dtype must be auto, int8 or int4, got {self.kv_cache_dtype!r}"
+                f"kv_cache_dtype must be auto, fp8, int8 or int4, got {self.kv_cache_dtype!r}"
+            )
+        if self.load_format not in ("auto", "dummy"):
+            raise ValueError(f"load_format must be auto or dummy, got {self.load_format!r}")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization must be in (0, 1], got {self.gpu_memory_utilization}"
             )
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
@@ -107,9 +133,14 @@ class EngineConfig:
 
     def scheduler_config(self, *, max_model_len: int) -> SchedulerConfig:
         """The scheduler's part, once the model has said how long a context may be."""
+        default = _STEP_SIZES[self.device]
         return SchedulerConfig(
-            max_num_seqs=self.max_num_seqs,
-            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_num_seqs=default.max_num_seqs if self.max_num_seqs is None else self.max_num_seqs,
+            max_num_batched_tokens=(
+                default.max_num_batched_tokens
+                if self.max_num_batched_tokens is None
+                else self.max_num_batched_tokens
+            ),
             itl_target_s=self.itl_target_s,
             max_model_len=max_model_len,
             max_num_waiting=self.max_num_waiting,

@@ -31,7 +31,12 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         max_model_len=_max_model_len(load.config, model_config)
     )
     backend, cache_config = _build_backend(load, model_config, scheduler_config, progress)
-    runner = PagedModelRunner(backend, cache=cache_config, scheduler=scheduler_config)
+    runner = PagedModelRunner(
+        backend,
+        cache=cache_config,
+        scheduler=scheduler_config,
+        on_broken_logits=lambda id_: log.warning("runner.broken_logits", request_id=id_),
+    )
     progress.update("warming up", 0, None)
     warm_up(runner, scheduler_config, cache_config)
     ready = Ready(
@@ -49,7 +54,10 @@ def _build_backend(
     """On a CPU the native kernels compute, unless fp32 or fp16 is asked for: those, like every
     other device, are torch's, and so is a CPU without a compiler."""
     config = load.config
-    if config.device == "cpu" and config.dtype in ("auto", "bfloat16"):
+    if config.device == "cuda":
+        return _build_on_gpu(load, model, scheduler, progress)
+    is_dummy = config.load_format == "dummy"
+    if not is_dummy and config.dtype in ("auto", "bfloat16"):
         progress.update("preparing the CPU kernels", 0, None)
         prepared = prepare_native(config, model)
         if isinstance(prepared, NativeBuild):
@@ -57,13 +65,45 @@ def _build_backend(
         log.warning("engine.without_native_kernels", reason=prepared, effect="several times slower")
     if config.quantization is not None or config.kv_cache_dtype != "auto":
         raise ConfigError(
-            "quantization and kv_cache_dtype need the native CPU kernels: device cpu, dtype auto or"
-            " bfloat16, and a C++ compiler"
+            "quantization and kv_cache_dtype need the native CPU kernels (device cpu, dtype auto or"
+            " bfloat16, load_format auto, and a C++ compiler) or, for kv_cache_dtype, a GPU"
         )
     progress.update("importing torch", 0, None)
     from .torch_builder import build_torch  # 2 s, which the native kernels do without
 
     return build_torch(load, model, scheduler, progress)
+
+
+def _build_on_gpu(
+    load: Load, model: ModelConfig, scheduler: SchedulerConfig, progress: Progress
+) -> tuple[Backend, CacheConfig]:
+    config = load.config
+    if config.quantization is not None:
+        raise ConfigError("quantization int8 is for CPUs; on a GPU serve the weights as they are")
+    progress.update("importing torch", 0, None)
+    from .cuda_builder import build_cuda
+
+    built = build_cuda(config, load.files, model, scheduler, progress)
+    log.info(
+        "engine.gpu_memory",
+        total_gib=_gib(built.memory.total),
+        activations_gib=_gib(built.memory.activations),
+        kv_cache_gib=_gib(built.kv_cache_bytes),
+        kv_cache_tokens=(built.cache.num_blocks - 1) * built.cache.block_size,
+    )
+    if (graphs := built.graphs) is not None:
+        log.info(
+            "engine.cuda_graphs",
+            num_captured=graphs.num_captured,
+            num_planned=graphs.num_planned,
+            seconds=round(graphs.seconds, 1),
+            gib=_gib(graphs.num_bytes),
+        )
+    return built.backend, built.cache
+
+
+def _gib(num_bytes: int) -> float:
+    return round(num_bytes / (1 << 30), 2)
 
 
 def warm_up(runner: ModelRunner, scheduler_config: SchedulerConfig, cache: CacheConfig) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from shoal.cache_home import cache_home
+from shoal.errors import ConfigError
 from shoal.kernels.cpu.build import NoCompiler
 from shoal.kernels.cpu.kernels import native_kernels
 from shoal.kernels.cpu.kv_cache import KVFormat, KVLayout
@@ -58,6 +59,8 @@ class NativeBuild:
             precision=weight_precision(config.dtype, config.quantization),
             num_threads=share.num_threads, progress=progress,
         )  # fmt: skip
+        if config.kv_cache_dtype == "fp8":
+            raise ConfigError("kv_cache_dtype fp8 is for GPUs; a CPU has auto, int8 and int4")
         kv_format: KVFormat = (
             "bfloat16" if config.kv_cache_dtype == "auto" else config.kv_cache_dtype
         )

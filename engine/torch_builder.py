@@ -1,4 +1,4 @@
-"""A model on torch: any device, and the CPU where the native kernels cannot run. Imports torch."""
+"""A model on torch: the CPU where the native kernels cannot run. Imports torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from .core.config import CacheConfig, SchedulerConfig
 from .models.config import ModelConfig
-from .models.loader import load_model
+from .models.loader import dummy_model, load_model
 from .protocol import Load
 from .runner.kv_cache import plan_kv_cache
 from .runner.machine import cpu_share
@@ -24,7 +24,10 @@ def build_torch(
     torch.set_num_threads(cpu_share(config.num_threads).num_threads)
     device = torch.device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    modules = load_model(load.files, model, dtype=dtype, device=device, progress=progress)
+    if config.load_format == "dummy":
+        modules = dummy_model(model, dtype=dtype, device=device, progress=progress)
+    else:
+        modules = load_model(load.files, model, dtype=dtype, device=device, progress=progress)
     cache = plan_kv_cache(
         model,
         scheduler=scheduler,

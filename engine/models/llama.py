@@ -22,7 +22,7 @@ from shoal.kernels.silu_and_mul import silu_and_mul
 
 from .config import ModelConfig
 from .linear import Linear
-from .paged_kv import Batch, LayerKV, Plan, attend, plan_attention
+from .paged_kv import Batch, LayerKV, Plan, attend, plan_step
 
 
 def rotation_of(positions: Tensor, inverse_frequencies: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +161,7 @@ class LlamaForCausalLM(nn.Module):
     ) -> Tensor:
         assert self.inverse_frequencies is not None, "load_model sets it"
         rotation = rotation_of(positions, self.inverse_frequencies)
-        plans = [plan_attention(batch, input_ids.device) for batch in batches]
+        plans = plan_step(self.config, kv_caches, batches)
         residual = gather_rows(self.model.embed_tokens.weight, input_ids)
         update: Tensor | None = None
         groups = self.config.layer_group

@@ -7,20 +7,21 @@ tensors changes from step to step and a CUDA graph can hold the launch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
 
 from shoal.kernels.attention_metadata import AttentionMetadata
-from shoal.kernels.paged_attention import paged_attention
+from shoal.kernels.attention_plan import AttentionPlan, plan_attention
+from shoal.kernels.paged_attention import paged_attention, ragged_paged_attention
 from shoal.kernels.paged_batch import PagedBatch
 from shoal.kernels.ragged_batch import RaggedBatch
 
+from .config import ModelConfig
+
 Batch: TypeAlias = PagedBatch | RaggedBatch
 """One step of one KV cache group, as a backend gives it."""
-Plan: TypeAlias = AttentionMetadata | RaggedBatch
-"""The same as the layers of the group read it."""
 
 
 class LayerKV(NamedTuple):
@@ -33,21 +34,44 @@ class LayerKV(NamedTuple):
     v_scale: Tensor | None = None
 
 
-def plan_attention(batch: Batch, device: torch.device) -> Plan:
-    """What all layers of a group share in a step."""
-    if isinstance(batch, RaggedBatch):
-        return batch
-    return AttentionMetadata.build(batch, device)
+class RaggedPlan(NamedTuple):
+    """A step on a GPU: what to attend to, and which program does it."""
+
+    batch: RaggedBatch
+    work: AttentionPlan
+    slot_mapping: Tensor
+
+
+Plan: TypeAlias = AttentionMetadata | RaggedPlan
+"""A step as the layers of one KV cache group read it."""
+
+
+def plan_step(
+    config: ModelConfig, kv_caches: Sequence[LayerKV], batches: Sequence[Batch]
+) -> list[Plan]:
+    """The plan of each KV cache group, worked out once for all layers."""
+    plans: list[Plan] = []
+    for group, batch in enumerate(batches):
+        keys = kv_caches[config.layer_group.index(group)].keys
+        if isinstance(batch, RaggedBatch):
+            work = plan_attention(batch, num_q_heads=config.num_q_heads, key_cache=keys)
+            plans.append(RaggedPlan(batch, work, batch.slot_mapping))
+        else:
+            plans.append(AttentionMetadata.build(batch, keys.device))
+    return plans
 
 
 def attend(query: Tensor, kv: LayerKV, plan: Plan, *, scale: float) -> Tensor:
     """Causal attention of `query` [num_tokens, num_q_heads, head_dim] over the cache."""
     if isinstance(plan, AttentionMetadata):
         return paged_attention(query, kv.keys, kv.values, plan, scale=scale)
-    from shoal.kernels.paged_attention import ragged_paged_attention
-
-    out = ragged_paged_attention(
-        query, kv.keys, kv.values, plan, scale=scale, k_scale=kv.k_scale, v_scale=kv.v_scale
+    return ragged_paged_attention(
+        query,
+        kv.keys,
+        kv.values,
+        plan.batch,
+        scale=scale,
+        k_scale=kv.k_scale,
+        v_scale=kv.v_scale,
+        plan=plan.work,
     )
-    assert isinstance(out, Tensor)
-    return out

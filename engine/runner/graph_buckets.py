@@ -1,20 +1,22 @@
 """Which decode steps are captured as CUDA graphs, and which graph runs a given step. Pure.
 
-A graph is one launch for a whole step, but its grids are frozen: a graph serves every decode step
+A graph is one launch for a whole step, but its shapes are frozen: a graph serves every decode step
 with at most as many requests, and contexts at most as long, as it was captured for. More requests
-cost padding rows, longer contexts programs that find nothing to do. So there is a graph for each of
-several batch sizes (vLLM's: 1, 2, 4, then steps of 8), and for each of a few context lengths.
+cost padding rows, longer contexts wider block tables, which are copied in every step: 256 rows of
+131,072 tokens are 8 MiB. So there is a graph for each of several batch sizes (vLLM's: 1, 2, 4, then
+steps of 8), and for each of a few context lengths.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FIRST_LENGTH = 2048
-LENGTH_FACTOR = 4
-"""A context of 2,049 tokens runs under the bound 8,192: at most 4 times the programs it needs."""
-DENSE_LENGTH = 8192
+FIRST_LENGTH = 4096
+LENGTH_FACTOR = 8
+"""Bounds of 4,096, 32,768, ... tokens: tables of 256 and 2,048 columns where blocks hold 16."""
+DENSE_LENGTH = 32768
 """Up to this context length there is a graph for every batch size, above it for powers of two:
 with longer contexts fewer requests fit the memory, and a step is long."""
 
@@ -26,12 +28,9 @@ class GraphBucket:
     num_reqs: int
     max_seq_len: int
 
-    def holds(self, num_reqs: int, max_seq_len: int) -> bool:
-        return self.num_reqs >= num_reqs and self.max_seq_len >= max_seq_len
-
     @property
-    def grid_size(self) -> int:
-        """What attention's grid grows with; requests times tokens."""
+    def table_size(self) -> int:
+        """What the block tables grow with; requests times tokens."""
         return self.num_reqs * self.max_seq_len
 
 
@@ -42,7 +41,7 @@ def batch_sizes(max_num_seqs: int) -> list[int]:
 
 
 def length_bounds(max_model_len: int) -> list[int]:
-    """2,048, 8,192, 32,768, ... and `max_model_len` itself; ascending."""
+    """4,096, 32,768, ... and `max_model_len` itself; ascending."""
     bounds, bound = [], FIRST_LENGTH
     while bound < max_model_len:
         bounds.append(bound)
@@ -68,12 +67,26 @@ def capture_order(max_num_seqs: int, max_model_len: int) -> list[GraphBucket]:
     return order
 
 
-def find_bucket(
-    captured: Iterable[GraphBucket], *, num_reqs: int, max_seq_len: int
-) -> GraphBucket | None:
-    """The captured graph with the smallest grid that holds a step; None: the step runs without."""
-    fitting = (bucket for bucket in captured if bucket.holds(num_reqs, max_seq_len))
-    return min(fitting, key=lambda bucket: (bucket.grid_size, bucket.num_reqs), default=None)
+class BucketTable:
+    """The buckets that were captured, ready to be searched in every step."""
+
+    def __init__(self, captured: Iterable[GraphBucket]) -> None:
+        sizes: dict[int, list[int]] = {}
+        for bucket in sorted(captured):
+            sizes.setdefault(bucket.max_seq_len, []).append(bucket.num_reqs)
+        self._sizes_of_lengths = sorted(sizes.items())
+
+    def find(self, *, num_reqs: int, max_seq_len: int) -> GraphBucket | None:
+        """The one with the smallest tables that holds a step; None: it runs without a graph."""
+        best: GraphBucket | None = None
+        for length, sizes in self._sizes_of_lengths:
+            place = bisect_left(sizes, num_reqs)
+            if length < max_seq_len or place == len(sizes):
+                continue
+            bucket = GraphBucket(sizes[place], length)
+            if best is None or bucket.table_size < best.table_size:
+                best = bucket
+        return best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,13 +51,46 @@ def plan_kv_cache(
     else:
         limit, name = kv_cache_bytes, "kv_cache_bytes"
     if least_bytes > limit:
-        raise ConfigError(
-            f"One request of max_model_len={scheduler.max_model_len} tokens needs a KV cache of"
-            f" {_mib(least_bytes)} ({block_bytes // block_size} bytes per token), but {name} is"
-            f" {_mib(limit)}. Lower max_model_len or raise kv_cache_bytes."
+        raise _too_small(
+            scheduler,
+            least_bytes=least_bytes,
+            token_bytes=block_bytes // block_size,
+            what=f"{name} is {_mib(limit)}. Lower max_model_len or raise kv_cache_bytes.",
         )
     return CacheConfig(
         num_blocks=kv_cache_bytes // block_bytes,
+        block_size=block_size,
+        enable_prefix_caching=enable_prefix_caching,
+        groups=model.kv_groups,
+    )
+
+
+def fill_memory(
+    model: ModelConfig,
+    *,
+    scheduler: SchedulerConfig,
+    layer_block_bytes: int,
+    num_bytes: int,
+    block_size: int = 16,
+    enable_prefix_caching: bool = True,
+) -> CacheConfig:
+    """A cache of all the memory that a GPU has left for it: what requests do not use now holds
+    prefixes for those that come.
+
+    Raises ConfigError, with the numbers, when not even one request of `max_model_len` fits.
+    """
+    block_bytes = layer_block_bytes * _num_tensor_pairs(model)
+    least_bytes = (_peak_blocks(model, scheduler, block_size) + 1) * block_bytes
+    if least_bytes > num_bytes:
+        raise _too_small(
+            scheduler,
+            least_bytes=least_bytes,
+            token_bytes=block_bytes // block_size,
+            what=f"the GPU has {_mib(num_bytes)} for it. Lower max_model_len, or raise"
+            " gpu_memory_utilization (or kv_cache_bytes, where it is set).",
+        )
+    return CacheConfig(
+        num_blocks=num_bytes // block_bytes,
         block_size=block_size,
         enable_prefix_caching=enable_prefix_caching,
         groups=model.kv_groups,
@@ -84,6 +117,15 @@ def _peak_blocks(model: ModelConfig, scheduler: SchedulerConfig, block_size: int
     smallest = CacheConfig(num_blocks=2, block_size=block_size, groups=model.kv_groups)
     manager = KVCacheManager(smallest, max_num_batched_tokens=scheduler.max_num_batched_tokens)
     return manager.peak_blocks(scheduler.max_model_len)
+
+
+def _too_small(
+    scheduler: SchedulerConfig, *, least_bytes: int, token_bytes: int, what: str
+) -> ConfigError:
+    return ConfigError(
+        f"One request of max_model_len={scheduler.max_model_len} tokens needs a KV cache of"
+        f" {_mib(least_bytes)} ({token_bytes} bytes per token), but {what}"
+    )
 
 
 def _mib(num_bytes: int) -> str:

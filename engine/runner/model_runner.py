@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import structlog
+from collections.abc import Callable
 
 from ..core.config import CacheConfig, SchedulerConfig
 from ..core.output import ModelRunnerOutput, SchedulerOutput
@@ -14,13 +14,26 @@ from .sampling_plan import SamplingPlan
 from .sampling_table import SamplingTable
 from .submitted_step import SubmittedStep
 
-log = structlog.get_logger(__name__)
+
+def ignore(request_id: str) -> None:
+    """For callers that do not want to know."""
 
 
 class PagedModelRunner:
-    """Implements `ModelRunner`; owns the persistent batch, the backend owns model and KV cache."""
+    """Implements `ModelRunner`; owns the persistent batch, the backend owns model and KV cache.
 
-    def __init__(self, backend: Backend, *, cache: CacheConfig, scheduler: SchedulerConfig) -> None:
+    `on_broken_logits` hears once of each request that the model gave logits that are not numbers.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        on_broken_logits: Callable[[str], None] = ignore,
+    ) -> None:
+        self._on_broken_logits = on_broken_logits
         self._backend = backend
         self._batch = InputBatch(
             max_num_seqs=scheduler.max_num_seqs,
@@ -81,8 +94,8 @@ class PagedModelRunner:
         return self._sampling.plan(rows, self._batch.history)
 
     def _warn_of_broken(self, request_ids: list[str]) -> None:
-        """Say once per request that the model gave it logits that are not numbers."""
+        """Tell of each request once."""
         for request_id in request_ids:
             if request_id not in self._broken and request_id in self._batch:
                 self._broken.add(request_id)
-                log.warning("runner.broken_logits", request_id=request_id)
+                self._on_broken_logits(request_id)

@@ -80,6 +80,14 @@ class StepStaging:
         """The views of a shape, whatever the buffer holds: what a CUDA graph is captured over."""
         return self._views(shape).device
 
+    def clear(self, shape: PaddedShape) -> None:
+        """Put a step on the device that is nothing but padding."""
+        step = self._views(shape).device
+        self._device_buffer.zero_()
+        for tensor in (*step.slot_mapping, step.sampled_before):
+            tensor.fill_(-1)
+        step.top_p.fill_(1.0)
+
     def _views(self, shape: PaddedShape) -> _Views:
         views = self._shapes.get(shape)
         if views is None:
@@ -126,7 +134,7 @@ class _PinnedBuffer:
     """Memory that the GPU reads by itself, and when it has last done so."""
 
     def __init__(self, num_bytes: int, device: torch.device) -> None:
-        self._copied = torch.cuda.Event() if device.type == "cuda" else None
+        self._copied = _event() if device.type == "cuda" else None
         self._tensor = torch.zeros(
             num_bytes, dtype=torch.uint8, pin_memory=self._copied is not None
         )
@@ -141,3 +149,8 @@ class _PinnedBuffer:
         target[:num_bytes].copy_(self._tensor[:num_bytes], non_blocking=True)
         if self._copied is not None:
             self._copied.record()
+
+
+def _event() -> torch.cuda.Event:
+    event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    return event

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from structlog.testing import capture_logs
 
 from shoal.engine.core.config import CacheConfig, SchedulerConfig
 from shoal.engine.core.output import ModelRunnerOutput
@@ -19,14 +18,14 @@ from tests.engine.runner.steps import make_step
 
 
 def make_runner(
-    model: FakeModel | None = None, *, num_blocks: int = 40, max_num_seqs: int = 8
+    model: FakeModel | None = None, *, num_blocks: int = 40, max_num_seqs: int = 8, **options: Any
 ) -> PagedModelRunner:
     """Blocks of 4 tokens, at most 64 tokens a request."""
     model = model if model is not None else FakeModel()
     cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
     config = SchedulerConfig(max_num_seqs=max_num_seqs, max_num_batched_tokens=16, max_model_len=64)
     backend = TorchBackend(model, cache=cache, device=torch.device("cpu"), dtype=torch.float32)
-    return PagedModelRunner(backend, cache=cache, scheduler=config)
+    return PagedModelRunner(backend, cache=cache, scheduler=config, **options)
 
 
 def tokens_of(output: ModelRunnerOutput) -> dict[str, list[int]]:
@@ -203,16 +202,14 @@ class BrokenModel(FakeModel):
         return logits
 
 
-def test_broken_logits_are_logged_once_per_request_and_harm_nobody_else() -> None:
-    runner = make_runner(BrokenModel())
+def test_broken_logits_are_told_once_per_request_and_harm_nobody_else() -> None:
+    told: list[str] = []
+    runner = make_runner(BrokenModel(), on_broken_logits=told.append)
     new = [greedy("a"), greedy("b", [1, 2], block_ids=[[30]])]
-    with capture_logs() as logs:
-        output = runner.execute_model(make_step({"a": 10, "b": 2}, new=new))
-        output = runner.execute_model(make_step({"a": 1, "b": 1}))
-        again = greedy("b", [1, 2], block_ids=[[30]])
-        runner.execute_model(make_step({"a": 1, "b": 2}, new=[again], finished=["b"]))
+    runner.execute_model(make_step({"a": 10, "b": 2}, new=new))
+    output = runner.execute_model(make_step({"a": 1, "b": 1}))
+    assert told == ["b"]
+    again = greedy("b", [1, 2], block_ids=[[30]])
+    runner.execute_model(make_step({"a": 1, "b": 2}, new=[again], finished=["b"]))
+    assert told == ["b", "b"]
     assert tokens_of(output)["a"] == expected_tokens(PROMPT, 2)[1:]
-    assert [(entry["event"], entry["request_id"]) for entry in logs] == [
-        ("runner.broken_logits", "b"),
-        ("runner.broken_logits", "b"),
-    ]

@@ -1,0 +1,193 @@
+"""A model on a GPU as a backend: nothing in a step waits for the device.
+
+The host packs a step, queues one copy and the kernels (or one CUDA graph), and goes on; sampled
+ids stay on the device, where the next step finds them. Without CUDA (in tests, with the torch
+twins of the kernels or Triton's interpreter) the same code runs step by step, without graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from shoal.kernels.gather_rows import gather_rows
+from shoal.kernels.ragged_batch import RaggedBatch
+from shoal.kernels.token_logprobs import token_logprobs
+
+from ..core.config import CacheConfig, SchedulerConfig
+from ..core.output import TokenLogprobs
+from ..models.causal_lm import CausalLM
+from ..models.paged_kv import LayerKV
+from ..sources.progress import Progress
+from .backend import PendingSample
+from .cuda_graph import CaptureReport, DecodeGraphs
+from .device_sampling import SampleOnItsWay, sample_on_device
+from .graph_buckets import CaptureLimits, GraphBucket, capture_order
+from .input_batch import StepInputs
+from .nvtx import Ranges, no_ranges
+from .pending import Computed
+from .sampling_plan import LongInts, SamplingPlan
+from .step_layout import PaddedShape
+from .step_staging import StagedStep, StepStaging
+
+LOGITS_BYTES = 256 << 20
+"""Logits of prompt tokens held at once, for log-probabilities of a prompt."""
+
+
+class CudaBackend:
+    """Implements `Backend`. `kv_caches`: one for each layer, on the model's device."""
+
+    max_in_flight = 2
+
+    def __init__(
+        self,
+        model: CausalLM,
+        kv_caches: Sequence[LayerKV],
+        *,
+        cache: CacheConfig,
+        scheduler: SchedulerConfig,
+        device: torch.device,
+        ranges: Ranges = no_ranges,
+    ) -> None:
+        self.vocab_size = model.config.vocab_size
+        self._model = model
+        self._kv_caches = list(kv_caches)
+        self._cache = cache
+        self._scheduler = scheduler
+        self._device = device
+        self._range = ranges
+        largest = PaddedShape.around(
+            num_tokens=scheduler.max_num_batched_tokens,
+            num_reqs=scheduler.max_num_seqs,
+            num_blocks=self._num_blocks(scheduler.max_model_len),
+            num_samples=scheduler.max_num_seqs,
+        )
+        self._staging = StepStaging(largest, num_groups=len(cache.groups), device=device)
+        self._sampled = torch.zeros(largest.num_samples, dtype=torch.int64, device=device)
+        """What the last step that sampled chose."""
+        self._graph_hidden = torch.empty(0, device=device)
+        """[max_num_seqs, hidden_size]: where graphs leave the hidden states."""
+        self._graphs: DecodeGraphs | None = None
+        self._hidden = torch.empty(0, device=device)
+
+    @torch.inference_mode()
+    def capture_graphs(self, limits: CaptureLimits, progress: Progress) -> CaptureReport:
+        """Capture decode steps as CUDA graphs; steps that no graph holds run without."""
+        config = self._scheduler
+        self._graphs = DecodeGraphs(
+            stage=lambda bucket: self._staging.clear(self._shape_of(bucket)),
+            run=self._run_bucket,
+            device=self._device,
+        )
+        order = capture_order(config.max_num_seqs, config.max_model_len)
+        return self._graphs.capture(order, limits, progress)
+
+    @torch.inference_mode()
+    def submit(
+        self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None
+    ) -> PendingSample:
+        max_query_len = int(inputs.query_lens.max())
+        max_seq_len = int(inputs.seq_lens.max())
+        bucket = self._find_graph(len(inputs.req_ids), max_query_len, max_seq_len)
+        with self._range("prepare"):
+            shape = (
+                self._shape_around(inputs, len(tokens), max_seq_len)
+                if bucket is None
+                else self._shape_of(bucket)
+            )
+            staged = self._staging.stage(inputs, tokens, plan, shape=shape)
+        with self._range("forward"):
+            if bucket is None or self._graphs is None:
+                hidden = self._forward(staged, max_query_len, max_seq_len)
+            else:
+                self._graphs.replay(bucket)
+                hidden = self._graph_hidden[: bucket.num_reqs]
+            self._hidden = hidden
+        if plan is None:
+            return Computed(None)
+        with self._range("sample"):
+            # In most decode steps every request samples, and the rows are those of the tokens.
+            all_sample = max_query_len == 1 and len(tokens) == len(inputs.req_ids)
+            if not all_sample:
+                hidden = gather_rows(hidden, staged.last_tokens)
+            logits = self._model.compute_logits(hidden)
+            sample = sample_on_device(logits, staged, plan)
+            self._sampled[: len(sample.token_ids)].copy_(sample.token_ids)
+            return SampleOnItsWay(sample, plan)
+
+    @torch.inference_mode()
+    def token_logprobs(
+        self, tokens: LongInts, targets: LongInts, *, num_top: int
+    ) -> list[TokenLogprobs]:
+        chunk = max(LOGITS_BYTES // (self.vocab_size * 4), 1)
+        reports: list[TokenLogprobs] = []
+        for begin in range(0, len(tokens), chunk):
+            places = torch.from_numpy(tokens[begin : begin + chunk]).to(self._device)
+            of_chunk = torch.from_numpy(targets[begin : begin + chunk]).to(self._device)
+            logits = self._model.compute_logits(gather_rows(self._hidden, places))
+            found = token_logprobs(logits, of_chunk, num_top=num_top)
+            lines = found.token_ids.tolist(), found.logprobs.tolist(), found.ranks.tolist()
+            reports += [
+                TokenLogprobs(token_ids=ids, logprobs=logprobs, rank=rank)
+                for ids, logprobs, rank in zip(*lines, strict=True)
+            ]
+        return reports
+
+    def _find_graph(
+        self, num_reqs: int, max_query_len: int, max_seq_len: int
+    ) -> GraphBucket | None:
+        if self._graphs is None or max_query_len > 1:
+            return None
+        return self._graphs.find(num_reqs=num_reqs, max_seq_len=max_seq_len)
+
+    def _run_bucket(self, bucket: GraphBucket) -> None:
+        """The step that a graph holds: what is staged, to the buffer of hidden states."""
+        staged = self._staging.staged(self._shape_of(bucket))
+        hidden = self._forward(staged, 1, bucket.max_seq_len)
+        if not self._graph_hidden.numel():
+            self._graph_hidden = hidden.new_empty(self._scheduler.max_num_seqs, hidden.shape[1])
+        self._graph_hidden[: bucket.num_reqs].copy_(hidden)
+
+    def _forward(self, staged: StagedStep, max_query_len: int, max_seq_len: int) -> Tensor:
+        """Hidden states of the staged tokens; the lengths are bounds, for grids."""
+        known = staged.sampled_before < 0
+        sampled = self._sampled[staged.sampled_before.clamp(min=0)]
+        batches = [
+            RaggedBatch(
+                query_start_loc=staged.query_start_loc,
+                seq_lens=staged.seq_lens,
+                block_tables=block_tables,
+                slot_mapping=slot_mapping,
+                block_size=self._cache.block_size,
+                max_query_len=max_query_len,
+                max_seq_len=max_seq_len,
+                sliding_window=group.sliding_window,
+            )
+            for group, block_tables, slot_mapping in zip(
+                self._cache.groups, staged.block_tables, staged.slot_mapping, strict=True
+            )
+        ]
+        input_ids = torch.where(known, staged.input_ids, sampled)
+        return self._model(input_ids, staged.positions, self._kv_caches, batches)
+
+    def _shape_of(self, bucket: GraphBucket) -> PaddedShape:
+        return PaddedShape(
+            num_tokens=bucket.num_reqs,
+            num_reqs=bucket.num_reqs,
+            num_blocks=self._num_blocks(bucket.max_seq_len),
+            num_samples=bucket.num_reqs,
+        )
+
+    def _shape_around(self, inputs: StepInputs, num_samples: int, max_seq_len: int) -> PaddedShape:
+        return PaddedShape.around(
+            num_tokens=len(inputs.input_ids),
+            num_reqs=len(inputs.req_ids),
+            num_blocks=self._num_blocks(max_seq_len),
+            num_samples=num_samples,
+        )
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return ceil(num_tokens / self._cache.block_size)
