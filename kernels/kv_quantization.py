@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CODE_MAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
-"""Largest code of each quantized cache type; int8 is symmetric, so -128 is not used."""
+from .quantize_rows import CODE_MAX
+
 SMALLEST_MAX = 1e-30
 """Zeros get the scale of this maximum, so that no scale is 0 or has no reciprocal."""
 

@@ -5,11 +5,12 @@ Each also with its result quantized to fp8, one scale a row, for the w8a8 produc
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .dispatch import uses_triton
-from .fp8 import quantize_rows_torch
+from .quantize_rows import quantize_rows_torch
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
@@ -67,7 +68,8 @@ def fused_add_rms_norm_fp8(
 
 
 def rms_norm_torch(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    return functional.rms_norm(x.float(), weight.shape, eps=eps).to(x.dtype) * weight
+    normed = functional.rms_norm(x.float(), weight.shape, eps=eps).to(x.dtype)
+    return (normed * weight).to(x.dtype)
 
 
 def fused_add_rms_norm_torch(
@@ -78,14 +80,15 @@ def fused_add_rms_norm_torch(
 
 
 def rms_norm_fp8_torch(x: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    return quantize_rows_torch(rms_norm_torch(x, weight, eps=eps))
+    return quantize_rows_torch(rms_norm_torch(x, weight, eps=eps), dtype=torch.float8_e4m3fn)
 
 
 def fused_add_rms_norm_fp8_torch(
     x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     normed, residual = fused_add_rms_norm_torch(x, residual, weight, eps=eps)
-    return *quantize_rows_torch(normed), residual
+    codes, scales = quantize_rows_torch(normed, dtype=torch.float8_e4m3fn)
+    return codes, scales, residual
 
 
 def _check(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> None:

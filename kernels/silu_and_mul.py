@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .dispatch import uses_triton
-from .fp8 import quantize_rows_torch
+from .quantize_rows import quantize_rows_torch
 
 
 def silu_and_mul(gate_up: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def silu_and_mul_torch(gate_up: Tensor) -> Tensor:
 
 
 def silu_and_mul_fp8_torch(gate_up: Tensor) -> tuple[Tensor, Tensor]:
-    return quantize_rows_torch(silu_and_mul_torch(gate_up))
+    return quantize_rows_torch(silu_and_mul_torch(gate_up), dtype=torch.float8_e4m3fn)
 
 
 def _check(gate_up: Tensor) -> None:
