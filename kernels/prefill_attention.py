@@ -44,7 +44,7 @@ def prefill_attention(
 
     `prefill_path_takes` (kernels/launch/prefill_attention.py) says which calls this path is for.
     """
-    _check(query, key_cache, value_cache, batch, out, lse)
+    _check(query, key_cache, value_cache, batch, scale, out, lse)
     if out is None:
         out = torch.empty_like(query)
     if not query.shape[0] or batch.max_query_len < min_query_len:
@@ -72,7 +72,7 @@ def prefill_attention_torch(
     out: Tensor,
     lse: Tensor | None,
 ) -> None:
-    """What `prefill_attention` means, request by request: fp32 softmax, the rest in query's dtype."""
+    """What `prefill_attention` means, request by request: fp32 softmax, products in the dtype."""
     group = query.shape[1] // key_cache.shape[2]
     starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
     for row, seq_len in enumerate(seq_lens):
@@ -96,9 +96,12 @@ def _check(
     key_cache: Tensor,
     value_cache: Tensor,
     batch: RaggedBatch,
+    scale: float,
     out: Tensor | None,
     lse: Tensor | None,
 ) -> None:
+    if not scale > 0:
+        raise ValueError(f"prefill_attention: scale must be positive, not {scale}")
     if query.dim() != 3:
         raise ValueError(
             "prefill_attention: query must be [num_tokens, num_q_heads, head_dim],"
