@@ -1,13 +1,14 @@
 """How 4-bit weights lie in memory, and how a float weight becomes one.
 
-A row's codes are packed in blocks of 128 along dim, each block 32 words of 16 bits. Nibble i
-(i = 0 the lowest) of word j holds the code of element 32 * i + j of the block:
+A row's codes are packed in blocks of 256 along dim, each block 64 words of 16 bits. Nibble i
+(i = 0 the lowest) of word j holds the code of element 64 * i + j of the block:
 
-    word j = code[j] | code[32 + j] << 4 | code[64 + j] << 8 | code[96 + j] << 12
+    word j = code[j] | code[64 + j] << 4 | code[128 + j] << 8 | code[192 + j] << 12
 
 So the same nibble of neighbouring words are neighbouring elements: a 16-bit word in the register
 of a matrix unit's operand becomes four 16-bit floats in that place by a shift, a mask and an or,
-and no element changes its lane. A group of 32, 64 or 128 elements is 1, 2 or 4 nibbles of a block.
+and no element changes its lane. A group of 64 elements is one nibble of a block, one of 128 two;
+a block of a row is 128 bytes, the row of a tile that the copy engine moves without bank conflicts.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 128
+BLOCK_ELEMENTS = 256
 """Elements of a row that are packed together."""
-BLOCK_WORDS = 32
+BLOCK_WORDS = 64
 """16-bit words that hold them."""
-GROUP_SIZES = (32, 64, 128)
+GROUP_SIZES = (64, 128)
 SYMMETRIC_ZERO = 8
 """The code that means 0 where there are no zeros."""
 
@@ -31,18 +32,18 @@ class Int4Weight:
     """A weight [out_dim, dim] of 4-bit codes: w[n, k] = (code[n, k] - zero[g, n]) * scale[g, n]."""
 
     packed: Tensor
-    """[out_dim, 32 * ceil(dim / 128)] int16, laid out as the module says."""
+    """[out_dim, 64 * ceil(dim / 256)] int16, laid out as the module says."""
     scales: Tensor
     """[ceil(dim / group_size), out_dim] bf16, fp16 or fp32: neighbouring rows lie together."""
     zeros: Tensor | None
     """Like scales, uint8 codes 0 to 15; None: 8 everywhere (symmetric)."""
     dim: int
     group_size: int
-    """Elements of a row that share a scale: 32, 64 or 128."""
+    """Elements of a row that share a scale: 64 or 128."""
 
     def __post_init__(self) -> None:
         if self.group_size not in GROUP_SIZES:
-            raise ValueError(f"group_size must be 32, 64 or 128, not {self.group_size}")
+            raise ValueError(f"group_size must be 64 or 128, not {self.group_size}")
         if self.packed.dtype != torch.int16 or self.packed.dim() != 2:
             raise ValueError(
                 "packed must be int16 [out_dim, words] as pack_int4 makes it,"
@@ -75,7 +76,7 @@ class Int4Weight:
 
 
 def pack_int4(codes: Tensor) -> Tensor:
-    """uint8 codes 0 to 15 [..., dim] as int16 words [..., 32 * ceil(dim / 128)]; pads with 0."""
+    """uint8 codes 0 to 15 [..., dim] as int16 words [..., 64 * ceil(dim / 256)]; pads with 0."""
     if codes.dtype != torch.uint8:
         raise ValueError(f"pack_int4 takes uint8 codes, not {codes.dtype}")
     if codes.numel() and int(codes.max()) > 15:
@@ -108,7 +109,7 @@ def quantize_int4(weight: Tensor, *, group_size: int = 128, symmetric: bool = Fa
             f"quantize_int4 takes a float [out_dim, dim], not {weight.dtype} {list(weight.shape)}"
         )
     if group_size not in GROUP_SIZES:
-        raise ValueError(f"group_size must be 32, 64 or 128, not {group_size}")
+        raise ValueError(f"group_size must be 64 or 128, not {group_size}")
     dim = weight.shape[1]
     padded = torch.nn.functional.pad(weight.float(), (0, -dim % group_size))
     groups = padded.unflatten(1, (-1, group_size))

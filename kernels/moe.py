@@ -108,8 +108,8 @@ def _check(
             f"gate_up {list(gate_up.shape)} and down {list(down.shape)} do not fit together and x"
             f" {list(x.shape)}: want [num_experts, 2 * inner, dim] and [num_experts, dim, inner]"
         )
-    if x.dtype not in (torch.bfloat16, torch.float16, torch.float32):
-        raise ValueError(f"moe_mlp takes bf16, fp16 or fp32 activations, not {x.dtype}")
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"moe_mlp takes bf16 or fp16 activations, not {x.dtype}")
     if topk_ids.dtype != torch.int32 or topk_ids.dim() != 2 or topk_ids.shape[0] != num_tokens:
         raise ValueError(
             f"topk_ids must be int32 [{num_tokens}, top_k],"

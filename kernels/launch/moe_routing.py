@@ -1,0 +1,59 @@
+"""How the routing of tokens to experts is launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .powers import next_power_of_two
+
+SMALL_PAIRS = 512
+"""Up to here one program sorts everything: a decode step's routing is one launch."""
+CHUNK = 256
+"""Pairs that a program counts, then places, where there are more."""
+MIN_EXPERTS = 32
+"""Bins of a histogram: at least one for each lane of a warp."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopkConfig:
+    tokens: int
+    """Tokens of a program."""
+    experts: int
+    """Experts, as a power of two."""
+    num_warps: int
+
+
+def topk_config(num_tokens: int, num_experts: int) -> TopkConfig:
+    """One warp for 1024 logits, so that the maxima stay inside warps."""
+    experts = next_power_of_two(num_experts)
+    tokens = max(min(1024 // experts, next_power_of_two(num_tokens)), 1)
+    return TopkConfig(
+        tokens=tokens, experts=experts, num_warps=min(max(tokens * experts // 1024, 1), 8)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermuteConfig:
+    chunk: int
+    """Pairs of a program."""
+    chunks: int
+    """Chunks whose counts are added at a time: a tile [chunks, experts]."""
+    experts: int
+    strip: int
+    """Pairs that all of a chunk are compared with at a time."""
+    num_warps: int
+
+
+def permute_config(num_pairs: int, num_experts: int) -> PermuteConfig:
+    """One program for few pairs; else chunks, counted by one launch and placed by another."""
+    experts = max(next_power_of_two(num_experts), MIN_EXPERTS)
+    chunk = CHUNK
+    if num_pairs <= SMALL_PAIRS:
+        chunk = max(next_power_of_two(num_pairs), 32)
+    return PermuteConfig(
+        chunk=chunk,
+        chunks=max(8192 // experts, 1),
+        experts=experts,
+        strip=32,
+        num_warps=8 if chunk > 128 else 4,
+    )

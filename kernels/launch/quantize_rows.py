@@ -1,0 +1,20 @@
+"""How `quantize_rows` is launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_BLOCK = 8192
+"""Entries of a row that a program holds in registers; 32 a thread with 8 warps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowConfig:
+    block: int
+    num_warps: int
+
+
+def quantize_rows_config(dim: int) -> RowConfig:
+    """A row at once where it fits; 8 to 32 entries a thread."""
+    block = min(max(1 << (dim - 1).bit_length(), 128), MAX_BLOCK)
+    return RowConfig(block=block, num_warps=min(max(block // 512, 1), 8))
