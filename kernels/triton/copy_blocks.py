@@ -1,0 +1,107 @@
+"""Many blocks of many tensors copied by one launch, on the device or over the bus.
+
+Pinned host memory is mapped into the device's address space, so the same kernel reads or writes
+it: no call of the driver for each of (blocks x layers x 2) pieces of some 32 KB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..launch.copy_blocks import copy_blocks_launch
+
+WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+
+
+def swap_blocks_triton(
+    sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor
+) -> None:
+    devices = [tensor.device for tensor in (sources[0], destinations[0])]
+    device = next((d for d in devices if d.type == "cuda"), devices[0])
+    pairs = pairs.to(device, non_blocking=True).contiguous()
+    for (block_bytes, *strides), addresses in _alike(sources, destinations).items():
+        if not block_bytes:
+            continue
+        alignment = math.gcd(16, *strides, *(a for pair in addresses for a in pair))
+        num_blocks = len(addresses) * pairs.shape[0]
+        launch = copy_blocks_launch(
+            block_bytes, num_blocks, alignment, over_the_bus=devices[0] != devices[1]
+        )
+        _copy_blocks_kernel[(launch.num_programs,)](
+            _address_table(tuple(addresses), device),
+            pairs,
+            _word(launch.word_bytes, device),
+            len(addresses),
+            num_blocks,
+            block_bytes // launch.word_bytes,
+            strides[0] // launch.word_bytes,
+            strides[1] // launch.word_bytes,
+            BLOCK=launch.BLOCK,
+            ALIGNED=alignment == 16,
+            num_warps=launch.num_warps,
+        )
+
+
+def _alike(
+    sources: Sequence[Tensor], destinations: Sequence[Tensor]
+) -> dict[tuple[int, int, int], list[tuple[int, int]]]:
+    """(bytes of a block, strides of source and destination in bytes) -> addresses of both."""
+    alike: defaultdict[tuple[int, int, int], list[tuple[int, int]]] = defaultdict(list)
+    for source, destination in zip(sources, destinations, strict=True):
+        size = source.element_size()
+        block_bytes = source[:1].numel() * size
+        strides = (source.stride(0) * size, destination.stride(0) * size)
+        alike[block_bytes, *strides].append((source.data_ptr(), destination.data_ptr()))
+    return alike
+
+
+@lru_cache(maxsize=64)
+def _address_table(addresses: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """[tensors, 2] int64, kept: a cache is allocated once and copied from many times."""
+    return torch.tensor(addresses, dtype=torch.int64, device=device)
+
+
+@lru_cache(maxsize=8)
+def _word(word_bytes: int, device: torch.device) -> Tensor:
+    """An empty tensor whose pointer tells the kernel how wide a word is."""
+    return torch.empty(1, dtype=WORDS[word_bytes], device=device)
+
+
+@triton.jit
+def _copy_blocks_kernel(
+    addresses_ptr,  # [num_tensors, 2] int64: source, destination
+    pairs_ptr,  # [num_pairs, 2] int64: block of the source, block of the destination
+    word_ptr,  # only its type is used
+    num_tensors,
+    num_blocks,  # num_tensors * num_pairs
+    words,  # of a block
+    stride_source,  # words from block to block
+    stride_destination,
+    BLOCK: tl.constexpr,
+    ALIGNED: tl.constexpr,
+):
+    """destination[i][pair[1]] = source[i][pair[0]]."""
+    tiles = tl.cdiv(words, BLOCK)
+    for item in range(tl.program_id(0), num_blocks * tiles, tl.num_programs(0)):
+        block = item // tiles
+        tensor = block % num_tensors
+        pair = (block // num_tensors).to(tl.int64)
+        source = tl.load(addresses_ptr + 2 * tensor).to(word_ptr.dtype)
+        destination = tl.load(addresses_ptr + 2 * tensor + 1).to(word_ptr.dtype)
+        if ALIGNED:
+            # Nothing about an address that was loaded is known to the compiler.
+            source = tl.multiple_of(source, 16)
+            destination = tl.multiple_of(destination, 16)
+        source += tl.load(pairs_ptr + 2 * pair) * stride_source
+        destination += tl.load(pairs_ptr + 2 * pair + 1) * stride_destination
+        columns = (item % tiles) * BLOCK + tl.arange(0, BLOCK)
+        mask = columns < words
+        tl.store(destination + columns, tl.load(source + columns, mask=mask), mask=mask)

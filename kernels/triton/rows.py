@@ -1,0 +1,23 @@
+"""Tensors as rows: what the operations over a last dimension work on."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """x as [rows, dim], each row contiguous; copied only where its strides cannot say so."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return rows if rows.stride(1) == 1 or rows.shape[1] <= 1 else rows.contiguous()
+
+
+def as_rows_in_place(x: Tensor, name: str) -> Tensor:
+    """The same for a tensor that is written: never a copy."""
+    if not x.is_contiguous():
+        raise ValueError(
+            f"{name} is updated in place and must be contiguous; its strides are"
+            f" {x.stride()} for shape {tuple(x.shape)}"
+        )
+    return x.view(math.prod(x.shape[:-1]), x.shape[-1])
