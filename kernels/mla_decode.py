@@ -70,7 +70,8 @@ def mla_decode_torch(
     out: Tensor,
     lse: Tensor,
 ) -> None:
-    """What `mla_decode` means, sequence by sequence; fp32 softmax, products in query's dtype."""
+    """What `mla_decode` means, sequence by sequence: softmax in fp32 (fp64 for fp64 queries)."""
+    wide = torch.promote_types(query.dtype, torch.float32)
     block_size, value_dim = latent_cache.shape[1], out.shape[2]
     for i, seq_len in enumerate(seq_lens.tolist()):
         if not seq_len:
@@ -78,7 +79,7 @@ def mla_decode_torch(
             continue
         blocks = block_tables[i, : -(-seq_len // block_size)].long()
         rows = latent_cache[blocks].flatten(0, 1)[:seq_len]
-        scores = (query[i] @ rows.T).float() * scale
+        scores = (query[i] @ rows.T).to(wide) * scale
         out[i] = scores.softmax(-1).to(rows.dtype) @ rows[:, :value_dim]
         lse[i] = scores.logsumexp(-1)
 

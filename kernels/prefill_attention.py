@@ -72,7 +72,8 @@ def prefill_attention_torch(
     out: Tensor,
     lse: Tensor | None,
 ) -> None:
-    """What `prefill_attention` means, request by request: fp32 softmax, products in the dtype."""
+    """What `prefill_attention` means, request by request: softmax in fp32 (fp64 for fp64)."""
+    wide = torch.promote_types(query.dtype, torch.float32)
     group = query.shape[1] // key_cache.shape[2]
     starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
     for row, seq_len in enumerate(seq_lens):
@@ -82,7 +83,7 @@ def prefill_attention_torch(
         blocks = batch.block_tables[row, : -(-seq_len // batch.block_size)].long()
         key = key_cache[blocks].flatten(0, 1)[:seq_len].repeat_interleave(group, dim=1)
         value = value_cache[blocks].flatten(0, 1)[:seq_len].repeat_interleave(group, dim=1)
-        scores = torch.einsum("qhd,khd->hqk", query[begin:end], key).float() * scale
+        scores = torch.einsum("qhd,khd->hqk", query[begin:end], key).to(wide) * scale
         positions = torch.arange(seq_len - (end - begin), seq_len, device=query.device)
         hidden = torch.arange(seq_len, device=query.device) > positions[:, None]
         scores = scores.masked_fill(hidden, float("-inf"))
