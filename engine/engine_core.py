@@ -1,4 +1,10 @@
-"""The step: schedule, execute, book. The only caller of `Scheduler` and `ModelRunner`.
+"""The step: schedule, submit, collect, book. The only caller of `Scheduler` and `ModelRunner`.
+
+With `max_in_flight` = 2 a step is scheduled and submitted while the one before it runs, so that the
+device never waits for the host:
+
+    device  | n            | n + 1        | n + 2
+    host        n + 1: ....   n + 2: ....     schedule, submit; then collect and book the one before
 
 A request's own problems are values (`Rejection`, `FinishReason`). An exception in a step means
 that scheduler and runner may no longer agree, so it is not caught here: it ends the core.
@@ -6,25 +12,36 @@ that scheduler and runner may no longer agree, so it is not caught here: it ends
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from shoal.clock import Clock
 
+from .core.in_flight import MAX_IN_FLIGHT
 from .core.kv_cache_events import KVCacheEvent
-from .core.output import EngineCoreOutputs, Rejection
+from .core.output import EngineCoreOutputs, ModelRunnerOutput, Rejection, SchedulerOutput
 from .core.request import Request, RequestStatus
 from .core.scheduler import Scheduler
 from .core.stats import SchedulerStats
 from .runner.interface import ModelRunner
+from .runner.pending import Pending
 
 
 class EngineCore:
     """Requests in, one `EngineCoreOutputs` per step out; no I/O, no thread, no clock of its own."""
 
-    def __init__(self, scheduler: Scheduler, runner: ModelRunner, clock: Clock) -> None:
+    def __init__(
+        self, scheduler: Scheduler, runner: ModelRunner, clock: Clock, *, max_in_flight: int = 1
+    ) -> None:
+        if not 1 <= max_in_flight <= MAX_IN_FLIGHT:
+            raise ValueError(
+                f"max_in_flight must be between 1 and {MAX_IN_FLIGHT}, got {max_in_flight}"
+            )
         self._scheduler = scheduler
         self._runner = runner
         self._clock = clock
+        self._max_in_flight = max_in_flight
+        self._in_flight: deque[tuple[SchedulerOutput, Pending[ModelRunnerOutput]]] = deque()
         self.num_steps = 0
 
     def add_request(self, request: Request) -> Rejection | None:
@@ -32,17 +49,35 @@ class EngineCore:
         return self._scheduler.add_request(request)
 
     def abort(self, request_ids: Iterable[str]) -> None:
-        """Drop requests; ids that ended already are ignored. Their blocks are free at once."""
+        """Drop requests; ids that ended already are ignored. Their blocks are free at once, or when
+        the step in flight that uses them is over."""
         self._scheduler.finish_requests(request_ids, RequestStatus.FINISHED_ABORTED)
 
     def has_work(self) -> bool:
         """Whether a step would do anything: compute, or tell the runner who has left."""
-        return self._scheduler.has_unfinished_requests() or self._scheduler.has_finished_requests()
+        return (
+            bool(self._in_flight)
+            or self._scheduler.has_unfinished_requests()
+            or self._scheduler.has_finished_requests()
+        )
 
     def step(self) -> EngineCoreOutputs:
-        """Compute one step for every request that fits into it."""
-        scheduled = self._scheduler.schedule(self._clock.now())
-        computed = self._runner.submit(scheduled).result()
+        """Have a step computed for every request that fits into it, and begin the one after it."""
+        if not self._in_flight:
+            self._submit(self._scheduler.schedule(self._clock.now()))
+        if len(self._in_flight) < self._max_in_flight:
+            ahead = self._scheduler.schedule_ahead(self._clock.now())
+            if ahead is not None:
+                self._submit(ahead)
+        return self._collect()
+
+    def _submit(self, scheduled: SchedulerOutput) -> None:
+        self._in_flight.append((scheduled, self._runner.submit(scheduled)))
+
+    def _collect(self) -> EngineCoreOutputs:
+        """Wait for the oldest step in flight, and book it."""
+        scheduled, pending = self._in_flight.popleft()
+        computed = pending.result()
         outputs = self._scheduler.update_from_output(scheduled, computed, self._clock.now())
         self.num_steps += 1
         return outputs

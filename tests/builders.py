@@ -115,6 +115,7 @@ class FakeRunner:
         return list(itertools.accumulate(tokens, lambda h, token: hash((h, token)), initial=0))[1:]
 
     def _slot(self, request_id: str, group: int, position: int) -> tuple[int, int, int]:
+        """Every slot that attention reads or a token is written to, when it is."""
         block_id = self.tables[request_id][group][position // self.block_size]
         return group, block_id, position % self.block_size
 

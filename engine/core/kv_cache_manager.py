@@ -33,6 +33,7 @@ class KVCacheManager:
 
     def __init__(self, config: CacheConfig, *, max_num_batched_tokens: int) -> None:
         self.block_size = config.block_size
+        self.num_usable_blocks = config.num_blocks - 1
         self.pool = BlockPool(config.num_blocks)
         self._enable_prefix_caching = config.enable_prefix_caching
         self._windows = [group.sliding_window for group in config.groups]
@@ -108,14 +109,18 @@ class KVCacheManager:
         request.num_slots = computed.num_tokens
         request.num_published_blocks = computed.num_tokens // self.block_size
 
-    def allocate_slots(self, request: Request, num_new_tokens: int) -> list[list[int]] | None:
+    def allocate_slots(
+        self, request: Request, num_new_tokens: int, *, num_in_flight: int = 0
+    ) -> list[list[int]] | None:
         """Make room for the next tokens: the new block ids per group, or None when full.
 
-        On None nothing was allocated (blocks behind a window may have been freed).
+        They come after the computed tokens and those that a step in flight computes: what that
+        step reads, behind a window, stays. On None nothing was allocated (blocks behind a window
+        may have been freed).
         """
         if self._has_window:
             self._free_behind_windows(request)
-        num_tokens = request.num_computed_tokens + num_new_tokens
+        num_tokens = request.num_computed_tokens + num_in_flight + num_new_tokens
         num_new_blocks = max(-(-(num_tokens - request.num_slots) // self.block_size), 0)
         num_groups = len(self._windows)
         new = self.pool.allocate(num_new_blocks * num_groups)
@@ -132,16 +137,30 @@ class KVCacheManager:
 
         None, and no change, when there are not enough, or when windows must be looked at first.
         """
+        return None if self._has_window else self._allocate_one_each(requests)
+
+    def allocate_ahead(self, requests: list[Request]) -> dict[str, list[list[int]]] | None:
+        """The same while a step is in flight, and behind windows too: what is no longer read by
+        that step is freed. None, and nothing allocated, when there are not enough."""
         if self._has_window:
-            return None
-        new = self.pool.allocate(len(requests))
+            for request in requests:
+                self._free_behind_windows(request)
+        return self._allocate_one_each(requests)
+
+    def _allocate_one_each(self, requests: list[Request]) -> dict[str, list[list[int]]] | None:
+        new = self.pool.allocate(len(requests) * len(self._windows))
         if new is None:
             return None
         new_block_ids = {}
-        for request, block_id in zip(requests, new, strict=True):
-            request.block_ids[0].append(block_id)
+        of_requests = iter(new)
+        for request in requests:
+            tables = []
+            for table in request.block_ids:
+                block_id = next(of_requests)
+                table.append(block_id)
+                tables.append([block_id])
             request.num_slots += self.block_size
-            new_block_ids[request.request_id] = [[block_id]]
+            new_block_ids[request.request_id] = tables
         return new_block_ids
 
     def publish(self, request: Request, num_tokens: int) -> None:

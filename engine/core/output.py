@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 
 from .request import FinishReason
 from .sampling_params import SamplingParams
@@ -134,3 +135,14 @@ class EngineCoreOutputs:
     prompt_logprobs: dict[str, list[TokenLogprobs]] = field(default_factory=dict)
     setbacks: list[Reason] = field(default_factory=list)
     """Who lost its blocks or its place in this step, by whom: for the log."""
+
+    def only_of(self, request_ids: Container[str]) -> EngineCoreOutputs:
+        """Without tokens of others: those that ended while a step computed one more for them."""
+        kept = [i for i, request_id in enumerate(self.req_ids) if request_id in request_ids]
+        return replace(
+            self,
+            req_ids=[self.req_ids[i] for i in kept],
+            new_token_ids=[self.new_token_ids[i] for i in kept],
+            logprobs={k: v for k, v in self.logprobs.items() if k in request_ids},
+            prompt_logprobs={k: v for k, v in self.prompt_logprobs.items() if k in request_ids},
+        )

@@ -17,7 +17,10 @@ from collections import Counter
 from collections.abc import Iterable
 from math import ceil
 
+from .ahead import decodes_after
 from .config import CacheConfig, SchedulerConfig
+from .door import refuse_for_ever, refuse_for_now, refuse_id
+from .in_flight import StepInFlight, StepsInFlight
 from .kv_cache_events import KVCacheEvent
 from .kv_cache_manager import ComputedBlocks, KVCacheManager
 from .output import (
@@ -26,7 +29,6 @@ from .output import (
     ModelRunnerOutput,
     ReasonKind,
     Rejection,
-    RejectionKind,
     SchedulerOutput,
     Started,
 )
@@ -49,7 +51,6 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig, cache: CacheConfig) -> None:
         self._config = config
         self._kv = KVCacheManager(cache, max_num_batched_tokens=config.max_num_batched_tokens)
-        self._num_usable_blocks = cache.num_blocks - 1
         self._requests: dict[str, Request] = {}
         self._waiting = RequestQueue(config.queue_timeout_s)
         # Running requests: those with one token left to compute, and those with more.
@@ -58,8 +59,13 @@ class Scheduler:
         self._decode_context = 0
         """Known tokens of all that decode, kept as a sum: a step must not visit each request."""
         self._step_time = StepTimeModel()
-        self._under_way: tuple[float, StepShape] | None = None
-        """When the step that has no output yet was scheduled, and what makes it long."""
+        self._in_flight = StepsInFlight()
+        self._leaving: dict[str, Request] = {}
+        """Ended, but a step in flight still reads and writes their blocks."""
+        self._one_left: set[str] = set()
+        """Decodes whose next token is their last, by their length."""
+        self._needs_rest = False
+        """Somebody has to be preempted for the next step: nothing may be in flight then."""
         # What the next output has to tell.
         self._finished_req_ids: list[str] = []
         self._timed_out: list[str] = []
@@ -73,38 +79,19 @@ class Scheduler:
 
     def add_request(self, request: Request) -> Rejection | None:
         """Queue a request, or refuse it with the numbers that make it impossible now or ever."""
-        config = self._config
-        if not request.token_ids:
-            return Rejection(RejectionKind.INVALID, "The prompt is empty: send at least one token.")
-        if request.request_id in self._requests:
-            return Rejection(
-                RejectionKind.INVALID, f"The request id {request.request_id!r} is already in use."
-            )
-        if request.num_prompt_tokens >= config.max_model_len:
-            return Rejection(
-                RejectionKind.TOO_LONG,
-                f"The prompt has {request.num_prompt_tokens} tokens, but the context of this model"
-                f" is {config.max_model_len} tokens and at least one is needed for the output.",
-            )
-        request.max_num_tokens = min(request.max_num_tokens, config.max_model_len)
-        # The last sampled token is never computed, so it needs no slot.
-        peak = self._kv.peak_blocks(request.max_num_tokens - 1)
-        if peak > self._num_usable_blocks:
-            return Rejection(
-                RejectionKind.TOO_LONG,
-                f"The request needs {peak} KV cache blocks of {self._kv.block_size} tokens for"
-                f" {request.num_prompt_tokens} prompt tokens and up to"
-                f" {request.max_num_tokens - request.num_prompt_tokens} output tokens, but the"
-                f" whole cache has {self._num_usable_blocks}. Lower max_tokens, shorten the prompt,"
-                f" or serve with a larger KV cache.",
-            )
+        config, request_id = self._config, request.request_id
+        # One that has ended keeps its id while a step in flight or the next output speaks of it.
+        ended = request_id in self._leaving or request_id in self._timed_out
+        if ended or request_id in self._requests:
+            return refuse_id(request)
+        rejection = refuse_for_ever(request, config=config, kv=self._kv)
+        if rejection is not None:
+            return rejection
         if len(self._waiting) >= config.max_num_waiting:
-            return Rejection(
-                RejectionKind.QUEUE_FULL,
-                f"{len(self._waiting)} requests are waiting already, which is the limit.",
-                retry_after_s=self._expected_wait_s(request.arrival_time),
-            )
-        self._requests[request.request_id] = request
+            head = self._waiting.peek()
+            return refuse_for_now(len(self._waiting), head=head, now=request.arrival_time)
+        request.max_num_tokens = min(request.max_num_tokens, config.max_model_len)
+        self._requests[request_id] = request
         self._waiting.add(request)
         return None
 
@@ -118,21 +105,43 @@ class Scheduler:
     # -- the step ------------------------------------------------------------------------
 
     def schedule(self, now: float) -> SchedulerOutput:
-        """Decide the next step. Decodes come first in it, then prefill chunks."""
+        """Decide the next step. Decodes come first in it, then prefill chunks.
+
+        Nothing is in flight: each step decided before has had its output booked.
+        """
+        assert not self._in_flight, "book the step in flight first, or `schedule_ahead`"
+        self._needs_rest = False
         step = Step(self._config.max_num_batched_tokens)
         self._expire(step, now)
         self._schedule_decodes(step)
-        if self._prefilling or len(self._waiting):
-            step.prefill_time = self._prefill_time()
-            self._schedule_prefills(step)
-        if not step.preempted and len(self._waiting):
-            self._admit_waiting(step, now)
+        self._add_prefills(step, self._decode_shape(), now)
         # Whoever decodes now is in the step.
-        decodes = len(self._decoding), self._decode_context
-        self._under_way = now, StepShape(*decodes, step.prefill_tokens, step.prefill_pairs)
-        finished, self._finished_req_ids = self._finished_req_ids, []
-        self._reasons.update(reason.kind for reason in step.reasons)
-        return step.output(finished)
+        return self._begin(step, self._decode_shape(), now)
+
+    def schedule_ahead(self, now: float) -> SchedulerOutput | None:
+        """Decide the step after the one in flight, of which only the new token ids are unknown.
+
+        None, and no change: there is nothing to compute yet, or it takes what `schedule` alone
+        does. A block changes hands only while no step in flight uses it, so nobody is preempted
+        here; and whose last token is under way is left out, if its length says so. Who ends by
+        a stop token gets a token too many, which nobody hears of.
+        """
+        if self._needs_rest:
+            return None
+        num_tokens = self._in_flight.num_tokens
+        decodes = decodes_after(self._decoding, self._prefilling, num_tokens, self._one_left)
+        if not (decodes.request_ids or self._prefilling or len(self._waiting)):
+            return None
+        new_block_ids = self._kv.allocate_ahead(decodes.due)
+        if new_block_ids is None:
+            return None
+        step = Step(self._config.max_num_batched_tokens, in_flight=num_tokens)
+        self._expire(step, now)
+        step.new_block_ids = new_block_ids
+        step.add_decodes(decodes.request_ids)
+        shape = decodes.shape(self._decode_shape())
+        self._add_prefills(step, shape, now)
+        return self._begin(step, shape, now)
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, runner_output: ModelRunnerOutput, now: float
@@ -140,16 +149,15 @@ class Scheduler:
         """Book what a step computed, end what is complete, and report it to the front end."""
         finish_reasons = dict.fromkeys(self._timed_out, FinishReason.TIMEOUT)
         started, self._started, self._timed_out = self._started, {}, []
-        if self._under_way is not None:
-            scheduled_at, shape = self._under_way
-            self._step_time.observe(shape, now - scheduled_at)
-            self._under_way = None
+        self._step_time.observe(*self._in_flight.end(scheduler_output, now))
         # Whoever decodes still was in the step, so it gets its token here.
         self._decode_context += len(self._decoding)
         req_ids, sampled = runner_output.req_ids, runner_output.sampled_token_ids
+        one_left, somebody_left = set(), False
         requests = map(self._requests.get, req_ids)
         for request, new_token_ids in zip(requests, sampled, strict=True):
             if request is None:  # ended while the step ran
+                somebody_left = True
                 continue
             if not new_token_ids:
                 num_scheduled = scheduler_output.num_scheduled_tokens[request.request_id]
@@ -162,14 +170,20 @@ class Scheduler:
             if new_token_ids[0] in request.stop_token_ids:
                 finish_reasons[request.request_id] = FinishReason.STOP
                 self._finish(request, RequestStatus.FINISHED_STOPPED)
-            elif num_tokens + 1 >= request.max_num_tokens:
-                finish_reasons[request.request_id] = FinishReason.LENGTH
-                self._finish(request, RequestStatus.FINISHED_LENGTH_CAPPED)
+            elif (num_left := request.max_num_tokens - num_tokens) <= 2:
+                if num_left <= 1:
+                    finish_reasons[request.request_id] = FinishReason.LENGTH
+                    self._finish(request, RequestStatus.FINISHED_LENGTH_CAPPED)
+                else:
+                    one_left.add(request.request_id)
         for request in [r for r in self._prefilling.values() if r.num_computed_tokens]:
             if request.num_computed_tokens == request.num_tokens - 1:
                 self._decoding[request.request_id] = self._prefilling.pop(request.request_id)
                 self._decode_context += request.num_tokens
-        return EngineCoreOutputs(
+                if request.num_tokens + 1 >= request.max_num_tokens:
+                    one_left.add(request.request_id)
+        self._one_left = one_left
+        outputs = EngineCoreOutputs(
             req_ids=req_ids,
             new_token_ids=sampled,
             finish_reasons=finish_reasons,
@@ -178,6 +192,11 @@ class Scheduler:
             prompt_logprobs=runner_output.prompt_logprobs,
             setbacks=[r for r in scheduler_output.reasons if r.kind in SETBACKS],
         )
+        if somebody_left:
+            outputs = outputs.only_of(self._requests.keys() | finish_reasons.keys())
+        if self._leaving:
+            self._free_those_who_left()
+        return outputs
 
     # -- looking in ----------------------------------------------------------------------
 
@@ -221,7 +240,9 @@ class Scheduler:
         for request in self._decoding.values():
             assert request.num_computed_tokens == request.num_tokens - 1, request
         assert self._decode_context == sum(r.num_tokens for r in self._decoding.values())
-        self._kv.check_integrity(self._requests.values())
+        assert not self._requests.keys() & self._leaving.keys()
+        assert all(request_id in self._in_flight for request_id in self._leaving)
+        self._kv.check_integrity([*self._requests.values(), *self._leaving.values()])
 
     # -- the parts of a step -------------------------------------------------------------
 
@@ -229,13 +250,34 @@ class Scheduler:
     def _num_running(self) -> int:
         return len(self._decoding) + len(self._prefilling)
 
-    def _prefill_time(self) -> PrefillTime | None:
+    def _decode_shape(self) -> StepShape:
+        return StepShape(len(self._decoding), self._decode_context)
+
+    def _begin(self, step: Step, decodes: StepShape, now: float) -> SchedulerOutput:
+        shape = StepShape(
+            decodes.num_decodes, decodes.decode_context, step.prefill_tokens, step.prefill_pairs
+        )
+        finished, self._finished_req_ids = self._finished_req_ids, []
+        if step.reasons:
+            self._reasons.update(reason.kind for reason in step.reasons)
+        output = step.output(finished)
+        self._in_flight.begin(StepInFlight(output, now, shape))
+        return output
+
+    def _add_prefills(self, step: Step, decodes: StepShape, now: float) -> None:
+        if self._prefilling or len(self._waiting):
+            step.prefill_time = self._prefill_time(decodes)
+            self._schedule_prefills(step)
+        if not step.preempted and len(self._waiting):
+            self._admit_waiting(step, now)
+
+    def _prefill_time(self, decodes: StepShape) -> PrefillTime | None:
         """The seconds that a step with these decodes has for prefills; None: nothing is known."""
         if not self._step_time.has_learnt:
             return None
         return PrefillTime(
             self._step_time,
-            StepShape(len(self._decoding), self._decode_context),
+            decodes,
             num_prefills=len(self._prefilling) + self._num_startable(),
             itl_target_s=self._config.itl_target_s,
         )
@@ -276,7 +318,11 @@ class Scheduler:
         for request in sorted(self._prefilling.values(), key=order_key):
             if request.request_id not in self._prefilling:  # a victim of one before it
                 continue
-            start = request.num_computed_tokens
+            if request.request_id in step.num_scheduled_tokens:  # its prompt ends in flight
+                continue
+            start = request.num_computed_tokens + step.num_in_flight(request)
+            if start == request.num_tokens:  # so does its only output token
+                continue
             num_tokens = step.chunk(request.num_tokens - start, start=start)
             if num_tokens == 0:
                 step.explain_budget(request, "nothing left in this step")
@@ -344,13 +390,23 @@ class Scheduler:
             yielding = [r for r in self._preemptible(step) if r.priority > request.priority]
             if not yielding or lacking > sum(map(self._kv.num_held, yielding)):
                 return obstacle
+            if step.is_ahead:
+                self._needs_rest = True
+                return obstacle
             victim = choose_victim(yielding, min_priority=request.priority + 1)
             assert victim is not None
             self._preempt(step, victim, by=request, kind=ReasonKind.PRIORITY)
 
     def _grow(self, step: Step, request: Request, num_tokens: int) -> bool:
-        """Get slots for a running request, at the cost of victims; False if it was one itself."""
-        while (blocks := self._kv.allocate_slots(request, num_tokens)) is None:
+        """Get slots for a running request, at the cost of victims; False if it was one itself, or
+        if it has to wait because victims are not to be had ahead."""
+        num_in_flight = step.num_in_flight(request)
+        while (
+            blocks := self._kv.allocate_slots(request, num_tokens, num_in_flight=num_in_flight)
+        ) is None:
+            if step.is_ahead:
+                self._needs_rest = True
+                return False
             victim = choose_victim(self._preemptible(step), min_priority=request.priority)
             assert victim is not None, "a request that is growing is preemptible itself"
             self._preempt(step, victim, by=request, kind=ReasonKind.PREEMPTED)
@@ -392,7 +448,15 @@ class Scheduler:
             del self._prefilling[request.request_id]
         else:
             self._decode_context -= request.num_tokens
-        self._kv.free(request)
+        if request.request_id in self._in_flight:
+            self._leaving[request.request_id] = request
+        else:
+            self._kv.free(request)
+
+    def _free_those_who_left(self) -> None:
+        """Free the blocks that no step in flight uses any more."""
+        for request_id in [r for r in self._leaving if r not in self._in_flight]:
+            self._kv.free(self._leaving.pop(request_id))
 
     def _reserved_blocks(self) -> int:
         """Blocks that a newcomer must leave: what running prefills still need, and headroom."""
@@ -402,10 +466,4 @@ class Scheduler:
         owed = sum(
             max(kv.peak_blocks(r.num_tokens) - kv.num_held(r), 0) for r in self._prefilling.values()
         )
-        return owed + ceil(self._num_usable_blocks * ADMISSION_HEADROOM)
-
-    def _expected_wait_s(self, now: float) -> float:
-        """What the head of the queue has waited so far, a newcomer may expect too; in [1, 60]."""
-        head = self._waiting.peek()
-        waited = 0.0 if head is None else now - head.arrival_time
-        return min(max(waited, 1.0), 60.0)
+        return owed + ceil(kv.num_usable_blocks * ADMISSION_HEADROOM)

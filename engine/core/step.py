@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .output import NewRequestData, Reason, ReasonKind, SchedulerOutput
 from .prefill_time import PrefillTime
@@ -13,8 +13,10 @@ from .step_time import count_pairs
 class Step:
     """Invariant: `budget` + sum of `num_scheduled_tokens` = the step's token budget."""
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, *, in_flight: Mapping[str, int] | None = None) -> None:
         self.budget = budget
+        self.is_ahead = in_flight is not None
+        """Whether a step before this one is in flight."""
         self.prefill_time: PrefillTime | None = None
         """Set when the decodes are known; None: tokens are the only limit."""
         self.prefill_tokens = 0
@@ -25,6 +27,11 @@ class Step:
         self.preempted: list[str] = []
         self.reasons: list[Reason] = []
         self._total = budget
+        self._in_flight = in_flight or {}
+
+    def num_in_flight(self, request: Request) -> int:
+        """Tokens of the request that the step before computes, and that are not booked yet."""
+        return self._in_flight.get(request.request_id, 0)
 
     def add_decodes(self, request_ids: Iterable[str]) -> None:
         """Schedule one token each; comes first, so that decodes lead the execution order."""
@@ -45,7 +52,7 @@ class Step:
         return self.prefill_time.fit(num_tokens, start=start)
 
     def add_prefill(self, request: Request, num_tokens: int) -> None:
-        start = request.num_computed_tokens
+        start = request.num_computed_tokens + self.num_in_flight(request)
         self.num_scheduled_tokens[request.request_id] = num_tokens
         self.budget -= num_tokens
         self.prefill_tokens += num_tokens

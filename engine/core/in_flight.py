@@ -1,0 +1,60 @@
+"""Steps that were decided and whose outputs are not known yet: at most two, oldest first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+
+from .output import SchedulerOutput
+from .step_time import StepShape
+
+MAX_IN_FLIGHT = 2
+"""One that runs and one behind it: with a third, ids that the host does not know would come from
+two steps, and nothing would be gained, since the device never waits for the second."""
+
+
+@dataclass(slots=True)
+class StepInFlight:
+    """A step, when it was decided (s), and what makes it long. Frozen would cost a microsecond."""
+
+    output: SchedulerOutput
+    scheduled_at: float
+    shape: StepShape
+
+
+class StepsInFlight:
+    """Invariant: steps end in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._steps: deque[StepInFlight] = deque()
+        self._last_end = -inf
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __contains__(self, request_id: str) -> bool:
+        """Whether a step in flight reads and writes blocks of this request."""
+        return any(request_id in step.output.num_scheduled_tokens for step in self._steps)
+
+    @property
+    def num_tokens(self) -> Mapping[str, int]:
+        """What the newest step computes of each request."""
+        return self._steps[-1].output.num_scheduled_tokens
+
+    def begin(self, step: StepInFlight) -> None:
+        assert len(self._steps) < MAX_IN_FLIGHT
+        self._steps.append(step)
+
+    def end(self, output: SchedulerOutput, now: float) -> tuple[StepShape, float]:
+        """The oldest step is over: its shape, and the seconds that it took.
+
+        A step that was decided while another ran took the time since that one was over: what it
+        spent waiting says nothing about itself.
+        """
+        step = self._steps.popleft()
+        assert step.output is output, "steps end in the order in which they began"
+        seconds = now - max(step.scheduled_at, self._last_end)
+        self._last_end = now
+        return step.shape, seconds
