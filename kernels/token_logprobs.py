@@ -18,8 +18,8 @@ class TokenLogprobTensors(NamedTuple):
     """What `token_logprobs` found, a line for each row that was asked about."""
 
     token_ids: Tensor
-    """[num_rows, 1 + num_top] int64: the given token, then the best ones in descending order, the
-    lower id first where logits tie."""
+    """[num_rows, 1 + num_top] int64: the given token, then the best ones in descending order.
+    Which of those that tie come first, or at all, is left open; on a GPU the lower ids do."""
     logprobs: Tensor
     """[num_rows, 1 + num_top] fp32."""
     ranks: Tensor
@@ -32,8 +32,9 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, *, num_top: int) -> TokenL
     """logits[token] - logsumexp(logits) of the given token and the `num_top` best of each row.
 
     logits: [num_rows, vocab_size], fp32, bf16 or fp16; token_ids: [num_rows] int64, inside the
-    vocabulary. num_top above the vocabulary's size counts as that size. NaN makes the
-    log-probabilities of its row NaN. On a GPU nothing waits for the host.
+    vocabulary. num_top above the vocabulary's size counts as that size. Rows that `sample_tokens`
+    calls broken have NaN as log_z and log-probabilities, and ids and ranks that mean nothing. On a
+    GPU nothing waits for the host.
     """
     if logits.dim() != 2 or token_ids.shape != (logits.shape[0],) or logits.shape[1] == 0:
         raise ValueError(
@@ -56,6 +57,7 @@ def token_logprobs_torch(logits: Tensor, token_ids: Tensor, *, num_top: int) -> 
     """The meaning of `token_logprobs`, in torch."""
     logits = logits.float()
     log_z = logits.logsumexp(dim=-1, keepdim=True)
+    log_z = torch.where(log_z.isfinite(), log_z, torch.nan)
     chosen = logits.gather(1, token_ids.unsqueeze(1))
     ranks = count_above(logits, chosen.squeeze(1)) + 1
     top = logits.topk(num_top, dim=-1)

@@ -1,0 +1,56 @@
+"""How the sampling kernels are launched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .gpu import Gpu
+from .powers import next_power_of_two
+
+BLOCK = 256
+"""Tokens of a block: those of `kernels/random_choice.py`, whose draw goes over blocks first."""
+
+_PROGRAMS_PER_SM = 8
+"""Programs that should share the reading of the logits on each multiprocessor: fewer leave memory
+idle, and more only make each one shorter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """One pass over all logits, then one program a row over what the pass left to look at."""
+
+    blocks_per_program: int
+    """Blocks of BLOCK tokens that a program of the first pass reads."""
+    stats_warps: int
+    num_blocks_padded: int
+    """Blocks of a row, up to a power of two."""
+    row_warps: int
+    blocks_per_turn: int
+    """Blocks that a row's program reads at once, of those that may hold a kept token."""
+    logprob_warps: int
+    """Warps of a row's program that takes its best tokens one by one: each is a chain of small
+    reductions, so few threads wait less for one another."""
+    max_candidates: int
+    """Weights that a row's program holds at once to find a cutoff among them; a row where more
+    could be kept is searched in several passes."""
+
+
+def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
+    """The launch for [num_rows, vocab_size] logits."""
+    num_blocks = -(-vocab_size // BLOCK)
+    wanted_programs = gpu.num_sms * _PROGRAMS_PER_SM
+    blocks = num_rows * num_blocks // wanted_programs
+    blocks_per_program = min(max(_power_of_two_up_to(blocks), 2), 16)
+    return SampleConfig(
+        blocks_per_program=blocks_per_program,
+        stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
+        num_blocks_padded=next_power_of_two(num_blocks),
+        row_warps=8,
+        blocks_per_turn=8,
+        logprob_warps=2,
+        max_candidates=2048,
+    )
+
+
+def _power_of_two_up_to(number: int) -> int:
+    return 1 << max(number.bit_length() - 1, 0)
