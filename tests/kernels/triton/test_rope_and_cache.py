@@ -100,7 +100,7 @@ class Step:
         return values if scale is None else decode_torch(values, scale)
 
 
-def check(step: Step, cache_dtype: torch.dtype, scales_of=lambda: {}) -> None:
+def check(step: Step, cache_dtype: torch.dtype, scales_of=dict) -> None:
     """`scales_of` makes the scales anew for each body, as some are written."""
     caches = (step.cache(cache_dtype), step.cache(cache_dtype))
     scales = scales_of()
