@@ -31,12 +31,12 @@ def run(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("num_top", [0, 1, 5])
-@pytest.mark.parametrize("vocab_size", [1, 2, 255, 256, 257, 1031])
+@pytest.mark.parametrize(
+    ("vocab_size", "num_top"), [(1, 1), (2, 0), (255, 3), (256, 1), (257, 4), (1031, 2)]
+)
 def test_equals_the_twin(
     vocab_size: int, num_top: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    num_top = min(num_top, vocab_size)
     logits = random_logits(3, vocab_size).to(dtype)
     token_ids = torch.tensor([0, vocab_size - 1, int(logits[2].argmin())])
     found = run(logits, token_ids, num_top, device)
