@@ -81,17 +81,20 @@ def pack_int4(codes: Tensor) -> Tensor:
         raise ValueError(f"pack_int4 takes uint8 codes, not {codes.dtype}")
     if codes.numel() and int(codes.max()) > 15:
         raise ValueError(f"pack_int4 takes codes of 0 to 15; one is {int(codes.max())}")
-    missing = -codes.shape[-1] % BLOCK_ELEMENTS
-    codes = torch.nn.functional.pad(codes, (0, missing))
-    nibbles = codes.unflatten(-1, (-1, 4, BLOCK_WORDS)).to(torch.int32)
-    words = sum((nibbles[..., i, :] << (4 * i) for i in range(1, 4)), start=nibbles[..., 0, :])
+    codes = torch.nn.functional.pad(codes, (0, -codes.shape[-1] % BLOCK_ELEMENTS))
+    num_blocks = codes.shape[-1] // BLOCK_ELEMENTS
+    nibbles = codes.reshape(*codes.shape[:-1], num_blocks, 4, BLOCK_WORDS).to(torch.int32)
+    words = nibbles[..., 0, :]
+    for i in range(1, 4):
+        words = words | nibbles[..., i, :] << (4 * i)
     # int32 to int16 keeps the low 16 bits: the sign is the top bit of the fourth nibble.
-    return words.to(torch.int16).flatten(-2).contiguous()
+    return words.to(torch.int16).flatten(-2)
 
 
 def unpack_int4(packed: Tensor, *, dim: int) -> Tensor:
     """The inverse of `pack_int4`: uint8 codes [..., dim]."""
-    words = packed.unflatten(-1, (-1, 1, BLOCK_WORDS)).to(torch.int32)
+    num_blocks = packed.shape[-1] // BLOCK_WORDS
+    words = packed.reshape(*packed.shape[:-1], num_blocks, 1, BLOCK_WORDS).to(torch.int32)
     shifts = torch.arange(0, 16, 4, device=packed.device, dtype=torch.int32)
     codes = (words >> shifts[:, None]) & 0xF
     return codes.flatten(-3)[..., :dim].to(torch.uint8)
@@ -112,7 +115,7 @@ def quantize_int4(weight: Tensor, *, group_size: int = 128, symmetric: bool = Fa
         raise ValueError(f"group_size must be 64 or 128, not {group_size}")
     dim = weight.shape[1]
     padded = torch.nn.functional.pad(weight.float(), (0, -dim % group_size))
-    groups = padded.unflatten(1, (-1, group_size))
+    groups = padded.reshape(len(padded), padded.shape[1] // group_size, group_size)
     if symmetric:
         scales = groups.abs().amax(-1) / 7
         zeros = None

@@ -33,7 +33,7 @@ def _shrink_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """shrunk[split, slice, t, r] = sum over k of A[adapter, slice, r, k] * x[t, k], k of the split."""
+    """shrunk[split, slice, t, r] = sum over the split's k of A[adapter, slice, r, k] * x[t, k]."""
     block = tl.program_id(0)
     split = tl.program_id(1)
     slice_index = tl.program_id(2)

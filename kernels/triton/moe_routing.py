@@ -56,6 +56,7 @@ def _topk_softmax_kernel(
         total = tl.sum(tl.exp(top_logits - largest[:, None]), axis=1)
     else:
         total = tl.sum(tl.exp(logits - largest[:, None]), axis=1)
+    total = tl.maximum(total, 1e-30)  # at least 1, but for rows that are not there
     weights = tl.exp(top_logits - largest[:, None]) / total[:, None]
     out = tokens[:, None].to(tl.int64) * TOP_K + slots[None, :]
     out_mask = (tokens[:, None] < num_tokens) & (slots[None, :] < TOP_K)

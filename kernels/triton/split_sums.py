@@ -24,7 +24,7 @@ def _add_splits_kernel(
     SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """out[m, n] = (partial[0, m, n] + partial[1, m, n] + ...) * x_scale[m] * weight_scale[n] + bias[n]."""
+    """out[m, n] = (sum over s, ascending, of partial[s, m, n]) * scales[m, n] + bias[n]."""
     row = tl.program_id(0)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < out_dim
