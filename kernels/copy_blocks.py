@@ -74,3 +74,18 @@ def _check(sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Ten
                 f" {tuple(source.shape[1:])} and {destination.dtype} {tuple(destination.shape[1:])}"
                 " with their strides must be equal"
             )
+        if not _is_dense(source):
+            raise ValueError(
+                f"swap_blocks: blocks of pair {index} are not dense in memory: shape"
+                f" {tuple(source.shape[1:])} has strides {source.stride()[1:]}"
+            )
+
+
+def _is_dense(cache: Tensor) -> bool:
+    """Whether the entries of a block fill one stretch of memory, in any order of dimensions."""
+    size = 1
+    for stride, length in sorted(zip(cache.stride()[1:], cache.shape[1:], strict=True)):
+        if length != 1 and stride != size:
+            return False
+        size *= length
+    return True

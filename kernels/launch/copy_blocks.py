@@ -16,7 +16,7 @@ HOST_PROGRAMS = 32
 class CopyBlocksLaunch:
     word_bytes: int
     """Width of a word; every address, stride and size is a multiple of it."""
-    BLOCK: int
+    block: int
     """Words of a tile."""
     num_programs: int
     """Programs; each goes through tiles until all are copied."""
@@ -32,7 +32,7 @@ def copy_blocks_launch(
     num_tiles = num_blocks * -(-(block_bytes // word) // tile)
     return CopyBlocksLaunch(
         word_bytes=word,
-        BLOCK=tile,
+        block=tile,
         num_programs=min(num_tiles, HOST_PROGRAMS) if over_the_bus else num_tiles,
         num_warps=min(max(tile * word // 1024, 1), 8),
     )

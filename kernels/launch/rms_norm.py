@@ -13,13 +13,13 @@ TILE = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RmsNormLaunch:
-    ROWS: int
-    BLOCK: int
+    rows: int
+    block: int
     num_warps: int
 
     @property
     def constants(self) -> dict[str, int]:
-        return {"ROWS": self.ROWS, "BLOCK": self.BLOCK, "num_warps": self.num_warps}
+        return {"ROWS": self.rows, "BLOCK": self.block, "num_warps": self.num_warps}
 
 
 def rms_norm_launch(num_rows: int, dim: int, gpu: Gpu) -> RmsNormLaunch:
@@ -29,4 +29,4 @@ def rms_norm_launch(num_rows: int, dim: int, gpu: Gpu) -> RmsNormLaunch:
     rows = min(max(TILE // block, 1), spread)
     # 16 entries a thread: two loads of 16 bytes of each bf16 tensor in flight.
     warps = min(max(rows * block // (32 * 16), 1), 16)
-    return RmsNormLaunch(ROWS=rows, BLOCK=block, num_warps=warps)
+    return RmsNormLaunch(rows=rows, block=block, num_warps=warps)

@@ -13,19 +13,19 @@ TILE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeAndCacheLaunch:
-    TOKENS: int
-    HEADS: int
+    tokens: int
+    heads: int
     """Heads of a tile: all of queries, of keys or of values, the last tile of each part empty."""
-    HALF: int
+    half: int
     """Half of head_dim, rounded up to a power of two."""
     num_warps: int
 
     @property
     def constants(self) -> dict[str, int]:
         return {
-            "TOKENS": self.TOKENS,
-            "HEADS": self.HEADS,
-            "HALF": self.HALF,
+            "TOKENS": self.tokens,
+            "HEADS": self.heads,
+            "HALF": self.half,
             "num_warps": self.num_warps,
         }
 
@@ -39,4 +39,4 @@ def rope_and_cache_launch(
     spread = next_power_of_two(-(-num_tokens // gpu.num_sms))
     tokens = min(max(TILE // (2 * half * heads), 1), spread)
     warps = min(max(tokens * heads * half // (32 * 16), 1), 8)
-    return RopeAndCacheLaunch(TOKENS=tokens, HEADS=heads, HALF=half, num_warps=warps)
+    return RopeAndCacheLaunch(tokens=tokens, heads=heads, half=half, num_warps=warps)

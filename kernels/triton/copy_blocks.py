@@ -44,7 +44,7 @@ def swap_blocks_triton(
             block_bytes // launch.word_bytes,
             strides[0] // launch.word_bytes,
             strides[1] // launch.word_bytes,
-            BLOCK=launch.BLOCK,
+            BLOCK=launch.block,
             ALIGNED=alignment == 16,
             num_warps=launch.num_warps,
         )

@@ -17,7 +17,7 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
     out = torch.empty((*ids.shape, dim), dtype=table.dtype, device=table.device)
     if out.numel():
         launch = gather_rows_launch(dim)
-        grid = (ids.numel(), triton.cdiv(dim, launch.BLOCK))
+        grid = (ids.numel(), triton.cdiv(dim, launch.block))
         _gather_rows_kernel[grid](
             rows, ids.reshape(-1), out, rows.stride(0), rows.shape[0], dim, **launch.constants
         )

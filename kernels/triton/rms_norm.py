@@ -58,7 +58,7 @@ def _launch(
     if not x.numel():
         return
     launch = rms_norm_launch(num_rows, dim, gpu_of(x.device))
-    _rms_norm_kernel[(triton.cdiv(num_rows, launch.ROWS),)](
+    _rms_norm_kernel[(triton.cdiv(num_rows, launch.rows),)](
         x,
         residual,
         weight,

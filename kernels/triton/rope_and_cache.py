@@ -40,9 +40,9 @@ def rope_and_cache_triton(
     launch = rope_and_cache_launch(
         num_tokens, num_q_heads, num_kv_heads, head_dim, gpu_of(qkv.device)
     )
-    q_tiles = triton.cdiv(num_q_heads, launch.HEADS)
-    kv_tiles = triton.cdiv(num_kv_heads, launch.HEADS)
-    _rope_and_cache_kernel[(triton.cdiv(num_tokens, launch.TOKENS), q_tiles + 2 * kv_tiles)](
+    q_tiles = triton.cdiv(num_q_heads, launch.heads)
+    kv_tiles = triton.cdiv(num_kv_heads, launch.heads)
+    _rope_and_cache_kernel[(triton.cdiv(num_tokens, launch.tokens), q_tiles + 2 * kv_tiles)](
         qkv,
         cos,
         sin,

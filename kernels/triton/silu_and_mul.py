@@ -19,7 +19,7 @@ def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
     out = torch.empty(shape, dtype=gate_up.dtype, device=gate_up.device)
     if out.numel():
         launch = silu_and_mul_launch(rows.shape[0], dim)
-        grid = (rows.shape[0], triton.cdiv(dim, launch.BLOCK))
+        grid = (rows.shape[0], triton.cdiv(dim, launch.block))
         _silu_and_mul_kernel[grid](rows, out, None, rows.stride(0), dim, **launch.constants)
     return out
 
