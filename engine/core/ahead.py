@@ -24,6 +24,8 @@ class DecodesAhead:
     """Those that lack a slot for their token."""
     extra_context: int
     """Tokens that they attend to beyond what the decodes of now know."""
+    has_prefills: bool
+    """Whether running prefills have tokens left beside these."""
 
     def shape(self, decodes_now: StepShape) -> StepShape:
         return StepShape(len(self.request_ids), decodes_now.decode_context + self.extra_context)
@@ -46,13 +48,17 @@ def decodes_after(
             del ids[request_id]
             extra_context -= decoding[request_id].num_tokens + 1
         due = [request for request in due if request.request_id in ids]
+    has_prefills = False
     for request_id, request in prefilling.items():
         start = request.num_computed_tokens + num_in_flight.get(request_id, 0)
+        if start < request.num_tokens - 1:
+            has_prefills = True
+            continue
         num_known = request.num_tokens + (start == request.num_tokens)
-        if start < request.num_tokens - 1 or num_known >= request.max_num_tokens:
+        if num_known >= request.max_num_tokens:
             continue
         ids[request_id] = None
         extra_context += num_known
         if num_known > request.num_slots:
             due.append(request)
-    return DecodesAhead(ids, due, extra_context)
+    return DecodesAhead(ids, due, extra_context, has_prefills)

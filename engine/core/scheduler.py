@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterable
 from math import ceil
 
-from .ahead import decodes_after
 from .config import CacheConfig, SchedulerConfig
 from .door import refuse_for_ever, refuse_for_now, refuse_id
 from .in_flight import StepInFlight, StepsInFlight
@@ -36,6 +35,7 @@ from .policy import choose_victim, order_key
 from .prefill_time import PrefillTime
 from .request import FinishReason, Request, RequestStatus
 from .request_queue import RequestQueue
+from .running import RunningRequests
 from .stats import SchedulerStats
 from .step import Step
 from .step_time import StepShape, StepTimeModel
@@ -53,17 +53,11 @@ class Scheduler:
         self._kv = KVCacheManager(cache, max_num_batched_tokens=config.max_num_batched_tokens)
         self._requests: dict[str, Request] = {}
         self._waiting = RequestQueue(config.queue_timeout_s)
-        # Running requests: those with one token left to compute, and those with more.
-        self._decoding: dict[str, Request] = {}
-        self._prefilling: dict[str, Request] = {}
-        self._decode_context = 0
-        """Known tokens of all that decode, kept as a sum: a step must not visit each request."""
+        self._running = RunningRequests()
         self._step_time = StepTimeModel()
         self._in_flight = StepsInFlight()
         self._leaving: dict[str, Request] = {}
         """Ended, but a step in flight still reads and writes their blocks."""
-        self._one_left: set[str] = set()
-        """Decodes whose next token is their last, by their length."""
         self._needs_rest = False
         """Somebody has to be preempted for the next step: nothing may be in flight then."""
         # What the next output has to tell.
@@ -114,9 +108,9 @@ class Scheduler:
         step = Step(self._config.max_num_batched_tokens)
         self._expire(step, now)
         self._schedule_decodes(step)
-        self._add_prefills(step, self._decode_shape(), now)
+        self._add_prefills(step, self._running.decode_shape(), now)
         # Whoever decodes now is in the step.
-        return self._begin(step, self._decode_shape(), now)
+        return self._begin(step, self._running.decode_shape(), now)
 
     def schedule_ahead(self, now: float) -> SchedulerOutput | None:
         """Decide the step after the one in flight, of which only the new token ids are unknown.
@@ -129,8 +123,8 @@ class Scheduler:
         if self._needs_rest:
             return None
         num_tokens = self._in_flight.num_tokens
-        decodes = decodes_after(self._decoding, self._prefilling, num_tokens, self._one_left)
-        if not (decodes.request_ids or self._prefilling or len(self._waiting)):
+        decodes = self._running.decodes_after(num_tokens)
+        if not (decodes.request_ids or decodes.has_prefills or len(self._waiting)):
             return None
         new_block_ids = self._kv.allocate_ahead(decodes.due)
         if new_block_ids is None:
@@ -139,7 +133,7 @@ class Scheduler:
         self._expire(step, now)
         step.new_block_ids = new_block_ids
         step.add_decodes(decodes.request_ids)
-        shape = decodes.shape(self._decode_shape())
+        shape = decodes.shape(self._running.decode_shape())
         self._add_prefills(step, shape, now)
         return self._begin(step, shape, now)
 
@@ -150,8 +144,7 @@ class Scheduler:
         finish_reasons = dict.fromkeys(self._timed_out, FinishReason.TIMEOUT)
         started, self._started, self._timed_out = self._started, {}, []
         self._step_time.observe(*self._in_flight.end(scheduler_output, now))
-        # Whoever decodes still was in the step, so it gets its token here.
-        self._decode_context += len(self._decoding)
+        self._running.begin_booking()
         req_ids, sampled = runner_output.req_ids, runner_output.sampled_token_ids
         one_left, somebody_left = set(), False
         requests = map(self._requests.get, req_ids)
@@ -176,13 +169,7 @@ class Scheduler:
                     self._finish(request, RequestStatus.FINISHED_LENGTH_CAPPED)
                 else:
                     one_left.add(request.request_id)
-        for request in [r for r in self._prefilling.values() if r.num_computed_tokens]:
-            if request.num_computed_tokens == request.num_tokens - 1:
-                self._decoding[request.request_id] = self._prefilling.pop(request.request_id)
-                self._decode_context += request.num_tokens
-                if request.num_tokens + 1 >= request.max_num_tokens:
-                    one_left.add(request.request_id)
-        self._one_left = one_left
+        self._running.end_booking(one_left)
         outputs = EngineCoreOutputs(
             req_ids=req_ids,
             new_token_ids=sampled,
@@ -221,7 +208,7 @@ class Scheduler:
 
     def make_stats(self) -> SchedulerStats:
         return SchedulerStats(
-            num_running=self._num_running,
+            num_running=len(self._running),
             num_waiting=len(self._waiting),
             kv_cache_usage=self._kv.usage,
             num_preemptions=self._num_preemptions,
@@ -232,26 +219,14 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless every request is in one place and the blocks balance."""
-        assert len(self._requests) == self._num_running + len(self._waiting)
-        for request_id, request in {**self._decoding, **self._prefilling}.items():
-            assert self._requests[request_id] is request
-            assert request.status is RequestStatus.RUNNING, request
-            assert request.num_computed_tokens < request.num_tokens, request
-        for request in self._decoding.values():
-            assert request.num_computed_tokens == request.num_tokens - 1, request
-        assert self._decode_context == sum(r.num_tokens for r in self._decoding.values())
+        assert len(self._requests) == len(self._running) + len(self._waiting)
+        assert all(self._requests[request.request_id] is request for request in self._running)
+        self._running.check_integrity()
         assert not self._requests.keys() & self._leaving.keys()
         assert all(request_id in self._in_flight for request_id in self._leaving)
         self._kv.check_integrity([*self._requests.values(), *self._leaving.values()])
 
     # -- the parts of a step -------------------------------------------------------------
-
-    @property
-    def _num_running(self) -> int:
-        return len(self._decoding) + len(self._prefilling)
-
-    def _decode_shape(self) -> StepShape:
-        return StepShape(len(self._decoding), self._decode_context)
 
     def _begin(self, step: Step, decodes: StepShape, now: float) -> SchedulerOutput:
         shape = StepShape(
@@ -265,7 +240,7 @@ class Scheduler:
         return output
 
     def _add_prefills(self, step: Step, decodes: StepShape, now: float) -> None:
-        if self._prefilling or len(self._waiting):
+        if self._running.prefilling or len(self._waiting):
             step.prefill_time = self._prefill_time(decodes)
             self._schedule_prefills(step)
         if not step.preempted and len(self._waiting):
@@ -278,7 +253,7 @@ class Scheduler:
         return PrefillTime(
             self._step_time,
             decodes,
-            num_prefills=len(self._prefilling) + self._num_startable(),
+            num_prefills=len(self._running.prefilling) + self._num_startable(),
             itl_target_s=self._config.itl_target_s,
         )
 
@@ -290,7 +265,7 @@ class Scheduler:
         nothing = ComputedBlocks([], 0)
         if self._kv.num_lacking_blocks(head, nothing, reserve=self._reserved_blocks()) > 0:
             return 0
-        return min(len(self._waiting), self._config.max_num_seqs - self._num_running)
+        return min(len(self._waiting), self._config.max_num_seqs - len(self._running))
 
     def _expire(self, step: Step, now: float) -> None:
         for request in self._waiting.pop_expired(now):
@@ -304,19 +279,19 @@ class Scheduler:
 
         Only the requests whose last block is full cost anything: one in `block_size` a step.
         """
-        due = [r for r in self._decoding.values() if len(r.token_ids) > r.num_slots]
+        due = [r for r in self._running.decoding.values() if len(r.token_ids) > r.num_slots]
         new_block_ids = self._kv.allocate_next_blocks(due)
         if new_block_ids is not None:
             step.new_block_ids = new_block_ids
         else:
             for request in due:
-                if request.request_id in self._decoding:  # else a victim of one before it
+                if request.request_id in self._running.decoding:  # else a victim of one before it
                     self._grow(step, request, 1)
-        step.add_decodes(self._decoding)
+        step.add_decodes(self._running.decoding)
 
     def _schedule_prefills(self, step: Step) -> None:
-        for request in sorted(self._prefilling.values(), key=order_key):
-            if request.request_id not in self._prefilling:  # a victim of one before it
+        for request in sorted(self._running.prefilling.values(), key=order_key):
+            if request.request_id not in self._running.prefilling:  # a victim of one before it
                 continue
             if request.request_id in step.num_scheduled_tokens:  # its prompt ends in flight
                 continue
@@ -354,7 +329,7 @@ class Scheduler:
         self, step: Step, request: Request, computed: ComputedBlocks, num_tokens: int, now: float
     ) -> None:
         request.status = RequestStatus.RUNNING
-        self._prefilling[request.request_id] = request
+        self._running.add(request)
         self._kv.admit(request, computed)
         blocks = self._kv.allocate_slots(request, num_tokens)
         assert blocks is not None, "num_lacking_blocks said that it fits"
@@ -383,7 +358,7 @@ class Scheduler:
             lacking = self._kv.num_lacking_blocks(request, computed, reserve=reserve)
             if lacking > 0:
                 obstacle = ReasonKind.NO_BLOCKS
-            elif self._num_running >= self._config.max_num_seqs:
+            elif len(self._running) >= self._config.max_num_seqs:
                 obstacle = ReasonKind.MAX_NUM_SEQS
             else:
                 return None
@@ -420,8 +395,8 @@ class Scheduler:
         """Running requests, but not prefills of this step: others may share the blocks that the
         step is about to fill."""
         scheduled = step.num_scheduled_tokens
-        prefills = (r for r in self._prefilling.values() if r.request_id not in scheduled)
-        return [*self._decoding.values(), *prefills]
+        prefills = (r for r in self._running.prefilling.values() if r.request_id not in scheduled)
+        return [*self._running.decoding.values(), *prefills]
 
     def _preempt(self, step: Step, victim: Request, *, by: Request, kind: ReasonKind) -> None:
         detail = f"{victim.num_computed_tokens} computed tokens lost"
@@ -444,10 +419,7 @@ class Scheduler:
         request.status = status
 
     def _stop_running(self, request: Request) -> None:
-        if self._decoding.pop(request.request_id, None) is None:
-            del self._prefilling[request.request_id]
-        else:
-            self._decode_context -= request.num_tokens
+        self._running.remove(request)
         if request.request_id in self._in_flight:
             self._leaving[request.request_id] = request
         else:
@@ -460,10 +432,11 @@ class Scheduler:
 
     def _reserved_blocks(self) -> int:
         """Blocks that a newcomer must leave: what running prefills still need, and headroom."""
-        if not self._num_running:
+        if not len(self._running):
             return 0
         kv = self._kv
         owed = sum(
-            max(kv.peak_blocks(r.num_tokens) - kv.num_held(r), 0) for r in self._prefilling.values()
+            max(kv.peak_blocks(r.num_tokens) - kv.num_held(r), 0)
+            for r in self._running.prefilling.values()
         )
         return owed + ceil(kv.num_usable_blocks * ADMISSION_HEADROOM)

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 import torch
 
+from shoal.clock import VirtualClock
 from shoal.engine.core.config import CacheConfig, SchedulerConfig
+from shoal.engine.core.output import EngineCoreOutputs
 from shoal.engine.core.request import Request
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.scheduler import Scheduler
+from shoal.engine.engine_core import EngineCore
 from shoal.engine.models.causal_lm import CausalLM
 from shoal.engine.runner.model_runner import PagedModelRunner
 from shoal.engine.runner.torch_backend import TorchBackend
+from tests.engine.runner.overlapping_backend import OverlappingBackend
 
 MAX_MODEL_LEN = 64
 
@@ -21,7 +25,12 @@ class RunningEngine:
     """A scheduler and a runner on a cache of `num_blocks` blocks of 4 tokens."""
 
     def __init__(
-        self, model: CausalLM, *, num_blocks: int, dtype: torch.dtype = torch.float32
+        self,
+        model: CausalLM,
+        *,
+        num_blocks: int,
+        dtype: torch.dtype = torch.float32,
+        overlaps: bool = False,
     ) -> None:
         cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
         config = SchedulerConfig(
@@ -29,8 +38,13 @@ class RunningEngine:
         )
         self.scheduler = Scheduler(config, cache)
         self.outputs: dict[str, list[int]] = {}
-        backend = TorchBackend(model, cache=cache, device=torch.device("cpu"), dtype=dtype)
-        self._runner = PagedModelRunner(backend, cache=cache, scheduler=config)
+        self.reports: list[EngineCoreOutputs] = []
+        make_backend = OverlappingBackend if overlaps else TorchBackend
+        self.backend = make_backend(model, cache=cache, device=torch.device("cpu"), dtype=dtype)
+        runner = PagedModelRunner(self.backend, cache=cache, scheduler=config)
+        self._core = EngineCore(
+            self.scheduler, runner, VirtualClock(), max_in_flight=self.backend.max_in_flight
+        )
 
     def add(self, request_id: str, prompt: Sequence[int], **params: object) -> None:
         request = Request(
@@ -44,10 +58,9 @@ class RunningEngine:
         self.outputs[request_id] = []
 
     def step(self) -> None:
-        scheduled = self.scheduler.schedule(0.0)
-        computed = self._runner.execute_model(scheduled)
-        result = self.scheduler.update_from_output(scheduled, computed, 0.0)
+        result = self._core.step()
         self.scheduler.check_integrity()
+        self.reports.append(result)
         for request_id, token_ids in zip(result.req_ids, result.new_token_ids, strict=True):
             self.outputs[request_id] += token_ids
 

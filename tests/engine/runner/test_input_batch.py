@@ -117,6 +117,56 @@ def test_a_request_may_fill_the_whole_row() -> None:
     assert batch.history.num_tokens[0] == 32
 
 
+def test_a_token_that_is_not_known_yet_is_taken_from_the_step_before() -> None:
+    batch = make_batch()
+    batch.add(make_new([1, 2], request_id="p", block_ids=[[1]]))
+    batch.add(make_new([3, 4, 5], request_id="a", num_computed_tokens=2, block_ids=[[2, 5]]))
+    batch.add(make_new([6], request_id="b", block_ids=[[3]]))
+    first = batch.prepare(make_step({"p": 1, "a": 1, "b": 1}))
+    assert first.sampled_before is None
+    pending = batch.advance(first)
+    batch.add(make_new([8, 9], request_id="new", block_ids=[[4]]))
+    inputs = batch.prepare(make_step({"b": 1, "a": 1, "p": 1, "new": 2}))
+    assert inputs.sampled_before is not None
+    assert inputs.sampled_before.tolist() == [1, 0, -1, -1, -1]
+    assert inputs.positions.tolist() == [1, 3, 1, 0, 1]
+    assert inputs.samples.tolist() == [True] * 4
+    batch.fill(pending, np.array([70, 71]))
+    inputs = batch.prepare(make_step({"b": 1, "a": 1}))
+    assert inputs.sampled_before is None
+    assert inputs.input_ids.tolist() == [71, 70]
+
+
+def test_a_step_takes_only_from_the_one_before_it() -> None:
+    batch = make_batch()
+    for request_id, block in (("a", 1), ("b", 2)):
+        batch.add(make_new([1], request_id=request_id, block_ids=[[block]]))
+    first = batch.advance(batch.prepare(make_step({"a": 1, "b": 1})))
+    second = batch.advance(batch.prepare(make_step({"b": 1})))
+    batch.fill(first, np.array([50, 60]))
+    inputs = batch.prepare(make_step({"a": 1, "b": 1}))
+    assert inputs.sampled_before is not None
+    assert inputs.sampled_before.tolist() == [-1, 0]
+    assert inputs.input_ids[0] == 50
+    batch.fill(second, np.array([61]))
+    assert batch.history.token_ids[1, :3].tolist() == [1, 60, 61]
+
+
+def test_a_late_token_does_not_fall_into_a_row_that_was_left() -> None:
+    batch = make_batch(max_num_seqs=2)
+    batch.add(make_new([1], request_id="gone", block_ids=[[1]]))
+    batch.add(make_new([1], request_id="stays", block_ids=[[2]]))
+    pending = batch.advance(batch.prepare(make_step({"gone": 1, "stays": 1})))
+    batch.remove(["gone"])
+    batch.add(make_new([5, 6, 7], request_id="new", block_ids=[[3]]))
+    inputs = batch.prepare(make_step({"stays": 1, "new": 3}))
+    assert inputs.sampled_before is not None
+    assert inputs.sampled_before.tolist() == [1, -1, -1, -1]
+    batch.fill(pending, np.array([50, 60]))
+    inputs = batch.prepare(make_step({"stays": 1, "new": 3}))
+    assert inputs.input_ids.tolist() == [60, 5, 6, 7]
+
+
 def test_unknown_requests_are_an_error() -> None:
     with pytest.raises(KeyError):
         make_batch().remove(["nobody"])
