@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 from .event_loop import Event, EventLoop
@@ -20,7 +20,7 @@ from .step_cost import StepCost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaSpec:
-    cost: StepCost = StepCost()
+    cost: StepCost = field(default_factory=StepCost)
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 2048
     kv_tokens: int = 400_000

@@ -13,13 +13,13 @@ from math import ceil, sqrt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """Coefficients in seconds. The defaults are near Llama-3.1-8B in bf16 on one H100: 16 GB of
-    weights and 131 KB of KV a token at 2.5 TB/s, prompts at 50 % of 800 TFLOP/s."""
+    """Coefficients in seconds. The defaults are near a 70B model in fp8 on two H100: 70 GB of
+    weights at 4.4 TB/s, 140 GFLOP a prompt token at 0.9 PFLOP/s, 160 KB of KV a token."""
 
-    base_s: float = 0.0075
-    prompt_token_s: float = 4e-5
-    decode_s: float = 2e-5
-    kv_token_s: float = 5.2e-8
+    base_s: float = 0.016
+    prompt_token_s: float = 1.6e-4
+    decode_s: float = 5e-5
+    kv_token_s: float = 3.6e-8
 
     def step_s(self, *, prompt_tokens: int, decodes: int, kv_tokens: int) -> float:
         """`kv_tokens`: tokens in the KV cache of the decodes, together."""

@@ -1,0 +1,46 @@
+"""What was decided, and why."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class ReasonKind(enum.StrEnum):
+    """Each names what moved a number of replicas, or kept it from moving."""
+
+    DEMAND = "demand"
+    FORECAST = "forecast"
+    BACKLOG = "backlog"
+    HELD = "held"
+    IDLE = "idle"
+    SCALE_DOWN_DELAY = "scale_down_delay"
+    PACE = "pace"
+    MIN_REPLICAS = "min_replicas"
+    MAX_REPLICAS = "max_replicas"
+    GPU_BUDGET = "gpu_budget"
+    PENDING = "pending"
+    UNSCHEDULABLE = "unschedulable"
+    EDITED = "edited"
+    NO_METRICS = "no_metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One step of a decision; `detail` has its numbers."""
+
+    kind: ReasonKind
+    variant: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Replicas of each variant."""
+
+    desired: dict[str, int]
+    valid: bool
+    """False: too little is known to decide, and `desired` is what there is already."""
+    reasons: tuple[Reason, ...]
+    explain: dict[str, float]
+    """The numbers behind it, by name, for people and plots."""

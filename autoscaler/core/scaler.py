@@ -1,0 +1,135 @@
+"""`decide`: the number of replicas of each variant, from what is seen and what was learnt.
+
+1. Learn: the rate of arrivals and its trend, mean lengths, what a token costs, how much headroom
+   keeps the objective.
+2. Need: the load expected when a replica ordered now would be ready, plus headroom, plus what works
+   off the backlog. Absolute numbers, so what is pending is never asked for twice.
+3. Move: up at once, down when the need has been lower for a while; bounds, pace and budget last.
+
+Missing metrics hold what there is: *no data* is not *zero*.
+"""
+
+from __future__ import annotations
+
+from .decision import Decision, Reason, ReasonKind
+from .limits import Limits
+from .need import capacity, load_of, request_work_s
+from .observation import Observation, VariantObservation
+from .spec import ScalingSpec
+from .staffing import whole
+from .state import ScalerState, VariantState
+
+UP_MARGIN = 0.1
+"""Parts of a replica that may be lacking before another is ordered."""
+DOWN_MARGIN = 0.03
+"""Relative load that must still fit after one is given up."""
+ERROR_WEIGHT = 0.5
+"""Standard errors of the rate that are provided for."""
+DRAIN_S = 20.0
+"""A backlog is to be gone so long after the replicas for it are ready."""
+
+
+def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> Decision:
+    """One decision; `now` in seconds never goes backwards from call to call."""
+    seen = {variant.name: variant for variant in observation.variants}
+    limits = Limits(spec, seen)
+    if observation.arrivals is None or not seen:
+        return _hold(spec, observation, seen, limits)
+    _learn(observation, state, now)
+    rate = state.arrivals.estimate()
+    assert rate is not None, "arrivals were just added"
+    reasons: list[Reason] = []
+    desired: dict[str, int] = {}
+    explain: dict[str, float] = {"arrivals_per_s": rate.now, "slope": rate.slope}
+    for name, variant in state.variants.items():
+        if name not in seen:
+            continue
+        here = seen[name]
+        load = load_of(rate.now, variant, state.size, spec.slo)
+        variant.learn_staffing(here, load, now)
+        horizon = variant.start_up_s + observation.interval_s
+        cautious = rate.now + ERROR_WEIGHT * rate.error
+        expected = max(cautious, rate.at(horizon)) if rate.slope > 0 else cautious
+        coming = load_of(expected, variant, state.size, spec.slo)
+        need = variant.staffing.replicas(coming)
+        keep = variant.staffing.replicas(coming * (1 + DOWN_MARGIN))
+        extra = _for_backlog(observation, here, variant, load, state, spec)
+        explain |= {
+            f"{name}.load": load, f"{name}.need": need, f"{name}.beta": variant.staffing.beta,
+            f"{name}.backlog": extra,
+        }  # fmt: skip
+        wanted, why = _move(here, variant, need + extra, keep + extra, now)
+        if extra > 0.5:
+            reasons.append(Reason(ReasonKind.BACKLOG, name, f"{extra:.1f} replicas to work it off"))
+        reasons.append(Reason(why, name, f"load {load:.2f}, need {need:.2f} replicas"))
+        if wanted == 0:
+            wanted = _at_zero(spec, observation, state, now)
+        desired[name] = limits.apply(name, wanted, reasons)
+    return Decision(desired=desired, valid=True, reasons=tuple(reasons), explain=explain)
+
+
+def _learn(observation: Observation, state: ScalerState, now: float) -> None:
+    assert observation.arrivals is not None
+    state.arrivals.add(now, observation.interval_s, observation.arrivals)
+    state.size.observe(observation)
+    if observation.arrivals or observation.backlog or state.last_arrival is None:
+        state.last_arrival = now
+    for seen in observation.variants:
+        if (variant := state.variants.get(seen.name)) is not None:
+            variant.observe(seen, observation.interval_s)
+
+
+def _for_backlog(
+    observation: Observation, seen: VariantObservation, variant: VariantState, load: float,
+    state: ScalerState, spec: ScalingSpec,
+) -> float:  # fmt: skip
+    """Replicas beyond the load that work off what waits, unless those there are do it in time."""
+    waiting = observation.backlog + (seen.num_waiting or 0.0)
+    work = waiting * request_work_s(variant, state.size) / capacity(variant, state.size, spec.slo)
+    active = seen.ready + seen.pending
+    spare = seen.ready - load
+    left = work - spare * variant.start_up_s  # when replicas ordered now are ready
+    if left <= 0:
+        return 0.0
+    return max(left / DRAIN_S - max(active - load, 0.0), 0.0) if active > load else left / DRAIN_S
+
+
+def _move(
+    seen: VariantObservation, variant: VariantState, need: float, keep: float, now: float
+) -> tuple[int, ReasonKind]:
+    """The need as a whole number that neither follows noise up nor gives up what is needed soon."""
+    present = seen.desired
+    up = max(whole(need - UP_MARGIN), 0)
+    lasting = int(variant.needed.add(now, max(whole(keep), 0)))
+    if up > present:
+        return up, ReasonKind.DEMAND
+    if lasting < present:
+        return lasting, ReasonKind.DEMAND
+    if up < present:
+        return present, ReasonKind.SCALE_DOWN_DELAY
+    return present, ReasonKind.DEMAND
+
+
+def _at_zero(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> int:
+    """1 while somebody waits or has asked of late."""
+    assert state.last_arrival is not None
+    idle = now - state.last_arrival >= spec.pace.scale_to_zero_after_s
+    return 0 if idle and not observation.backlog else 1
+
+
+def _hold(
+    spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
+    limits: Limits,
+) -> Decision:  # fmt: skip
+    """What there is; but requests that are held are reason enough for a first replica."""
+    reasons: list[Reason] = []
+    desired = {}
+    first = spec.variants[0].name
+    for name, here in seen.items():
+        wanted = here.desired
+        if observation.held and not any(v.desired for v in seen.values()) and name == first:
+            wanted = 1
+            reasons.append(Reason(ReasonKind.HELD, name, f"{observation.held} requests held"))
+        reasons.append(Reason(ReasonKind.NO_METRICS, name, "holding what there is"))
+        desired[name] = limits.apply(name, wanted, reasons)
+    return Decision(desired=desired, valid=False, reasons=tuple(reasons), explain={})

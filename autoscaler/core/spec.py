@@ -1,0 +1,87 @@
+"""What an operator asks for: bounds, the objective, and how fast to move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloSpec:
+    """Service level objective: the share of requests that meet both limits."""
+
+    ttft_s: float = 1.0
+    tpot_s: float = 0.05
+    attainment: float = 0.99
+
+    def __post_init__(self) -> None:
+        for name in ("ttft_s", "tpot_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"slo.{name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.attainment < 1:
+            raise ValueError(f"slo.attainment must be between 0 and 1, got {self.attainment}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast the number of replicas may change."""
+
+    scale_down_delay_s: float = 60.0
+    """A replica is given up when it was not needed for so long."""
+    max_up_factor: float = 4.0
+    """Of the present number, in one decision; at least `max_up_step`."""
+    max_up_step: int = 4
+    max_down_share: float = 0.5
+    """Of the present number, in one decision; at least one."""
+    scale_to_zero_after_s: float = 300.0
+    """Without a request, if the minimum is 0."""
+    start_up_s: float = 60.0
+    """Until start-ups have been seen."""
+
+    def __post_init__(self) -> None:
+        if self.max_up_factor <= 1 or self.max_up_step < 1:
+            raise ValueError("pace.max_up_factor must be above 1 and max_up_step at least 1")
+        if not 0 < self.max_down_share <= 1:
+            raise ValueError(f"pace.max_down_share must be in (0, 1], got {self.max_down_share}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantSpec:
+    """One way to serve the model: a kind of GPU, a precision, spot or not."""
+
+    name: str = "default"
+    min_replicas: int = 0
+    max_replicas: int = 8
+    pods_per_replica: int = 1
+    """`size` of a LeaderWorkerSet: a replica is a group of so many pods."""
+    gpus_per_pod: int = 1
+    cost_per_hour: float = 1.0
+    """Of one replica, all its pods together, in any currency."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(
+                f"variant {self.name!r}: min_replicas {self.min_replicas} and max_replicas"
+                f" {self.max_replicas} must be 0 <= min <= max"
+            )
+        if self.pods_per_replica < 1 or self.gpus_per_pod < 0 or self.cost_per_hour < 0:
+            raise ValueError(f"variant {self.name!r}: pods, GPUs and cost must not be negative")
+
+    @property
+    def gpus_per_replica(self) -> int:
+        return self.pods_per_replica * self.gpus_per_pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingSpec:
+    """One model."""
+
+    slo: SloSpec = field(default_factory=SloSpec)
+    pace: Pace = field(default_factory=Pace)
+    variants: tuple[VariantSpec, ...] = (VariantSpec(),)
+    gpu_budget: int | None = None
+    """GPUs that all variants together may use; None: as many as the maxima say."""
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"variants need names of their own, got {names}")

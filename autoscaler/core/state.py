@@ -1,0 +1,109 @@
+"""What a scaler remembers of one model between decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .arrivals import Arrivals
+from .observation import Observation, VariantObservation
+from .spec import ScalingSpec, VariantSpec
+from .staffing import Staffing, headroom
+from .window import MaxWindow
+from .work import TokenCosts
+
+SETTLE_S = 60.0
+"""After a shortage: requests that suffered from it end later, and say nothing of what is enough."""
+SIZE_RATE = 0.002
+"""Weight of one request in the mean lengths."""
+
+
+@dataclass(slots=True)
+class RequestSize:
+    """Mean tokens of a request."""
+
+    input_tokens: float = 512.0
+    output_tokens: float = 128.0
+    num_seen: int = 0
+
+    def observe(self, observation: Observation) -> None:
+        finished = sum(v.num_finished or 0 for v in observation.variants)
+        if observation.arrivals and observation.input_tokens is not None:
+            mean = observation.input_tokens / observation.arrivals
+            self.input_tokens += self._weight(observation.arrivals) * (mean - self.input_tokens)
+        if finished and observation.output_tokens:
+            mean = observation.output_tokens / finished
+            self.output_tokens += self._weight(finished) * (mean - self.output_tokens)
+            self.num_seen += finished
+
+    def _weight(self, num_requests: int) -> float:
+        """The first requests count in full, later ones move the mean slowly."""
+        return max(
+            num_requests / (self.num_seen + num_requests), 1 - (1 - SIZE_RATE) ** num_requests
+        )
+
+
+@dataclass(slots=True)
+class VariantState:
+    """What is learnt of a variant."""
+
+    spec: VariantSpec
+    costs: TokenCosts
+    staffing: Staffing
+    needed: MaxWindow
+    start_up_s: float
+    last_desired: int | None = None
+    unsettled_until: float = 0.0
+    kv_usage_per_request: float = 0.0
+    """Of one replica's cache, of one of its running requests."""
+
+    def observe(self, seen: VariantObservation, interval_s: float) -> None:
+        for seconds in seen.start_up_s:
+            # Rather too long than too short: up at once, down slowly.
+            if seconds >= self.start_up_s:
+                self.start_up_s = seconds
+            else:
+                self.start_up_s += 0.2 * (seconds - self.start_up_s)
+        if seen.ready and not seen.start_up_s and seen.num_running:
+            running = seen.num_running / seen.ready
+            self.costs.observe(
+                input_tokens_per_s=(seen.input_tokens_per_s or 0.0) / seen.ready,
+                output_tokens_per_s=(seen.output_tokens_per_s or 0.0) / seen.ready,
+                running=running,
+            )
+            if seen.kv_usage is not None and running >= 1:
+                usage = seen.kv_usage / running
+                self.kv_usage_per_request += 0.05 * (usage - self.kv_usage_per_request)
+
+    def learn_staffing(self, seen: VariantObservation, load: float, now: float) -> None:
+        """Book how requests fared at the present headroom, unless a shortage shows in them."""
+        short = seen.ready < load or bool(seen.start_up_s)
+        if short:
+            self.unsettled_until = now + SETTLE_S
+        if now >= self.unsettled_until and seen.num_finished and seen.num_met is not None:
+            beta = headroom(seen.ready, load)
+            self.staffing.observe(beta, num_finished=seen.num_finished, num_met=seen.num_met)
+
+
+@dataclass(slots=True)
+class ScalerState:
+    """One model; made by `of` and changed by `decide` alone."""
+
+    variants: dict[str, VariantState]
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    size: RequestSize = field(default_factory=RequestSize)
+    last_arrival: float | None = None
+
+    @classmethod
+    def of(cls, spec: ScalingSpec) -> ScalerState:
+        return cls(
+            variants={
+                variant.name: VariantState(
+                    spec=variant,
+                    costs=TokenCosts(),
+                    staffing=Staffing(spec.slo.attainment),
+                    needed=MaxWindow(spec.pace.scale_down_delay_s),
+                    start_up_s=spec.pace.start_up_s,
+                )
+                for variant in spec.variants
+            }
+        )

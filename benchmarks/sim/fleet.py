@@ -1,0 +1,208 @@
+"""Replicas that start, serve, drain and go, a router before them, and what a scaler sees of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from shoal.autoscaler.core.observation import Observation, VariantObservation
+
+from .event_loop import Event, EventLoop
+from .replica import Replica, ReplicaSpec
+from .request import SimRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartUp:
+    """Seconds from the order of a replica to its first request: schedule, pull, load, warm up."""
+
+    mean_s: float = 60.0
+    spread: float = 0.1
+    """Relative half-width of the uniform distribution around the mean."""
+
+    def draw(self, rng: Random) -> float:
+        return self.mean_s * (1 + self.spread * (2 * rng.random() - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """What a request must meet. A promise to users holds for a share of requests: see `measure`."""
+
+    ttft_s: float = 2.0
+    tpot_s: float = 0.1
+
+    def is_met(self, request: SimRequest) -> bool:
+        ttft, tpot = request.ttft_s, request.tpot_s
+        return ttft is not None and tpot is not None and ttft <= self.ttft_s and tpot <= self.tpot_s
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A replica with its life: ordered, ready, draining, gone."""
+
+    ordered_s: float
+    replica: Replica
+    ready_s: float | None = None
+    draining: bool = False
+    start: Event | None = None
+
+
+@dataclass(slots=True)
+class _Interval:
+    """Counts since the last observation."""
+
+    arrivals: int = 0
+    input_tokens: int = 0
+    finished: int = 0
+    met: int = 0
+    tpots: list[float] = field(default_factory=list)
+    start_up_s: list[float] = field(default_factory=list)
+
+
+class Fleet:
+    """One model, one variant. Requests go to the ready replica with the fewest; with none ready
+    they are held. Scaling down takes replicas that are still starting first, then the newest.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        *,
+        spec: ReplicaSpec | None = None,
+        start_up: StartUp | None = None,
+        slo: Slo | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._loop = loop
+        self._spec = spec or ReplicaSpec()
+        self._start_up = start_up or StartUp()
+        self.slo = slo or Slo()
+        self._rng = Random(seed)
+        self._members: list[Member] = []
+        self._gone_output = self._gone_input = 0
+        self._held: deque[SimRequest] = deque()
+        self._interval = _Interval()
+        self._seen_output = self._seen_input = 0
+        self._desired = 0
+        self.replica_s = 0.0
+        """Seconds that replicas have existed, from their order until they were gone."""
+        self._counted_to = 0.0
+        self.on_finished: Callable[[SimRequest], None] = lambda request: None
+
+    # -- requests ------------------------------------------------------------------------
+
+    def submit(self, request: SimRequest) -> None:
+        self._interval.arrivals += 1
+        self._interval.input_tokens += request.num_input_tokens - request.num_cached_tokens
+        ready = self._ready()
+        if ready:
+            min(ready, key=lambda m: m.replica.num_requests).replica.add(request)
+        else:
+            self._held.append(request)
+
+    def _finished(self, request: SimRequest) -> None:
+        interval, tpot = self._interval, request.tpot_s
+        interval.finished += 1
+        interval.met += self.slo.is_met(request)
+        if tpot is not None and request.num_output_tokens > 1:
+            interval.tpots.append(tpot)
+        self.on_finished(request)
+        for member in [m for m in self._members if m.draining]:
+            self._remove_if_idle(member)
+
+    # -- replicas ------------------------------------------------------------------------
+
+    @property
+    def num_replicas(self) -> int:
+        """All that cost something: starting, ready and draining."""
+        return len(self._members)
+
+    @property
+    def num_ready(self) -> int:
+        return len(self._ready())
+
+    def scale_to(self, desired: int, *, at_once: bool = False) -> None:
+        """Order what is missing, or take away what is too much. `at_once`: without start-up."""
+        self.count_to_now()
+        self._desired = desired
+        active = [m for m in self._members if not m.draining]
+        for _ in range(desired - len(active)):
+            self._order(0.0 if at_once else self._start_up.draw(self._rng))
+        # Those still starting go first, then the newest.
+        active.sort(key=lambda m: (m.ready_s is None, m.ordered_s), reverse=True)
+        for member in active[: max(len(active) - desired, 0)]:
+            if member.start is not None and member.ready_s is None:
+                member.start.cancel()
+            member.draining = True
+            self._remove_if_idle(member)
+
+    def _order(self, start_up_s: float) -> None:
+        now = self._loop.now()
+        member = Member(now, Replica(self._loop, self._spec, finished=self._finished))
+        self._members.append(member)
+        if start_up_s:
+            member.start = self._loop.at(now + start_up_s, lambda: self._become_ready(member))
+        else:
+            self._become_ready(member)
+
+    def _become_ready(self, member: Member) -> None:
+        member.ready_s = self._loop.now()
+        self._interval.start_up_s.append(member.ready_s - member.ordered_s)
+        while self._held:
+            ready = self._ready()
+            min(ready, key=lambda m: m.replica.num_requests).replica.add(self._held.popleft())
+
+    def _remove_if_idle(self, member: Member) -> None:
+        if member.replica.num_requests == 0:
+            self.count_to_now()
+            self._members.remove(member)
+            self._gone_output += member.replica.output_tokens
+            self._gone_input += member.replica.input_tokens
+
+    def _ready(self) -> list[Member]:
+        return [m for m in self._members if m.ready_s is not None and not m.draining]
+
+    def count_to_now(self) -> None:
+        """Bring `replica_s` up to date."""
+        now = self._loop.now()
+        self.replica_s += (now - self._counted_to) * len(self._members)
+        self._counted_to = now
+
+    # -- what is seen ---------------------------------------------------------------------
+
+    def observe(self, interval_s: float) -> Observation:
+        """What happened since the last call, `interval_s` ago."""
+        self.count_to_now()
+        interval, self._interval = self._interval, _Interval()
+        ready = self._ready()
+        output = self._gone_output + sum(m.replica.output_tokens for m in self._members)
+        computed = self._gone_input + sum(m.replica.input_tokens for m in self._members)
+        new_output, self._seen_output = output - self._seen_output, output
+        new_input, self._seen_input = computed - self._seen_input, computed
+        variant = VariantObservation(
+            name="default",
+            desired=self._desired,
+            ready=len(ready),
+            pending=sum(m.ready_s is None for m in self._members),
+            draining=sum(m.draining for m in self._members),
+            num_running=sum(m.replica.num_running for m in ready),
+            num_waiting=sum(m.replica.num_waiting for m in ready),
+            kv_usage=max((m.replica.kv_usage for m in ready), default=None),
+            input_tokens_per_s=new_input / interval_s,
+            output_tokens_per_s=new_output / interval_s,
+            tpot_s=sum(interval.tpots) / len(interval.tpots) if interval.tpots else None,
+            num_finished=interval.finished,
+            num_met=interval.met,
+            start_up_s=tuple(interval.start_up_s),
+        )
+        return Observation(
+            interval_s=interval_s,
+            arrivals=interval.arrivals,
+            input_tokens=interval.input_tokens,
+            output_tokens=new_output,
+            queued=0,
+            held=len(self._held),
+            variants=(variant,),
+        )

@@ -1,0 +1,98 @@
+"""Requests for a simulation: from a trace's rows, or drawn from a rate that changes with time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import exp, log, pi, sin, sqrt
+from random import Random
+
+from shoal.benchmarks.workload.traces.row import TraceRow
+
+from .request import SimRequest
+
+RateAt = Callable[[float], float]
+"""Requests per second at a time in seconds."""
+
+
+def of_rows(rows: Iterable[TraceRow], *, time_scale: float = 1.0, copies: int = 1,
+            seed: int = 0) -> list[SimRequest]:  # fmt: skip
+    """The requests of a trace. `copies` makes a busier service of the same kind: each request comes
+    so often, the copies at random within 30 s around it."""
+    rng = Random(seed)
+    requests = []
+    for row in rows:
+        for copy in range(copies):
+            shift = rng.uniform(-30, 30) if copy else 0.0
+            requests.append(
+                SimRequest(
+                    max(row.start_s / time_scale + shift, 0.0),
+                    max(row.num_input_tokens, 1),
+                    max(row.num_output_tokens, 1),
+                )
+            )
+    requests.sort(key=lambda request: request.arrival_s)
+    return requests
+
+
+def poisson(
+    rate_at: RateAt, *, duration_s: float, max_rate: float, seed: int = 0,
+    mean_input: float = 1000.0, mean_output: float = 200.0,
+) -> list[SimRequest]:  # fmt: skip
+    """A Poisson process by thinning (Lewis and Shedler, 1979), lengths log-normal."""
+    rng = Random(seed)
+    requests, now = [], 0.0
+    while (now := now + rng.expovariate(max_rate)) < duration_s:
+        if rng.random() * max_rate < rate_at(now):
+            requests.append(
+                SimRequest(now, _length(rng, mean_input, 0.8), _length(rng, mean_output, 0.7))
+            )
+    return requests
+
+
+def _length(rng: Random, mean: float, sigma: float) -> int:
+    value = exp(rng.gauss(log(mean) - sigma * sigma / 2, sigma))
+    return int(min(max(value, 1.0), 10 * mean))
+
+
+def sine(mean: float, amplitude: float, period_s: float) -> RateAt:
+    return lambda t: mean * (1 + amplitude * sin(2 * pi * t / period_s))
+
+
+def steps(levels: list[tuple[float, float]]) -> RateAt:
+    """(from this second on, rate), in order."""
+
+    def rate_at(t: float) -> float:
+        return next(rate for since, rate in reversed(levels) if t >= since)
+
+    return rate_at
+
+
+def flash_crowd(base: float, peak: float, *, at_s: float, rise_s: float, decay_s: float) -> RateAt:
+    """From `base` to `peak` within `rise_s`, then back with a half-life of `decay_s`."""
+
+    def rate_at(t: float) -> float:
+        if t < at_s:
+            return base
+        if t < at_s + rise_s:
+            return base + (peak - base) * (t - at_s) / rise_s
+        return base + (peak - base) * 0.5 ** ((t - at_s - rise_s) / decay_s)
+
+    return rate_at
+
+
+def mean_lengths(requests: list[SimRequest]) -> tuple[float, float]:
+    """Input and output tokens."""
+    count = max(len(requests), 1)
+    return (
+        sum(r.num_input_tokens for r in requests) / count,
+        sum(r.num_output_tokens for r in requests) / count,
+    )
+
+
+def peak_rate(requests: list[SimRequest], span_s: float = 60.0) -> float:
+    """Largest mean rate of any whole span."""
+    counts: dict[int, int] = {}
+    for request in requests:
+        key = int(request.arrival_s / span_s)
+        counts[key] = counts.get(key, 0) + 1
+    return max(counts.values(), default=0) / span_s + sqrt(0.0)

@@ -1,0 +1,1 @@
+"""Scalers to compare: Shoal's, and others written from their published algorithms."""
