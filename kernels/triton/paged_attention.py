@@ -226,12 +226,14 @@ def _paged_attention_kernel(
             score_scale *= tl.load(k_scale_ptr + kv_head * stride_ksh)
 
         largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
-        total = tl.zeros([BLOCK_M], tl.float32)
         if HAS_SINKS:
             # One more key without a value, in the first split alone.
             sink = tl.load(sinks_ptr + q_head, mask=row_held, other=0.0) * LOG2_E
             largest = tl.where(is_first > 0, sink, largest)
-            total = tl.where(is_first > 0, 1.0, total)
+        # A small tile has its columns spread over warps: their sum waits until after the loop,
+        # which saves its barriers; large tiles have their rows spread, and registers to save.
+        LATE_SUM: tl.constexpr = BLOCK_M < 64
+        totals = tl.zeros([BLOCK_M, BLOCK_N if LATE_SUM else 1], tl.float32)
         acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
         acc_odd = acc
 
@@ -271,7 +273,7 @@ def _paged_attention_kernel(
             shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
             p = tl.exp2(s - shift[:, None])
             decay = tl.exp2(largest - shift)
-            total = total * decay + tl.sum(p, axis=1)
+            totals = totals * decay[:, None] + (p if LATE_SUM else tl.sum(p, axis=1)[:, None])
             largest = new_largest
             v = tl.load(
                 v_ptrs + (block * stride_vb + slot * stride_vs)[:, None],
@@ -299,6 +301,9 @@ def _paged_attention_kernel(
                 acc = acc * decay[:, None]
                 acc = tl.dot(p.to(v.dtype), v, acc=acc, input_precision="ieee")
 
+        total = tl.sum(totals, axis=1)
+        if HAS_SINKS:
+            total += tl.where(is_first > 0, tl.exp2(sink - largest), 0.0)
         # A row without keys has largest = -inf: its result is 0, its log-sum-exp -inf.
         total = tl.where(total > 0, total, 1.0)
         inverse = 1 / total
