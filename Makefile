@@ -57,7 +57,7 @@ test-router-slow: $(DEV)  ## the router before SmolLM2, two vLLM servers and Red
 GPU_PYTHON ?= python3
 
 test-gpu:  ## kernels and engine path on the GPU, with the machine's own python3
-	$(GPU_PYTHON) -m pytest -q -c tests/kernels/triton/pytest.ini --rootdir=. --confcutdir=tests/kernels/triton tests/kernels/triton
+	$(GPU_PYTHON) -m pytest -q -c tests/kernels/triton/pytest.ini --rootdir=. --confcutdir=tests/kernels/triton tests/kernels/triton tests/engine/gpu
 
 bench-gpu:  ## the GPU kernels and engine beside the floors of this GPU; last line is JSON
 	$(GPU_PYTHON) -m shoal.benchmarks.gpu $(ARGS)

@@ -39,9 +39,11 @@ from .output_stream import OutputStream
 from .request_checks import check_request
 from .sources.model_files import ModelFiles
 from .sources.progress import NoProgress, Progress
-from .sources.resolve import resolve
+from .sources.resolve import resolve as resolve_model
+from .sources.resolve import resolve_shape
 from .tokenizer.detokenizer import IncrementalDetokenizer
-from .tokenizer.load import load_tokenizer
+from .tokenizer.load import load_tokenizer as load_model_tokenizer
+from .tokenizer.load import load_tokenizer_or_stand_in
 from .tokenizer.tokenizer import Tokenizer
 
 log = structlog.get_logger(__name__)
@@ -71,14 +73,17 @@ class AsyncEngine:
         self,
         config: EngineConfig,
         *,
-        resolve: Callable[..., ModelFiles] = resolve,
-        load_tokenizer: Callable[[ModelFiles], Tokenizer] = load_tokenizer,
+        resolve: Callable[..., ModelFiles] | None = None,
+        load_tokenizer: Callable[[ModelFiles], Tokenizer] | None = None,
         core_command: Sequence[str] = CORE_COMMAND,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
-        self._resolve = resolve
-        self._load_tokenizer = load_tokenizer
+        is_dummy = config.load_format == "dummy"
+        self._resolve = resolve or (resolve_shape if is_dummy else resolve_model)
+        self._load_tokenizer = load_tokenizer or (
+            load_tokenizer_or_stand_in if is_dummy else load_model_tokenizer
+        )
         self._clock = clock or MonotonicClock()
         self._core = CoreSupervisor(self, command=core_command, config=config.supervision)
         self._draining = False

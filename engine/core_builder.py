@@ -45,7 +45,13 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         num_blocks=cache_config.num_blocks,
         block_size=cache_config.block_size,
     )
-    return EngineCore(Scheduler(scheduler_config, cache_config), runner, MonotonicClock()), ready
+    core = EngineCore(
+        Scheduler(scheduler_config, cache_config),
+        runner,
+        MonotonicClock(),
+        max_in_flight=backend.max_in_flight,
+    )
+    return core, ready
 
 
 def _build_backend(

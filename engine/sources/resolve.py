@@ -15,6 +15,20 @@ from .progress import NoProgress, Progress
 from .wheel_model import resolve_wheel
 
 
+def resolve_shape(
+    model: str, *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> ModelFiles:
+    """Find a model whose weights will be random: a folder needs no more than its config.json.
+
+    Everything else is what `resolve` finds.
+    """
+    path = Path(model).expanduser()
+    if (path / "config.json").is_file():
+        path = path.resolve()
+        return ModelFiles(path.name, path, "hf", str(path))
+    return resolve(model, cache_dir=cache_dir, progress=progress)
+
+
 def resolve(
     model: str, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> ModelFiles:

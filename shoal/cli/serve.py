@@ -15,6 +15,7 @@ from shoal.engine.config import (  # plain data: takes no time to import
     DType,
     EngineConfig,
     KVCacheDType,
+    LoadFormat,
     Quantization,
     SupervisionConfig,
 )
@@ -144,8 +145,15 @@ def serve(
     kv_cache_dtype: Annotated[
         KVCacheDType,
         typer.Option(
-            help="Number format of the KV cache. int8 and int4 hold two and four times the tokens "
-            "(CPU).",
+            help="Number format of the KV cache. int8 and int4 (CPU), fp8 and int8 (GPU) hold two "
+            "and four times the tokens.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = "auto",
+    load_format: Annotated[
+        LoadFormat,
+        typer.Option(
+            help="dummy: random weights, so that a config.json alone can be measured.",
             rich_help_panel=ENGINE,
         ),
     ] = "auto",
@@ -179,6 +187,24 @@ def serve(
             rich_help_panel=ENGINE,
         ),
     ] = None,
+    gpu_memory_utilization: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.01,
+            max=1.0,
+            help="Share of the GPU's memory to use: weights, and a KV cache of what is left.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = 0.9,
+    no_cuda_graphs: Annotated[
+        bool,
+        typer.Option(
+            "--no-cuda-graphs",
+            help="Launch decode steps kernel by kernel: starts sooner, small batches are slower.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = False,
     no_prefix_caching: Annotated[
         bool,
         typer.Option(
@@ -188,18 +214,25 @@ def serve(
         ),
     ] = False,
     max_num_seqs: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Requests that run at once.", rich_help_panel=ENGINE),
-    ] = 64,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Requests that run at once.",
+            show_default="64, on a GPU 256",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     max_num_batched_tokens: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="TOKENS",
             min=1,
             help="Most tokens of one step; time bounds a step too, see --itl-target-ms.",
+            show_default="512, on a GPU 8192",
             rich_help_panel=ENGINE,
         ),
-    ] = 512,
+    ] = None,
     itl_target_ms: Annotated[
         float | None,
         typer.Option(
@@ -263,6 +296,14 @@ def serve(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
+    nvtx: Annotated[
+        bool,
+        typer.Option(
+            "--nvtx",
+            help="Name the parts of a step for Nsight Systems (GPU).",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = False,
     log_format: Annotated[
         Literal["console", "json"],
         typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
@@ -293,10 +334,14 @@ def serve(
             dtype=dtype,
             quantization=quantization,
             kv_cache_dtype=kv_cache_dtype,
+            load_format=load_format,
             device=device,
             num_threads=threads,
             max_model_len=max_model_len,
             kv_cache_bytes=None if kv_cache_gib is None else int(kv_cache_gib * BYTES_PER_GIB),
+            gpu_memory_utilization=gpu_memory_utilization,
+            cuda_graphs=not no_cuda_graphs,
+            nvtx=nvtx,
             enable_prefix_caching=not no_prefix_caching,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_batched_tokens,

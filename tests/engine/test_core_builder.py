@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.config import EngineConfig
@@ -71,3 +75,47 @@ async def test_a_real_model_answers(smollm2: ModelFiles) -> None:
             finish_reason = output.finish_reason
         assert text == "The capital of Japan is Tokyo."
         assert finish_reason == "stop"
+
+
+async def test_a_configuration_alone_is_served_with_random_weights(tmp_path: Path) -> None:
+    config = {
+        "architectures": ["Qwen3ForCausalLM"], "vocab_size": 600, "hidden_size": 32,
+        "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    engine = AsyncEngine(EngineConfig(model=str(tmp_path), load_format="dummy"))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(engine.shutdown)
+        await engine.start()
+        assert engine.model_name == tmp_path.name
+        prompt = engine.tokenizer.encode("Hello")
+        assert len(prompt) == 5
+        text = ""
+        async for output in engine.generate(
+            prompt, SamplingParams(max_tokens=6, seed=1), request_id="r"
+        ):
+            text += output.text
+        assert text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kv_cache_dtype": "fp8"}, "fp8"),
+        ({"load_format": "dummy", "kv_cache_dtype": "int8"}, "kv_cache_dtype"),
+        ({"device": "cuda", "quantization": "int8"}, "quantization"),
+    ],
+)
+def test_formats_that_a_device_has_not_are_refused(
+    changes: dict[str, Any], message: str, smollm2: ModelFiles
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_core(Load(EngineConfig(model="smollm2", **changes), smollm2), NoProgress())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_cuda_is_refused_with_what_to_do(smollm2: ModelFiles) -> None:
+    with pytest.raises(ConfigError, match=r"finds no CUDA GPU.*--device cpu"):
+        build_core(Load(EngineConfig(model="smollm2", device="cuda"), smollm2), NoProgress())

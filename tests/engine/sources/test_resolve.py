@@ -10,7 +10,7 @@ import pytest
 
 from shoal.engine.sources.cached_models import list_cached
 from shoal.engine.sources.model_files import ModelFiles
-from shoal.engine.sources.resolve import resolve
+from shoal.engine.sources.resolve import resolve, resolve_shape
 from shoal.errors import ModelNotFound, UnsupportedModel
 
 INDEX = "model.safetensors.index.json"
@@ -113,3 +113,12 @@ def test_start_up_imports_nothing_slow() -> None:
         [sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_random_weights_need_no_more_than_a_configuration(folder: Path) -> None:
+    for name in ("tokenizer.json", "model.safetensors"):
+        (folder / name).unlink()
+    assert resolve_shape(str(folder)) == ModelFiles("Tiny-1B", folder, "hf", str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelNotFound, match=r"missing: config\.json"):
+        resolve_shape(str(folder))
