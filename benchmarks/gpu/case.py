@@ -31,5 +31,7 @@ class Case:
     capturable: bool = True
     """Whether calls can be captured in a CUDA graph; else the host's launch time is in the figure
     of short kernels."""
+    peers_capturable: bool = False
+    """Whether all its peers' calls can, too; else the host's launch time is in theirs."""
     target: float | None = None
     """Share of the floor's rate that we want to reach: 0.85 of the copy bandwidth, say."""

@@ -55,7 +55,9 @@ def run_case(case: Case, floors: Floors) -> Result:
     peers_us, failed = {}, {}
     for name, call in case.peers.items():
         try:
-            peers_us[name] = median_us(call, num_inputs=case.num_inputs, capturable=False)
+            peers_us[name] = median_us(
+                call, num_inputs=case.num_inputs, capturable=case.peers_capturable
+            )
         except Exception as error:
             failed[name] = f"{type(error).__name__}: {error}"[:200]
             torch.cuda.synchronize()

@@ -1,0 +1,84 @@
+"""4-bit linear layers of Llama-3.1-8B beside cuBLAS in bf16; torch's own 4-bit product at decode.
+
+The bytes are those of codes, scales and zeros: 0.53 a weight with groups of 128 and no zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from shoal.kernels.int4_weight import Int4Weight, quantize_int4
+from shoal.kernels.w4a16_matmul import w4a16_matmul
+
+from .case import Call, Case
+from .linear_layers import DECODE_TOKENS, LAYERS, PREFILL_TOKENS, TARGET, num_sets
+
+GROUP = 128
+
+
+def cases(device: torch.device) -> Iterator[Case]:
+    for layer, (out_dim, dim) in LAYERS.items():
+        dense = torch.randn(out_dim, dim, device=device, dtype=torch.bfloat16)
+        for symmetric in (True, False):
+            weight = quantize_int4(dense, group_size=GROUP, symmetric=symmetric)
+            kind = "" if symmetric else "-zeros"
+            all_tokens = (*DECODE_TOKENS, PREFILL_TOKENS) if symmetric else (16,)
+            for num_tokens in all_tokens:
+                yield _case(f"{layer}-{num_tokens}{kind}", dense, weight, num_tokens)
+
+
+def _case(name: str, dense: Tensor, weight: Int4Weight, num_tokens: int) -> Case:
+    out_dim, dim = dense.shape
+    is_decode = num_tokens in DECODE_TOKENS
+    weight_bytes = _bytes(weight)
+    sets = num_sets(weight_bytes) if is_decode else 1
+    weights = [weight, *(_copy(weight) for _ in range(sets - 1))]
+    dense_weights = [dense, *(dense.clone() for _ in range(min(sets, 6) - 1))]
+    x = torch.randn(num_tokens, dim, device=dense.device, dtype=torch.bfloat16)
+    peers: dict[str, Call] = {
+        "cuBLAS bf16": lambda i: x @ dense_weights[i % len(dense_weights)].t()
+    }
+    if is_decode:
+        packed, scales_and_zeros = _for_torch(dense)
+        peers["torch._weight_int4pack_mm, one weight"] = lambda _: torch._weight_int4pack_mm(
+            x, packed, GROUP, scales_and_zeros
+        )
+    return Case(
+        name=f"w4a16_matmul/{name}",
+        call=lambda i: w4a16_matmul(x, weights[i]),
+        bytes_moved=weight_bytes + 2 * x.numel() + 2 * num_tokens * out_dim,
+        flops=2 * num_tokens * out_dim * dim,
+        num_inputs=sets,
+        peers=peers,
+        peers_capturable=True,
+        target=TARGET if is_decode else None,
+    )
+
+
+def _bytes(weight: Int4Weight) -> int:
+    tensors = [weight.packed, weight.scales] + ([] if weight.zeros is None else [weight.zeros])
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _copy(weight: Int4Weight) -> Int4Weight:
+    return Int4Weight(
+        packed=weight.packed.clone(),
+        scales=weight.scales.clone(),
+        zeros=None if weight.zeros is None else weight.zeros.clone(),
+        dim=weight.dim,
+        group_size=weight.group_size,
+    )
+
+
+def _for_torch(dense: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight of random codes in the layout of torch's own 4-bit product."""
+    out_dim, dim = dense.shape
+    codes = torch.randint(0, 256, (out_dim, dim // 2), device=dense.device, dtype=torch.uint8)
+    packed = torch._convert_weight_to_int4pack(codes, 8)
+    scales_and_zeros = torch.rand(
+        dim // GROUP, out_dim, 2, device=dense.device, dtype=torch.bfloat16
+    )
+    return packed, scales_and_zeros
