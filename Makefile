@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-gpu bench-gpu test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve test test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,9 @@ test-gpu:  ## kernels and engine path on the GPU, with the machine's own python3
 
 bench-gpu:  ## the GPU kernels and engine beside the floors of this GPU; last line is JSON
 	$(GPU_PYTHON) -m shoal.benchmarks.gpu $(ARGS)
+
+fuzz-kernels:  ## random shapes for every kernel: make fuzz-kernels [SECONDS=60] [ARGS='--seed N']
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(GPU_PYTHON)) -m tests.kernels.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
 check: lint type contracts docs coverage test  ## all that CI runs
 

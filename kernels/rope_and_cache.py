@@ -102,7 +102,7 @@ def rope_and_cache_torch(
     k_scale: Tensor | None,
     v_scale: Tensor | None,
 ) -> Tensor:
-    heads = qkv.view(qkv.shape[0], -1, key_cache.shape[-1])
+    heads = qkv.view(qkv.shape[0], num_q_heads + 2 * num_kv_heads, key_cache.shape[-1])
     query, key, value = torch.split(heads, [num_q_heads, num_kv_heads, num_kv_heads], dim=1)
     if q_norm is not None:
         query = rms_norm_torch(query, q_norm, eps=eps)

@@ -67,7 +67,7 @@ class Step:
     def exact(self) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values in fp64."""
         sizes = (self.heads["num_q_heads"], self.heads["num_kv_heads"], self.kv_shape[2])
-        heads = self.qkv.double().view(self.qkv.shape[0], -1, self.head_dim)
+        heads = self.qkv.double().view(self.qkv.shape[0], sizes[0] + 2 * sizes[1], self.head_dim)
         query, key, value = heads.split(sizes, dim=1)
         half = self.head_dim // 2
         turn = torch.polar(
@@ -118,5 +118,5 @@ def check(
         )
         unwritten = torch.ones(step.num_slots, dtype=torch.bool, device=cache.device)
         unwritten[step.slots[kept]] = False
-        rest = cache.float().reshape(step.num_slots, -1)[unwritten]
+        rest = cache.float().flatten(0, 1).flatten(1)[unwritten]
         assert (rest == -128).all() if cache_dtype == torch.int8 else rest.isnan().all()
