@@ -58,7 +58,8 @@ class CudaBackend:
         self._cache = cache
         self._scheduler = scheduler
         self._device = device
-        self._range = ranges
+        self.ranges = ranges
+        """Around the parts of a step: "prepare", "forward", "sample"."""
         largest = PaddedShape.around(
             num_tokens=scheduler.max_num_batched_tokens,
             num_reqs=scheduler.max_num_seqs,
@@ -92,14 +93,14 @@ class CudaBackend:
         max_query_len = int(inputs.query_lens.max())
         max_seq_len = int(inputs.seq_lens.max())
         bucket = self._find_graph(len(inputs.req_ids), max_query_len, max_seq_len)
-        with self._range("prepare"):
+        with self.ranges("prepare"):
             shape = (
                 self._shape_around(inputs, len(tokens), max_seq_len)
                 if bucket is None
                 else self._shape_of(bucket)
             )
             staged = self._staging.stage(inputs, tokens, plan, shape=shape)
-        with self._range("forward"):
+        with self.ranges("forward"):
             if bucket is None or self._graphs is None:
                 hidden = self._forward(staged, max_query_len, max_seq_len)
             else:
@@ -108,7 +109,7 @@ class CudaBackend:
             self._hidden = hidden
         if plan is None:
             return Computed(None)
-        with self._range("sample"):
+        with self.ranges("sample"):
             # In most decode steps every request samples, and the rows are those of the tokens.
             all_sample = max_query_len == 1 and len(tokens) == len(inputs.req_ids)
             if not all_sample:

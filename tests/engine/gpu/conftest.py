@@ -16,6 +16,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is imported, so before any test is
 
+    from tests.kernels.triton import interpreter_casts, interpreter_scalars
+
+    interpreter_casts.install()
+    interpreter_scalars.install()
+
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
