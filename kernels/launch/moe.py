@@ -31,3 +31,9 @@ def moe_config(
         block_m=16, block_n=64, block_k=128 // weight_bytes, num_warps=4, num_stages=4, swap=True
     )
     return MoeConfig(gate_up=tile, down=tile)
+
+
+def moe_int4_config(*, num_tokens: int, top_k: int, num_experts: int, gpu: Gpu) -> MoeConfig:
+    """The same for experts of 4 bits, whose blocks along the summed dimension are 256 entries."""
+    tile = TileConfig(block_m=16, block_n=64, block_k=256, num_warps=4, num_stages=3, swap=True)
+    return MoeConfig(gate_up=tile, down=tile)

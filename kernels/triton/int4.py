@@ -8,8 +8,14 @@ the halves of a 32-bit register (Kim et al., 2022, "Who says elephants can't run
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+
+from ..int4_weight import SYMMETRIC_ZERO
+
+_ZERO = tl.constexpr(SYMMETRIC_ZERO)
+TRITON_DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
 @triton.jit
@@ -80,3 +86,72 @@ def zero_bias(zero_codes, DTYPE: tl.constexpr):
     """What `unpack_nibbles` subtracts for zeros given as codes 0 to 15."""
     bias: tl.constexpr = 128.0 if tl.bfloat16 == DTYPE else 1024.0
     return (zero_codes.to(tl.float32) + bias).to(DTYPE)
+
+
+@triton.jit
+def load_groups(
+    values_ptr, block, columns, num_groups, out_dim, GROUPS: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """The GROUPS values of a block of k for each of a tile's columns: [BLOCK_N, GROUPS]."""
+    groups = block * GROUPS + tl.arange(0, GROUPS)
+    offsets = groups[None, :].to(tl.int64) * out_dim + columns[:, None]
+    mask = (groups[None, :] < num_groups) & (columns[:, None] < out_dim)
+    return tl.load(values_ptr + offsets, mask=mask, other=0)
+
+
+@triton.jit
+def column_of_groups(values, GROUP: tl.constexpr, GROUPS: tl.constexpr, BLOCK_N: tl.constexpr):
+    """values[:, GROUP] of [BLOCK_N, GROUPS]: 2 or 4 values that one thread holds."""
+    if GROUPS == 4:
+        even, odd = values.reshape(BLOCK_N, 2, 2).split()
+        if GROUP % 2 == 0:
+            low, high = even.split()
+        else:
+            low, high = odd.split()
+        if GROUP // 2 == 0:
+            column = low
+        else:
+            column = high
+    else:
+        low, high = values.split()
+        if GROUP == 0:
+            column = low
+        else:
+            column = high
+    return column
+
+
+@triton.jit
+def add_int4_product(
+    words,
+    xs,
+    scales,
+    zeros,
+    sums,
+    HAS_ZEROS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DTYPE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """sums [BLOCK_N, BLOCK_M] + the product of a block of 256 entries: weight @ x^T.
+
+    words: [BLOCK_N, 64]; xs: four tiles [BLOCK_M, 64], one for each nibble; scales, zeros:
+    [BLOCK_N, GROUPS]. The weight is the matrix unit's first operand, the one that may come from
+    registers; a group's sum is multiplied by its scale afterwards, in fp32.
+    """
+    for g in tl.static_range(GROUPS):
+        if HAS_ZEROS:
+            zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)
+        else:
+            zero = zero_bias(tl.full((BLOCK_N,), _ZERO, tl.int32), DTYPE)
+        part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+        for i in tl.static_range(4 // GROUPS):
+            weight = unpack_nibbles(
+                words, zero[:, None], 4 * (g * (4 // GROUPS) + i), DTYPE, INTERPRETED
+            )
+            part = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, part)
+        scale = column_of_groups(scales, g, GROUPS, BLOCK_N).to(tl.float32)
+        sums += part * scale[:, None]
+    return sums

@@ -1,4 +1,4 @@
-"""Grouped products of a mixture of experts: gate, up and activation; down; the sum over a token."""
+"""Grouped products of a mixture of experts: gate, up and activation; then down."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..launch.moe import MoeConfig, moe_config
 from ..launch.tile_config import TileConfig
 from ..moe_routing import TokenPermutation, permute_tokens
 from ..quantize_rows import quantize_rows
+from .moe_slots import add_slots
 from .tile_dot import add_product, empty_sums
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
@@ -176,27 +177,6 @@ def _down_kernel(
     tl.store(out_ptr + offsets, result.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit
-def _add_slots_kernel(
-    partial_ptr, ids_ptr, out_ptr, num_experts, dim, TOP_K: tl.constexpr, BLOCK: tl.constexpr
-):
-    """out[t] = sum over slots, ascending, of partial[t * TOP_K + slot]; fp32 in between.
-
-    The slots of ids that are no experts were never written, and are left out.
-    """
-    token = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    total = tl.zeros((BLOCK,), tl.float32)
-    for slot in tl.static_range(TOP_K):
-        pair = token * TOP_K + slot
-        expert = tl.load(ids_ptr + pair)
-        mask = (columns < dim) & (expert >= 0) & (expert < num_experts)
-        total += tl.load(partial_ptr + pair * dim + columns, mask=mask, other=0.0).to(tl.float32)
-    tl.store(
-        out_ptr + token * dim + columns, total.to(out_ptr.dtype.element_ty), mask=columns < dim
-    )
-
-
 def moe_mlp(
     x: Tensor,
     gate_up: Tensor,
@@ -232,12 +212,7 @@ def moe_mlp(
         activated, down, permutation, partial, topk_weights, activated_scale, down_scale,
         config.down,
     )  # fmt: skip
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    block = min(triton.next_power_of_2(dim), 1024)
-    _add_slots_kernel[(num_tokens, triton.cdiv(dim, block))](
-        partial, topk_ids, out, num_experts, dim, TOP_K=top_k, BLOCK=block, num_warps=4
-    )
-    return out
+    return add_slots(partial, topk_ids, num_experts=num_experts)
 
 
 def _gate_up(

@@ -8,50 +8,15 @@ import triton.language as tl
 from torch import Tensor
 
 from ..dispatch import gpu_of
-from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, SYMMETRIC_ZERO, Int4Weight
+from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.tile_config import TileConfig
 from ..launch.w4a16_matmul import w4a16_matmul_config
-from .int4 import unpack_nibbles, zero_bias
+from .int4 import TRITON_DTYPES, add_int4_product, load_groups
 from .split_sums import add_splits, split_output
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
 
 _WORDS = tl.constexpr(BLOCK_WORDS)
-_ZERO = tl.constexpr(SYMMETRIC_ZERO)
-TRITON_DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-
-
-@triton.jit
-def load_groups(
-    values_ptr, block, columns, num_groups, out_dim, GROUPS: tl.constexpr, BLOCK_N: tl.constexpr
-):
-    """The GROUPS values of a block of k for each of a tile's columns: [BLOCK_N, GROUPS]."""
-    groups = block * GROUPS + tl.arange(0, GROUPS)
-    offsets = groups[None, :].to(tl.int64) * out_dim + columns[:, None]
-    mask = (groups[None, :] < num_groups) & (columns[:, None] < out_dim)
-    return tl.load(values_ptr + offsets, mask=mask, other=0)
-
-
-@triton.jit
-def column_of_groups(values, GROUP: tl.constexpr, GROUPS: tl.constexpr, BLOCK_N: tl.constexpr):
-    """values[:, GROUP] of [BLOCK_N, GROUPS]: 2 or 4 values that one thread holds."""
-    if GROUPS == 4:
-        even, odd = values.reshape(BLOCK_N, 2, 2).split()
-        if GROUP % 2 == 0:
-            low, high = even.split()
-        else:
-            low, high = odd.split()
-        if GROUP // 2 == 0:
-            column = low
-        else:
-            column = high
-    else:
-        low, high = values.split()
-        if GROUP == 0:
-            column = low
-        else:
-            column = high
-    return column
 
 
 @triton.jit
@@ -83,9 +48,7 @@ def _w4a16_matmul_kernel(
 ):
     """out[m, n] = sum_g scale[g, n] * sum_{k in g} x[m, k] * (code[n, k] - zero[g, n]) + bias[n].
 
-    A block of k is 256 elements: a tile of words [BLOCK_N, 64] gives four tiles of floats, each the
-    matrix unit's first operand, which may come from registers (the reason why it is the weight
-    that stands first). GROUPS: groups in a block, 2 or 4. Splits as in `_w8a8_matmul_kernel`.
+    GROUPS: groups in a block of 256, 2 or 4. Splits as in `_w8a8_matmul_kernel`.
     """
     tile_m, tile_n = tile_of_program(
         tl.program_id(0), num_tokens, out_dim, BLOCK_M, BLOCK_N, GROUP_M
@@ -96,7 +59,6 @@ def _w4a16_matmul_kernel(
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    nibbles_per_group: tl.constexpr = 4 // GROUPS
 
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     # Scales and zeros come one block ahead of their use: too few bytes for an asynchronous copy,
@@ -107,17 +69,9 @@ def _w4a16_matmul_kernel(
         zeros = load_groups(zeros_ptr, first, columns, num_groups, out_dim, GROUPS, BLOCK_N)
     for block in range(first, last):
         words = load_tile(
-            packed,
-            tile_n * BLOCK_N,
-            block * _WORDS,
-            out_dim,
-            num_blocks * _WORDS,
-            stride_packed,
-            TMA,
-            True,
-            BLOCK_N,
-            _WORDS,
-        )
+            packed, tile_n * BLOCK_N, block * _WORDS, out_dim, num_blocks * _WORDS, stride_packed,
+            TMA, True, BLOCK_N, _WORDS,
+        )  # fmt: skip
         next_scales = load_groups(
             scales_ptr, block + 1, columns, num_groups, out_dim, GROUPS, BLOCK_N
         )
@@ -125,31 +79,29 @@ def _w4a16_matmul_kernel(
             next_zeros = load_groups(
                 zeros_ptr, block + 1, columns, num_groups, out_dim, GROUPS, BLOCK_N
             )
-        for g in tl.static_range(GROUPS):
-            if HAS_ZEROS:
-                zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)
-            else:
-                zero = zero_bias(tl.full((BLOCK_N,), _ZERO, tl.int32), DTYPE)
-            part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-            for i in tl.static_range(nibbles_per_group):
-                x_tile = load_tile(
-                    x,
-                    tile_m * BLOCK_M,
-                    (block * 4 + g * nibbles_per_group + i) * _WORDS,
-                    num_tokens,
-                    dim,
-                    stride_x,
-                    TMA_X,
-                    EVEN_K,
-                    BLOCK_M,
-                    _WORDS,
-                )
-                weight = unpack_nibbles(
-                    words, zero[:, None], 4 * (g * nibbles_per_group + i), DTYPE, INTERPRETED
-                )
-                part = tl.dot(weight, x_tile.T, part)
-            scale = column_of_groups(scales, g, GROUPS, BLOCK_N).to(tl.float32)
-            acc += part * scale[:, None]
+        first_k = block * 4 * _WORDS
+        xs = (
+            load_tile(
+                x, tile_m * BLOCK_M, first_k, num_tokens, dim, stride_x,
+                TMA_X, EVEN_K, BLOCK_M, _WORDS,
+            ),
+            load_tile(
+                x, tile_m * BLOCK_M, first_k + _WORDS, num_tokens, dim, stride_x,
+                TMA_X, EVEN_K, BLOCK_M, _WORDS,
+            ),
+            load_tile(
+                x, tile_m * BLOCK_M, first_k + 2 * _WORDS, num_tokens, dim, stride_x,
+                TMA_X, EVEN_K, BLOCK_M, _WORDS,
+            ),
+            load_tile(
+                x, tile_m * BLOCK_M, first_k + 3 * _WORDS, num_tokens, dim, stride_x,
+                TMA_X, EVEN_K, BLOCK_M, _WORDS,
+            ),
+        )  # fmt: skip
+        acc = add_int4_product(
+            words, xs, scales, zeros, acc,
+            HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+        )  # fmt: skip
         scales = next_scales
         if HAS_ZEROS:
             zeros = next_zeros
