@@ -19,6 +19,7 @@ from .protocol import Load, Ready
 from .runner.backend import Backend
 from .runner.interface import ModelRunner
 from .runner.model_runner import PagedModelRunner
+from .runner.nvtx import nvtx_ranges
 from .sources.progress import Progress
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         runner,
         MonotonicClock(),
         max_in_flight=backend.max_in_flight,
+        ranges=nvtx_ranges(load.config.nvtx and load.config.device == "cuda"),
     )
     return core, ready
 

@@ -24,6 +24,7 @@ from .core.request import Request, RequestStatus
 from .core.scheduler import Scheduler
 from .core.stats import SchedulerStats
 from .runner.interface import ModelRunner
+from .runner.nvtx import Ranges, no_ranges
 from .runner.pending import Pending
 
 
@@ -31,7 +32,13 @@ class EngineCore:
     """Requests in, one `EngineCoreOutputs` per step out; no I/O, no thread, no clock of its own."""
 
     def __init__(
-        self, scheduler: Scheduler, runner: ModelRunner, clock: Clock, *, max_in_flight: int = 1
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        clock: Clock,
+        *,
+        max_in_flight: int = 1,
+        ranges: Ranges = no_ranges,
     ) -> None:
         if not 1 <= max_in_flight <= MAX_IN_FLIGHT:
             raise ValueError(
@@ -41,6 +48,7 @@ class EngineCore:
         self._runner = runner
         self._clock = clock
         self._max_in_flight = max_in_flight
+        self._ranges = ranges
         self._in_flight: deque[tuple[SchedulerOutput, Pending[ModelRunnerOutput]]] = deque()
         self.num_steps = 0
 
@@ -64,9 +72,12 @@ class EngineCore:
     def step(self) -> EngineCoreOutputs:
         """Have a step computed for every request that fits into it, and begin the one after it."""
         if not self._in_flight:
-            self._submit(self._scheduler.schedule(self._clock.now()))
+            with self._ranges("schedule"):
+                scheduled = self._scheduler.schedule(self._clock.now())
+            self._submit(scheduled)
         if len(self._in_flight) < self._max_in_flight:
-            ahead = self._scheduler.schedule_ahead(self._clock.now())
+            with self._ranges("schedule"):
+                ahead = self._scheduler.schedule_ahead(self._clock.now())
             if ahead is not None:
                 self._submit(ahead)
         return self._collect()
@@ -77,8 +88,10 @@ class EngineCore:
     def _collect(self) -> EngineCoreOutputs:
         """Wait for the oldest step in flight, and book it."""
         scheduled, pending = self._in_flight.popleft()
-        computed = pending.result()
-        outputs = self._scheduler.update_from_output(scheduled, computed, self._clock.now())
+        with self._ranges("wait"):
+            computed = pending.result()
+        with self._ranges("book"):
+            outputs = self._scheduler.update_from_output(scheduled, computed, self._clock.now())
         self.num_steps += 1
         return outputs
 
