@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from shoal.kernels.int4_weight import quantize_int4
 from shoal.kernels.moe import moe_mlp
+from shoal.kernels.moe_int4 import moe_mlp_int4
 from shoal.kernels.moe_routing import max_permuted_blocks, permute_tokens, topk_softmax
 from shoal.kernels.quantize_rows import quantize_rows
+from shoal.kernels.w4a16_matmul import dequantize_int4
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -133,3 +136,41 @@ def test_what_does_not_fit_is_named() -> None:
         moe_mlp(x, gate_up.float(), down.float(), **routes)
     with pytest.raises(ValueError, match="bf16 or fp16 activations, not"):
         moe_mlp(x.float(), gate_up.float(), down.float(), **routes)
+
+
+def int4_layer(**changes):
+    _, _, _, routes = layer()
+    arguments = {
+        "x": normal(6, 64).half(),
+        "gate_up": quantize_int4((normal(4 * 2 * 80, 64, seed=1) / 8).half(), group_size=64),
+        "down": quantize_int4((normal(4 * 64, 80, seed=2) / 8).half(), group_size=64),
+    }
+    return arguments | routes | changes
+
+
+def test_4_bit_experts_are_the_layer_of_their_floats() -> None:
+    arguments = int4_layer()
+
+    out = moe_mlp_int4(**arguments)
+
+    gate_up = dequantize_int4(arguments.pop("gate_up")).view(4, 160, 64)
+    down = dequantize_int4(arguments.pop("down")).view(4, 64, 80)
+    x = arguments.pop("x")
+    torch.testing.assert_close(
+        out.double(), by_token(x, gate_up, down, **arguments), rtol=2**-10, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": normal(6, 64)}, "bf16 or fp16 activations"),
+        ({"x": normal(6, 60).half()}, r"x must be \[num_tokens, 64\]"),
+        ({"down": quantize_int4(normal(4 * 64, 81).half(), group_size=64)}, "do not fit together"),
+        ({"topk_ids": torch.zeros(5, 2, dtype=torch.int32)}, r"topk_ids must be int32 \[6, top_k"),
+        ({"topk_weights": torch.ones(6, 3)}, r"topk_weights must be fp32 \[6, 2\]"),
+    ],
+)
+def test_what_does_not_fit_4_bit_experts_is_named(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        moe_mlp_int4(**int4_layer(**changes))
