@@ -19,7 +19,7 @@ from .protocol import Load, Ready
 from .runner.backend import Backend
 from .runner.interface import ModelRunner
 from .runner.model_runner import PagedModelRunner
-from .runner.nvtx import nvtx_ranges
+from .runner.step_ranges import Ranges, no_ranges
 from .sources.progress import Progress
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         runner,
         MonotonicClock(),
         max_in_flight=backend.max_in_flight,
-        ranges=nvtx_ranges(load.config.nvtx and load.config.device == "cuda"),
+        ranges=_ranges(load.config),
     )
     return core, ready
 
@@ -108,6 +108,14 @@ def _build_on_gpu(
             gib=_gib(graphs.num_bytes),
         )
     return built.backend, built.cache
+
+
+def _ranges(config: EngineConfig) -> Ranges:
+    if not config.nvtx or config.device != "cuda":
+        return no_ranges
+    from .runner.nvtx import nvtx_ranges  # torch is here already
+
+    return nvtx_ranges
 
 
 def _gib(num_bytes: int) -> float:

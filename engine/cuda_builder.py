@@ -23,6 +23,7 @@ from .runner.gpu_memory import GpuMemory
 from .runner.graph_buckets import CaptureLimits
 from .runner.kv_cache import fill_memory
 from .runner.nvtx import nvtx_ranges
+from .runner.step_ranges import no_ranges
 from .runner.torch_device import resolve_dtype
 from .runner.trial_steps import largest_step, trial_inputs, trial_plan
 from .sources.model_files import ModelFiles
@@ -115,7 +116,7 @@ class _BackendBuilder:
             cache=cache,
             scheduler=self.scheduler,
             device=self.device,
-            ranges=nvtx_ranges(self.config.nvtx),
+            ranges=nvtx_ranges if self.config.nvtx else no_ranges,
         )
 
     def profile(self) -> GpuMemory:

@@ -24,8 +24,8 @@ from .core.request import Request, RequestStatus
 from .core.scheduler import Scheduler
 from .core.stats import SchedulerStats
 from .runner.interface import ModelRunner
-from .runner.nvtx import Ranges, no_ranges
 from .runner.pending import Pending
+from .runner.step_ranges import Ranges, no_ranges
 
 
 class EngineCore:

@@ -20,8 +20,8 @@ from shoal.engine.runner.backend import PendingSample
 from shoal.engine.runner.cuda_backend import CudaBackend
 from shoal.engine.runner.input_batch import StepInputs
 from shoal.engine.runner.model_runner import PagedModelRunner
-from shoal.engine.runner.nvtx import no_ranges
 from shoal.engine.runner.sampling_plan import LongInts, SamplerOutput, SamplingPlan
+from shoal.engine.runner.step_ranges import no_ranges
 
 
 class StepTimes:

@@ -27,10 +27,10 @@ from .cuda_graph import CaptureReport, DecodeGraphs
 from .device_sampling import SampleOnItsWay, sample_on_device
 from .graph_buckets import CaptureLimits, GraphBucket, capture_order
 from .input_batch import StepInputs
-from .nvtx import Ranges, no_ranges
 from .pending import Computed
 from .sampling_plan import LongInts, SamplingPlan
 from .step_layout import PaddedShape
+from .step_ranges import Ranges, no_ranges
 from .step_staging import StagedStep, StepStaging
 
 LOGITS_BYTES = 256 << 20

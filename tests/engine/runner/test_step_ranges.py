@@ -5,12 +5,11 @@ from contextlib import contextmanager
 
 from shoal.clock import VirtualClock
 from shoal.engine.engine_core import EngineCore
-from shoal.engine.runner.nvtx import no_ranges, nvtx_ranges
+from shoal.engine.runner.step_ranges import no_ranges
 from tests.builders import FakeRunner, make_request, make_scheduler
 
 
-def test_off_nothing_is_made() -> None:
-    assert nvtx_ranges(False) is no_ranges
+def test_with_nobody_looking_nothing_is_made() -> None:
     assert no_ranges("a") is no_ranges("b")
     with no_ranges("a"), no_ranges("a"):  # the same object, inside itself
         pass
