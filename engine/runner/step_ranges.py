@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 Ranges: TypeAlias = Callable[[str], AbstractContextManager[object]]
-"""`with ranges("forward"):` around a part. Names: schedule, prepare, forward, sample, wait, book."""
+"""`with ranges("forward"):` around a part: schedule, prepare, forward, sample, wait or book."""
 
 _NOTHING = nullcontext()
 
