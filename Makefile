@@ -56,8 +56,11 @@ test-router-slow: $(DEV)  ## the router before SmolLM2, two vLLM servers and Red
 # On a GPU machine with its own torch, Triton, numpy and pytest; nothing of ours is installed there.
 GPU_PYTHON ?= python3
 
+# Most of the tests' time is Triton's compiler: side by side where pytest-xdist is there.
+PARALLEL = $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && echo -n 12)
+
 test-gpu:  ## kernels and engine path on the GPU, with the machine's own python3
-	$(GPU_PYTHON) -m pytest -q -c tests/kernels/triton/pytest.ini --rootdir=. --confcutdir=tests/kernels/triton tests/kernels/triton tests/engine/gpu
+	$(GPU_PYTHON) -m pytest -q $(PARALLEL) -c tests/kernels/triton/pytest.ini --rootdir=. --confcutdir=tests/kernels/triton tests/kernels/triton tests/engine/gpu
 
 bench-gpu:  ## the GPU kernels and engine beside the floors of this GPU; last line is JSON
 	$(GPU_PYTHON) -m shoal.benchmarks.gpu $(ARGS)
