@@ -115,11 +115,15 @@ class NotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """405: the route exists, the method does not."""
+    """405: the route exists, the method does not. `allow` becomes the Allow header."""
 
     status = 405
     type = "invalid_request_error"
     default_code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class RequestTimeout(RequestError):

@@ -13,13 +13,14 @@ PACKAGE = Path(shoal.__file__).parent
 
 _CORE = (
     "calmest", "circuit_breaker", "concurrency_limit", "cost", "endpoint_sets", "exact_index",
-    "filters", "pickers", "policies", "prefix_index", "profile", "recent_work", "retry_budget",
-    "scorers", "session_hash", "ttft_model", "types", "window_count",
+    "filters", "flow_queue", "model_table", "pickers", "policies", "prefix_index", "profile",
+    "rate_entry", "rate_limit", "recent_work", "retry_budget", "scorers", "session_hash",
+    "ttft_model", "types", "window_count",
 )  # fmt: skip
 _PROXY = (
     "admission", "answer_head", "answers", "attempt", "client", "dispatcher", "exchange",
-    "experience", "fetch", "fleet_view", "gateway", "headers", "outbox", "pool", "records", "relay",
-    "request_reader", "routes", "upstream", "usage_wish",
+    "experience", "fetch", "fleet_view", "gateway", "headers", "known_head", "outbox",
+    "pool", "records", "relay", "request_reader", "routes", "upstream", "usage_wish",
 )  # fmt: skip
 MODULES = (
     *(f"shoal.router.core.{name}" for name in _CORE),

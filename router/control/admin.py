@@ -234,7 +234,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     """404 and 405 of the web framework."""
     path = request.url.path
     if getattr(error, "status_code", 404) == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        return _error_response(MethodNotAllowed(f"{path} does not take {request.method}."))
+        allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
+        return _error_response(
+            MethodNotAllowed(f"{path} does not take {request.method}.", allow=allow)
+        )
     return _error_response(
         NotFound(f"There is no {path} here. The admin API's schema is at /openapi.json.")
     )

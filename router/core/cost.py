@@ -106,31 +106,30 @@ class CostScorer:
         values, rows = scored.values, scored.rows
         total_work = 0.0
         for state in states:
-            in_flight: float
-            ahead: float
-            endpoint, _, _, in_flight, ahead, metrics, _, _ = state
+            endpoint = state.endpoint
             endpoint_id = endpoint.endpoint_id
+            in_flight = float(state.in_flight)
+            ahead = float(state.in_flight_prefill_tokens)
             cached = get_depth(endpoint_id, 0) * per_hash
             if block_sizes and block_sizes.get(endpoint_id) == block_size:
                 cached = blocks.get(endpoint_id, 0) * block_size
             if cached > most:
                 cached = most
             coefficients = get_coefficients(endpoint_id, default)
-            base_s, token_s, running_s, waiting_s = coefficients
             fill = get_fill(endpoint_id, 0.0)
             if not is_learning:
                 in_flight /= endpoint.weight
                 ahead /= endpoint.weight
             cost = (
-                base_s
-                + token_s * ((prompt - cached) * (1.0 + EVICTION * fill) + ahead)
-                + running_s * in_flight
+                coefficients.base_s
+                + coefficients.token_s * ((prompt - cached) * (1.0 + EVICTION * fill) + ahead)
+                + coefficients.running_s * in_flight
             )
-            _, waiting, usage, _, _ = metrics
-            if waiting:
-                cost += waiting_s * waiting
-            if usage > USAGE_LIMIT:
-                cost += full_s * strain(usage)
+            metrics = state.metrics
+            if metrics.num_requests_waiting:
+                cost += coefficients.waiting_s * metrics.num_requests_waiting
+            if metrics.kv_cache_usage > USAGE_LIMIT:
+                cost += full_s * strain(metrics.kv_cache_usage)
             done = get_work(endpoint_id, 0.0)
             total_work += done
             values.append(-cost)
@@ -213,17 +212,17 @@ class Costs:
     def explain(self, place: int) -> dict[str, float]:
         """The parts of the cost."""
         state = self.states[place]
-        cached, (base_s, token_s, running_s, waiting_s), fill, done = self.rows[place]
+        cached, coefficients, fill, done = self.rows[place]
         weight = 1.0 if self.is_learning else state.endpoint.weight
         uncached = self.prompt - cached
         crowding_s = (done - self.mean_work) * self.crowding_rate_s
         return {
             "uncached_tokens": uncached,
-            "prefill_s": base_s + token_s * uncached,
-            "queue_s": token_s * state.in_flight_prefill_tokens / weight
-            + waiting_s * state.metrics.num_requests_waiting,
-            "running_s": running_s * state.in_flight / weight,
-            "kv_pressure_s": token_s * uncached * EVICTION * fill
+            "prefill_s": coefficients.base_s + coefficients.token_s * uncached,
+            "queue_s": coefficients.token_s * state.in_flight_prefill_tokens / weight
+            + coefficients.waiting_s * state.metrics.num_requests_waiting,
+            "running_s": coefficients.running_s * state.in_flight / weight,
+            "kv_pressure_s": coefficients.token_s * uncached * EVICTION * fill
             + self.full_s * strain(state.metrics.kv_cache_usage),
             "crowding_s": max(crowding_s, self.least_crowding_s),
         }

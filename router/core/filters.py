@@ -44,12 +44,12 @@ def eligible(
         model = request.model
         fit = []
         for state in endpoints:
-            endpoint, status, breaker, in_flight, _, _, ready_since, limit = state
-            if model in endpoint.models:
+            if model in state.endpoint.models:
+                limit, ready_since = state.concurrency_limit, state.ready_since
                 if (
-                    status is not READY
-                    or breaker is not CLOSED
-                    or (limit is not None and in_flight >= limit)
+                    state.status is not READY
+                    or state.breaker is not CLOSED
+                    or (limit is not None and state.in_flight >= limit)
                     or (ready_since is not None and ready_since > newest)
                 ):
                     break

@@ -53,15 +53,15 @@ class Entry:
 
     __slots__ = (
         "_peers", "ahead_requests", "ahead_tokens", "is_idle", "is_shared", "is_used", "key_id",
-        "limits", "parallel", "peers_parallel", "requests", "shared_requests", "shared_tokens",
-        "tokens", "updated_at",
+        "limits", "max_requests", "max_tokens", "parallel", "peers_parallel", "requests",
+        "shared_requests", "shared_tokens", "tokens", "updated_at",
     )  # fmt: skip
 
     def __init__(self, key_id: str, limits: Limits, now: float) -> None:
         self.key_id = key_id
         self.limits = limits
-        self.requests = float(limits.requests_per_minute)
-        self.tokens = float(limits.tokens_per_minute)
+        self.max_requests = self.requests = float(limits.requests_per_minute)
+        self.max_tokens = self.tokens = float(limits.tokens_per_minute)
         self.updated_at = now
         """Of the buckets, or of `shared_*`."""
         self.parallel = 0
@@ -84,12 +84,12 @@ class Entry:
         elapsed = now - self.updated_at
         if elapsed > 0:
             self.updated_at = now
-            limit = self.limits.requests_per_minute
-            requests = self.requests + elapsed * limit / 60.0
-            self.requests = requests if requests < limit else float(limit)
-            limit = self.limits.tokens_per_minute
-            tokens = self.tokens + elapsed * limit / 60.0
-            self.tokens = tokens if tokens < limit else float(limit)
+            most = self.max_requests
+            requests = self.requests + elapsed * most / 60.0
+            self.requests = requests if requests < most else most
+            most = self.max_tokens
+            tokens = self.tokens + elapsed * most / 60.0
+            self.tokens = tokens if tokens < most else most
 
     def change_limits(self, limits: Limits) -> None:
         """After a reload. What was used stays used: a bucket moves by the difference.
@@ -100,12 +100,14 @@ class Entry:
             self.requests += limits.requests_per_minute - self.limits.requests_per_minute
             self.tokens += limits.tokens_per_minute - self.limits.tokens_per_minute
         self.limits = limits
+        self.max_requests = float(limits.requests_per_minute)
+        self.max_tokens = float(limits.tokens_per_minute)
 
     def use(self, requests: int, tokens: int) -> None:
         """Take out, or with negative numbers put back; only where there is a limit."""
-        if self.limits.requests_per_minute:
+        if self.max_requests:
             self.requests -= requests
-        if self.limits.tokens_per_minute:
+        if self.max_tokens:
             self.tokens -= tokens
 
     def set_peer(self, process: int, running: int) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import ceil
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .rate_entry import Entry, Stranger
 
@@ -45,16 +45,24 @@ class Refusal(NamedTuple):
     limit: int
 
 
-class LimitStatus(NamedTuple):
+class LimitStatus:
     """What the x-ratelimit headers say. A limit of 0: there is none, and no header."""
 
-    limit_requests: int
-    remaining_requests: int
-    reset_requests_s: float
-    """Until the bucket is full again."""
-    limit_tokens: int
-    remaining_tokens: int
-    reset_tokens_s: float
+    __slots__ = (
+        "limit_requests", "limit_tokens", "remaining_requests", "remaining_tokens",
+        "reset_requests_s", "reset_tokens_s",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits, requests: float, tokens: float) -> None:
+        """`requests`, `tokens`: what is left; below 0 in debt."""
+        per_minute, tokens_per_minute, _ = limits
+        self.limit_requests: Final = per_minute
+        self.remaining_requests: Final = max(0, int(requests))
+        self.reset_requests_s: Final = _time_for(per_minute - requests, per_minute)
+        """Until the bucket is full again."""
+        self.limit_tokens: Final = tokens_per_minute
+        self.remaining_tokens: Final = max(0, int(tokens))
+        self.reset_tokens_s: Final = _time_for(tokens_per_minute - tokens, tokens_per_minute)
 
 
 class RateLimiter:
@@ -137,21 +145,14 @@ class RateLimiter:
     def status(self, key_id: str, limits: Limits, now: float) -> LimitStatus:
         """What is left to the key now."""
         entry = self._entries.get(key_id)
-        requests: float = limits.requests_per_minute
-        tokens: float = limits.tokens_per_minute
+        requests = float(limits.requests_per_minute)
+        tokens = float(limits.tokens_per_minute)
         if entry is not None:
             if not entry.is_shared:
                 entry.refill(now)
             requests = min(requests, entry.requests + entry.shared_requests)
             tokens = min(tokens, entry.tokens + entry.shared_tokens)
-        return LimitStatus(
-            limits.requests_per_minute,
-            max(0, int(requests)),
-            _time_for(limits.requests_per_minute - requests, limits.requests_per_minute),
-            limits.tokens_per_minute,
-            max(0, int(tokens)),
-            _time_for(limits.tokens_per_minute - tokens, limits.tokens_per_minute),
-        )
+        return LimitStatus(limits, requests, tokens)
 
     # Between the processes of a machine.
 
@@ -218,9 +219,6 @@ class RateLimiter:
         self._entries.pop(key_id, None)
         self._strangers.pop(key_id, None)
 
-    def num_keys(self) -> int:
-        return len(self._entries)
-
     def _note(self, key_id: str, entry: Entry, requests: int, tokens: int) -> None:
         before = self._consumed.get(key_id)
         if before is not None:
@@ -282,26 +280,28 @@ def _time_for(missing: float, per_minute: int) -> float:
     return max(0.0, missing) * 60.0 / per_minute if per_minute else 0.0
 
 
-def ratelimit_headers(status: LimitStatus) -> list[tuple[str, str]]:
-    """In OpenAI's names and format: `x-ratelimit-reset-tokens: 6m0s`."""
-    headers = []
+def ratelimit_lines(status: LimitStatus) -> bytes:
+    """Header lines in OpenAI's names and format: `x-ratelimit-reset-tokens: 6m0s`."""
+    lines = ""
     if status.limit_requests:
-        headers += [
-            ("x-ratelimit-limit-requests", str(status.limit_requests)),
-            ("x-ratelimit-remaining-requests", str(status.remaining_requests)),
-            ("x-ratelimit-reset-requests", duration(status.reset_requests_s)),
-        ]
+        lines = (
+            f"x-ratelimit-limit-requests: {status.limit_requests}\r\n"
+            f"x-ratelimit-remaining-requests: {status.remaining_requests}\r\n"
+            f"x-ratelimit-reset-requests: {duration(status.reset_requests_s)}\r\n"
+        )
     if status.limit_tokens:
-        headers += [
-            ("x-ratelimit-limit-tokens", str(status.limit_tokens)),
-            ("x-ratelimit-remaining-tokens", str(status.remaining_tokens)),
-            ("x-ratelimit-reset-tokens", duration(status.reset_tokens_s)),
-        ]
-    return headers
+        lines += (
+            f"x-ratelimit-limit-tokens: {status.limit_tokens}\r\n"
+            f"x-ratelimit-remaining-tokens: {status.remaining_tokens}\r\n"
+            f"x-ratelimit-reset-tokens: {duration(status.reset_tokens_s)}\r\n"
+        )
+    return lines.encode()
 
 
 def duration(seconds: float) -> str:
     """As OpenAI writes it, rounded up: 0s, 20ms, 1s, 1.5s, 6m0s, 1h1m0s."""
+    if seconds <= 0.0:
+        return "0s"
     milliseconds = ceil(seconds * 1000.0 - 1e-6)
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds > 0 else "0s"

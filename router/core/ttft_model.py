@@ -15,20 +15,23 @@ as twice what was expected (Huber, 1964); the unknowns stay inside bounds that p
 from __future__ import annotations
 
 from math import exp2, log
-from typing import NamedTuple
+from typing import Final
 
 
-class Coefficients(NamedTuple):
+class Coefficients:
     """What `ttft_s` of one endpoint is made of, as used in decisions."""
 
-    base_s: float
-    """Of a prompt without uncached tokens on an idle endpoint."""
-    token_s: float
-    """Each uncached token, its own or ahead of it."""
-    running_s: float
-    """Each other request there."""
-    waiting_s: float
-    """Each request that waits in the worker's own queue."""
+    __slots__ = ("base_s", "running_s", "token_s", "waiting_s")
+
+    def __init__(self, base_s: float, token_s: float, running_s: float, waiting_s: float) -> None:
+        self.base_s: Final = base_s
+        """Of a prompt without uncached tokens on an idle endpoint."""
+        self.token_s: Final = token_s
+        """Each uncached token, its own or ahead of it."""
+        self.running_s: Final = running_s
+        """Each other request there."""
+        self.waiting_s: Final = waiting_s
+        """Each request that waits in the worker's own queue."""
 
 
 PRIOR = Coefficients(base_s=0.02, token_s=1e-4, running_s=5e-4, waiting_s=0.05)

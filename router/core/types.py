@@ -1,6 +1,7 @@
 """The nouns of a routing decision: endpoints as they are now, a request, and what was decided.
 
-Everything here is immutable. A shell that learns something about an endpoint puts a new
+Everything here is immutable; plain classes, since a named tuple takes four times as long to make
+and to read once all is compiled. A shell that learns something about an endpoint puts a new
 `EndpointState` in the place of the old one; a decision sees one consistent sequence of them.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class EngineKind(StrEnum):
@@ -79,56 +80,108 @@ class Endpoint:
     """For splits and locality: {"version": "canary", "zone": "a", "cluster": "eu"}."""
 
 
-class EndpointMetrics(NamedTuple):
+class EndpointMetrics:
     """What the worker says about itself, as last scraped."""
 
-    num_requests_running: int = 0
-    num_requests_waiting: int = 0
-    kv_cache_usage: float = 0.0
-    """In [0, 1]."""
-    num_cache_tokens: int = 0
-    """Size of its KV cache, in tokens; 0: unknown."""
-    scraped_at: float | None = None
-    """None: never, and the numbers above mean nothing."""
+    __slots__ = (
+        "kv_cache_usage", "num_cache_tokens", "num_requests_running", "num_requests_waiting",
+        "scraped_at",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        num_requests_running: int = 0,
+        num_requests_waiting: int = 0,
+        kv_cache_usage: float = 0.0,
+        num_cache_tokens: int = 0,
+        scraped_at: float | None = None,
+    ) -> None:
+        self.num_requests_running: Final = num_requests_running
+        self.num_requests_waiting: Final = num_requests_waiting
+        self.kv_cache_usage: Final = kv_cache_usage
+        """In [0, 1]."""
+        self.num_cache_tokens: Final = num_cache_tokens
+        """Size of its KV cache, in tokens; 0: unknown."""
+        self.scraped_at: Final = scraped_at
+        """None: never, and the numbers above mean nothing."""
 
 
-class EndpointState(NamedTuple):
+UNKNOWN_METRICS = EndpointMetrics()
+
+
+class EndpointState:
     """One endpoint as the router sees it at one moment."""
 
-    endpoint: Endpoint
-    status: EndpointStatus = EndpointStatus.STARTING
-    breaker: BreakerState = BreakerState.CLOSED
-    in_flight: int = 0
-    """Requests that the router (all its processes) has there now."""
-    in_flight_prefill_tokens: int = 0
-    """Uncached prompt tokens of those requests whose first token has not come yet."""
-    metrics: EndpointMetrics = EndpointMetrics()
-    ready_since: float | None = None
-    """When it last became ready; for slow start."""
-    concurrency_limit: int | None = None
-    """Requests it may have at once; None: no bound."""
+    __slots__ = (
+        "breaker", "concurrency_limit", "endpoint", "in_flight", "in_flight_prefill_tokens",
+        "metrics", "ready_since", "status",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        status: EndpointStatus = EndpointStatus.STARTING,
+        breaker: BreakerState = BreakerState.CLOSED,
+        in_flight: int = 0,
+        in_flight_prefill_tokens: int = 0,
+        metrics: EndpointMetrics = UNKNOWN_METRICS,
+        ready_since: float | None = None,
+        concurrency_limit: int | None = None,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        self.status: Final = status
+        self.breaker: Final = breaker
+        self.in_flight: Final = in_flight
+        """Requests that the router (all its processes) has there now."""
+        self.in_flight_prefill_tokens: Final = in_flight_prefill_tokens
+        """Uncached prompt tokens of those requests whose first token has not come yet."""
+        self.metrics: Final = metrics
+        self.ready_since: Final = ready_since
+        """When it last became ready; for slow start."""
+        self.concurrency_limit: Final = concurrency_limit
+        """Requests it may have at once; None: no bound."""
 
 
-class RoutingRequest(NamedTuple):
+NO_LABELS: Mapping[str, str] = {}
+
+
+class RoutingRequest:
     """What a decision needs to know of a request."""
 
-    model: str
-    """After aliases and splits: the name the endpoint serves."""
-    num_prompt_tokens: int = 0
-    """Exact, or estimated from the length of the text."""
-    prefix_hashes: tuple[int, ...] = ()
-    """Chained 64-bit hashes of the prompt's chunks, first to last; each covers all before it."""
-    tokens_per_hash: int = 64
-    """Prompt tokens that one hash stands for."""
-    session_id: str | None = None
-    selector: Mapping[str, str] = {}
-    """Labels the endpoint must have: the arm of a split."""
-    excluded: frozenset[str] = frozenset()
-    """endpoint_ids that have already failed this request."""
-    block_hashes: tuple[int, ...] = ()
-    """The same in exact mode: one of each full block of the prompt's token ids."""
-    block_size: int = 0
-    """Tokens of one block of `block_hashes`; 0: exact mode is not possible for this request."""
+    __slots__ = (
+        "block_hashes", "block_size", "excluded", "model", "num_prompt_tokens", "prefix_hashes",
+        "selector", "session_id", "tokens_per_hash",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        model: str,
+        num_prompt_tokens: int = 0,
+        prefix_hashes: tuple[int, ...] = (),
+        tokens_per_hash: int = 64,
+        session_id: str | None = None,
+        selector: Mapping[str, str] = NO_LABELS,
+        excluded: frozenset[str] = frozenset(),
+        block_hashes: tuple[int, ...] = (),
+        block_size: int = 0,
+    ) -> None:
+        self.model: Final = model
+        """After aliases and splits: the name the endpoint serves."""
+        self.num_prompt_tokens: Final = num_prompt_tokens
+        """Exact, or estimated from the length of the text."""
+        self.prefix_hashes: Final = prefix_hashes
+        """Chained 64-bit hashes of the prompt's chunks, first to last; each covers all before."""
+        self.tokens_per_hash: Final = tokens_per_hash
+        """Prompt tokens that one hash stands for."""
+        self.session_id: Final = session_id
+        self.selector: Final = selector
+        """Labels the endpoint must have: the arm of a split."""
+        self.excluded: Final = excluded
+        """endpoint_ids that have already failed this request."""
+        self.block_hashes: Final = block_hashes
+        """The same in exact mode: one of each full block of the prompt's token ids."""
+        self.block_size: Final = block_size
+        """Tokens of a block of `block_hashes`; 0: exact mode is not possible for this request."""
 
 
 class Candidate(NamedTuple):
@@ -142,19 +195,36 @@ class Candidate(NamedTuple):
     """Named parts of the score: {"uncached_tokens": 812, "queue_s": 0.2, ...}."""
 
 
-class Decision(NamedTuple):
+NONE_REJECTED: Mapping[str, int] = {}
+
+
+class Decision:
     """Where a request goes, and why."""
 
-    endpoint: Endpoint | None
-    """None: nobody can take it; `reason` says why."""
-    reason: str
-    """One phrase for people and logs: "least estimated time to first token"."""
-    policy: str
-    candidates: Sequence[Candidate] = ()
-    """The best three, the chosen one first. They are made when somebody looks at them."""
-    num_cached_tokens: int = 0
-    """Prompt tokens the chosen endpoint is expected to have in its prefix cache."""
-    rejected: Mapping[str, int] = {}
-    """Endpoints that a filter took out, by filter: {"model": 2, "status": 1}."""
-    shortage: Shortage | None = None
-    """Set when `endpoint` is None."""
+    __slots__ = (
+        "candidates", "endpoint", "num_cached_tokens", "policy", "reason", "rejected", "shortage",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint | None,
+        reason: str,
+        policy: str,
+        candidates: Sequence[Candidate] = (),
+        num_cached_tokens: int = 0,
+        rejected: Mapping[str, int] = NONE_REJECTED,
+        shortage: Shortage | None = None,
+    ) -> None:
+        self.endpoint: Final = endpoint
+        """None: nobody can take it; `reason` says why."""
+        self.reason: Final = reason
+        """One phrase for people and logs: "least estimated time to first token"."""
+        self.policy: Final = policy
+        self.candidates: Final = candidates
+        """The best three, the chosen one first. They are made when somebody looks at them."""
+        self.num_cached_tokens: Final = num_cached_tokens
+        """Prompt tokens the chosen endpoint is expected to have in its prefix cache."""
+        self.rejected: Final = rejected
+        """Endpoints that a filter took out, by filter: {"model": 2, "status": 1}."""
+        self.shortage: Final = shortage
+        """Set when `endpoint` is None."""

@@ -13,7 +13,7 @@ from shoal.errors import InvalidRequest, MethodNotAllowed, NotFound, RateLimited
 from shoal.openai.decode import decode_body
 
 from ..access.principal import Principal, require_model
-from ..core.rate_limit import Refusal
+from ..core.rate_limit import Limits, Refusal
 from ..prefix_hash import TOKENS_PER_CHUNK, chunk_hashes, root_hash
 from ..request_fields import ABSENT, RequestFields, decode_fields
 from .headers import find, forwarded_fields, forwarded_for
@@ -42,17 +42,17 @@ class Admission:
         "block_size",
         "body",
         "fields",
-        "forwarded",
         "hides_usage",
         "is_counted",
+        "limits",
         "max_answer_tokens",
+        "memo",
         "model",
         "num_prompt_tokens",
         "path",
         "policy",
         "prefix_hashes",
         "principal",
-        "query",
         "selector",
         "served_model",
         "session_id",
@@ -63,10 +63,10 @@ class Admission:
         self, principal: Principal, memo: HeadMemo, fields: RequestFields, body: bytes
     ) -> None:
         self.principal = principal
+        self.memo = memo
         self.path = memo.path
-        self.query = memo.query
-        self.forwarded = memo.forwarded
-        """Header lines for the worker."""
+        self.limits: Limits | None = None
+        """Of the key; None: it has none."""
         self.fields = fields
         self.body = body
         """With the model name that the workers know."""
@@ -108,6 +108,7 @@ class HeadMemo:
         "generation",
         "headers",
         "kind",
+        "limits",
         "path",
         "principal",
         "query",
@@ -124,13 +125,15 @@ class HeadMemo:
         self.kind = route(self.path)
         self.principal: Principal | None = None
         """None: to be asked for each time."""
+        self.limits: Limits | None = None
+        """Of the principal."""
         self.session_id = gateway.session_of(request.headers)
         self.content_type = find(request.headers, b"content-type") or b""
         self.forwarded = gateway.forwarded_lines(exchange)
 
     def fits(self, gateway: Gateway, request: Request) -> bool:
         return (
-            self.headers == request.headers
+            (self.headers is request.headers or self.headers == request.headers)
             and self.target == request.target
             and self.generation == gateway.generation
         )
@@ -153,20 +156,22 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
         raise NotFound(
             f"There is no {_shown(memo.path)} here. The API is under /v1.", code="not_found"
         )
-    principal = memo.principal
+    principal, limits = memo.principal, memo.limits
     if principal is None:
         principal = gateway.authenticate(request.headers)
+        limits = limits_of(principal)
         if gateway.keys_last:
-            memo.principal = principal
+            memo.principal, memo.limits = principal, limits
     if kind is Route.MODELS:
         if request.method not in (b"GET", b"HEAD"):
-            raise MethodNotAllowed("Ask for models with GET.")
+            raise MethodNotAllowed("Ask for models with GET.", allow="GET, HEAD")
         answer_models(gateway, exchange, memo.path, principal)
         return None
     if request.method != b"POST":
         raise MethodNotAllowed(
             f"{_shown(memo.path)} takes POST. Stored answers are not kept by the router: ask the"
-            " worker that made one."
+            " worker that made one.",
+            allow="POST",
         )
     fields = read_fields(memo.content_type, request.body)
     admission = Admission(principal, memo, fields, request.body)
@@ -176,8 +181,20 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
         body = ask_for_usage(admission.path, fields, admission.body)
         if body is not None:
             admission.body, admission.hides_usage = body, True
-    gateway.take_limits(admission)
+    if limits is not None:
+        admission.limits = limits
+        gateway.take_limits(admission, limits)
     return admission
+
+
+def limits_of(principal: Principal) -> Limits | None:
+    """None: the key has none."""
+    limits = Limits(
+        principal.requests_per_minute,
+        principal.tokens_per_minute,
+        principal.max_parallel_requests,
+    )
+    return limits if any(limits) else None
 
 
 def _shown(path: bytes) -> str:

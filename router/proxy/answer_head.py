@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .attempt import Attempt, Failure
-from .headers import find, lines, returned_fields, status_line
-from .upstream import ResponseHead
+from .headers import find
+from .upstream import ResponseHead, returned_lines
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -16,9 +16,9 @@ def answer_head(exchange: Exchange, attempt: Attempt, head: ResponseHead) -> byt
     """The bytes of the head; decides whether the client's connection stays open."""
     connection = attempt.connection
     if connection is not None:
-        fields = connection.returned_fields()
+        lines = connection.returned_lines()
     else:
-        fields = returned_fields(head.headers)
+        lines = returned_lines(head)
     framing = b""
     if head.content_length is not None:
         framing = b"content-length: %d\r\n" % head.content_length
@@ -28,12 +28,11 @@ def answer_head(exchange: Exchange, attempt: Attempt, head: ResponseHead) -> byt
         exchange.keep_alive = False  # its end is the end of the connection
     if exchange.gateway.is_draining:
         exchange.keep_alive = False
-    return b"%b%b%bx-request-id: %b\r\n%b%b\r\n" % (
-        status_line(head.status),
-        fields,
+    return b"%b%bx-request-id: %b\r\n%b%b\r\n" % (
+        lines,
         framing,
         exchange.request_id,
-        lines(exchange.gateway.limit_fields(exchange)),
+        exchange.gateway.limit_lines(exchange),
         b"" if exchange.keep_alive else b"connection: close\r\n",
     )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import msgspec
 
-from shoal.errors import RequestError
+from shoal.errors import MethodNotAllowed, RequestError
 from shoal.openai.error import error_body
 
-from .headers import lines, status_line
+from .headers import status_line
 
 _encode = msgspec.json.Encoder().encode
 
@@ -23,14 +22,14 @@ def answer(
     *,
     content_type: bytes = JSON,
     keep_alive: bool = True,
-    fields: Sequence[tuple[bytes, bytes]] = (),
+    lines: bytes = b"",
 ) -> bytes:
-    """A whole HTTP/1.1 answer."""
+    """A whole HTTP/1.1 answer; `lines` are header lines."""
     return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
         status_line(status),
         content_type,
         len(body),
-        lines(fields),
+        lines,
         b"" if keep_alive else b"connection: close\r\n",
         body,
     )
@@ -40,15 +39,16 @@ def error_answer(
     error: RequestError,
     *,
     keep_alive: bool,
-    fields: Sequence[tuple[bytes, bytes]] = (),
+    lines: bytes = b"",
 ) -> bytes:
     """The answer for one of our errors."""
-    extra = list(fields)
     if error.retry_after_s is not None:
-        extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        lines = b"%bretry-after: %d\r\n" % (lines, max(1, math.ceil(error.retry_after_s)))
     if error.status == 401:
-        extra.append((b"www-authenticate", b"Bearer"))
-    return answer(error.status, _encode(error_body(error)), keep_alive=keep_alive, fields=extra)
+        lines += b"www-authenticate: Bearer\r\n"
+    elif isinstance(error, MethodNotAllowed):
+        lines = b"%ballow: %b\r\n" % (lines, error.allow.encode())
+    return answer(error.status, _encode(error_body(error)), keep_alive=keep_alive, lines=lines)
 
 
 def error_event(error: RequestError) -> bytes:

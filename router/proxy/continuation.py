@@ -116,7 +116,7 @@ class Continuation:
     async def _try_once(self, exchange: Exchange) -> bool:
         """Take the stream up on one worker; False: that one cannot."""
         entry, decision = await self._worker(exchange)
-        lines = exchange.admission.forwarded if exchange.admission is not None else b""
+        lines = exchange.admission.memo.forwarded if exchange.admission is not None else b""
         resume = Resume(self._preparation, self._recorder, engine=entry.endpoint.engine)
         self._resume = resume
         exchange.send_events(resume.take())

@@ -24,7 +24,6 @@ from .answer_head import answer_head, failure_of, is_event_stream
 from .answers import error_answer, error_event
 from .attempt import Attempt, Failure
 from .continuation import Continuation, continuation_for
-from .fetch import post
 from .relay import Relay
 from .upstream import ResponseHead
 
@@ -128,8 +127,8 @@ class Exchange:
             return
         keep_alive = self.keep_alive and error.status != 413
         self.keep_alive = keep_alive
-        fields = [(b"x-request-id", self.request_id), *self.gateway.limit_fields(self)]
-        self.reply(error_answer(error, keep_alive=keep_alive, fields=fields), error.status)
+        lines = b"x-request-id: %b\r\n%b" % (self.request_id, self.gateway.limit_lines(self))
+        self.reply(error_answer(error, keep_alive=keep_alive, lines=lines), error.status)
 
     # Waiting and trying.
 
@@ -187,19 +186,22 @@ class Exchange:
         """The request as that worker gets it."""
         admission, call = self.admission, attempt.call
         assert admission is not None
+        memo = admission.memo
         if call is not None:
             path, body = call.path.encode(), call.body
         else:
             continuation = self.continuation
+            path = memo.path + memo.query if memo.query else memo.path
             body = admission.body if continuation is None else continuation.body
-            path = admission.path + admission.query
         trace = self.trace
-        fields = b"%bx-request-id: %b\r\n%b" % (
-            admission.forwarded,
+        return b"%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            attempt.entry.pool.address.post(path),
+            memo.forwarded,
             self.request_id,
             b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
+            len(body),
+            body,
         )
-        return post(attempt.entry.pool, path, body, fields=fields)
 
     # From attempts.
 

@@ -32,11 +32,8 @@ async def fetch(pool: Pool, message: bytes, *, timeout_s: float) -> tuple[int, b
 
 def post(pool: Pool, path: bytes, body: bytes, *, fields: bytes = b"") -> bytes:
     """A POST to a worker, as bytes; `fields` are its header lines but for host and length."""
-    address = pool.address
-    return b"POST %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
-        address.path_prefix,
-        path,
-        address.host_field,
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (
+        pool.address.post(path),
         fields or b"content-type: application/json\r\n",
         len(body),
         body,

@@ -28,6 +28,8 @@ class FleetEntry:
 
     __slots__ = (
         "adapters",
+        "breaker",
+        "concurrency_limit",
         "endpoint",
         "instance",
         "kv_block_size",
@@ -49,6 +51,8 @@ class FleetEntry:
         self.instance = ""
         self.kv_block_size = 0
         self.status = EndpointStatus.STARTING
+        self.breaker = BreakerState.CLOSED
+        self.concurrency_limit: int | None = None
         self.metrics = EndpointMetrics()
         self.ready_since: float | None = None
         self.own_in_flight = 0
@@ -119,6 +123,7 @@ class FleetView:
         """Breaker or concurrency limit have changed."""
         entry = self.entries.get(endpoint_id)
         if entry is not None:
+            self._look(entry)
             self._put(entry)
 
     # From the state process.
@@ -198,7 +203,14 @@ class FleetView:
                 states = self._by_model.setdefault(model, [])
                 entry.places.append((states, len(states)))
                 states.append(entry.state)
+            self._look(entry)
             self._renew(entry)
+
+    def _look(self, entry: FleetEntry) -> None:
+        """What others say of it; asked when they say that it has changed."""
+        endpoint_id = entry.endpoint.endpoint_id
+        entry.breaker = self._breaker_state(endpoint_id)
+        entry.concurrency_limit = self._concurrency_limit(endpoint_id)
 
     def _put(self, entry: FleetEntry) -> None:
         self.changed_in_flight.add(entry.endpoint.endpoint_id)
@@ -210,16 +222,15 @@ class FleetView:
             for others_in_flight, others_prefill in entry.others.values():
                 in_flight += others_in_flight
                 prefill_tokens += others_prefill
-        endpoint_id = entry.endpoint.endpoint_id
         state = EndpointState(
             entry.endpoint,
             entry.status,
-            self._breaker_state(endpoint_id),
+            entry.breaker,
             in_flight,
             prefill_tokens,
             entry.metrics,
             entry.ready_since,
-            self._concurrency_limit(endpoint_id),
+            entry.concurrency_limit,
         )
         entry.state = state
         for states, place in entry.places:

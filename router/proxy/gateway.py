@@ -23,7 +23,7 @@ from ..access.tls import ReloadableContext, client_context
 from ..access.worker_key import worker_key
 from ..core.circuit_breaker import FailureKind
 from ..core.model_table import Arm, ModelEntry, ModelTable, Route
-from ..core.rate_limit import Limits, RateLimiter, ratelimit_headers
+from ..core.rate_limit import Limits, RateLimiter, ratelimit_lines
 from ..messages import EndpointRecord
 from ..request_fields import RequestFields
 from ..settings.config import RouterConfig
@@ -127,6 +127,8 @@ class Gateway:
         self._keeps_credentials = is_open and not key
         self._renew_tls(old.upstream, config.upstream)
         self.experience.configure(old, config)
+        for endpoint_id in self.fleet.entries:
+            self.fleet.refresh(endpoint_id)
         self.dispatcher.configure(config)
         self.metrics.know_models(table.names())
         self.records.configure(config.telemetry)
@@ -288,14 +290,10 @@ class Gateway:
         """Whether there is a model that is not configured: it has workers, in any state."""
         return bool(self.fleet.serving(model))
 
-    def take_limits(self, admission: Admission) -> None:
+    def take_limits(self, admission: Admission, limits: Limits) -> None:
         """Take the request out of its key's limits. Raises RateLimited."""
-        principal = admission.principal
-        limits = limits_of(principal)
-        if limits is None:
-            return
         refusal = self.limiter.try_take(
-            principal.key_id, limits, admission.num_expected_tokens, self.now()
+            admission.principal.key_id, limits, admission.num_expected_tokens, self.now()
         )
         if refusal is not None:
             self.metrics.shed.add(f"limit_{refusal.what}")
@@ -306,15 +304,14 @@ class Gateway:
 
     # Messages to workers.
 
-    def limit_fields(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+    def limit_lines(self, exchange: Exchange) -> bytes:
         """What is left of the key's limits, for the answer's head."""
         admission = exchange.admission
-        if admission is None or not admission.is_counted:
-            return []
-        limits = limits_of(admission.principal)
-        assert limits is not None
-        status = self.limiter.status(admission.principal.key_id, limits, self.now())
-        return [(name.encode(), value.encode()) for name, value in ratelimit_headers(status)]
+        if admission is None or admission.limits is None or not admission.is_counted:
+            return b""
+        return ratelimit_lines(
+            self.limiter.status(admission.principal.key_id, admission.limits, self.now())
+        )
 
     def forwarded_lines(self, exchange: Exchange) -> bytes:
         """Header lines that all attempts of a request send."""
@@ -356,16 +353,6 @@ class Gateway:
 
     def report_fault(self, exchange: Exchange) -> None:
         _log.exception("router.fault", request_id=exchange.request_id.decode("latin-1"))
-
-
-def limits_of(principal: Principal) -> Limits | None:
-    """None: the key has none."""
-    limits = Limits(
-        principal.requests_per_minute,
-        principal.tokens_per_minute,
-        principal.max_parallel_requests,
-    )
-    return limits if any(limits) else None
 
 
 def _entry(model: ModelConfig) -> ModelEntry:

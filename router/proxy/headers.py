@@ -7,7 +7,6 @@ client puts into its framing reaches a worker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from http import HTTPStatus
 
 Headers = list[tuple[bytes, bytes]]
@@ -109,7 +108,3 @@ def forwarded_for(headers: Headers, peer: bytes) -> bytes:
 def lines_bytes(headers: Headers) -> int:
     """How long fields are as lines."""
     return sum([len(name) + len(value) + 4 for name, value in headers])
-
-
-def lines(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % field for field in fields])

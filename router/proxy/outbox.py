@@ -20,6 +20,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
         self.turn = 0
         """Counts flushes: what was put in during an earlier turn has been written."""

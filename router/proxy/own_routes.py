@@ -79,7 +79,7 @@ def _reply(exchange: Exchange, status: int, body: bytes) -> None:
             status,
             body,
             keep_alive=exchange.keep_alive,
-            fields=[(b"x-request-id", exchange.request_id)],
+            lines=b"x-request-id: %b\r\n" % exchange.request_id,
         ),
         status,
     )

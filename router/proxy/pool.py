@@ -16,13 +16,15 @@ from shoal.errors import ConfigError
 
 from ..settings.listen import UpstreamConfig
 from .outbox import Outbox
-from .upstream import UpstreamConnection
+from .upstream import KnownAnswer, ResponseHead, UpstreamConnection, known_answer
+
+_MAX_PATHS = 32
 
 
 class Address:
     """Where a worker is, out of its URL."""
 
-    __slots__ = ("host", "host_field", "is_tls", "path_prefix", "port")
+    __slots__ = ("_posts", "host", "host_field", "is_tls", "path_prefix", "port")
 
     def __init__(self, url: str) -> None:
         """Raises ConfigError for what is no http(s) URL."""
@@ -34,6 +36,16 @@ class Address:
         self.port = parts.port or (443 if self.is_tls else 80)
         self.host_field = b"host: %b\r\n" % parts.netloc.rpartition("@")[2].encode()
         self.path_prefix = parts.path.rstrip("/").encode()
+        self._posts: dict[bytes, bytes] = {}
+
+    def post(self, path: bytes) -> bytes:
+        """How a POST to it begins: request line and Host. Those of the usual paths are kept."""
+        lines = self._posts.get(path)
+        if lines is None:
+            lines = b"POST %b%b HTTP/1.1\r\n%b" % (self.path_prefix, path, self.host_field)
+            if len(self._posts) < _MAX_PATHS:
+                self._posts[path] = lines
+        return lines
 
 
 class Pool:
@@ -52,6 +64,10 @@ class Pool:
         self.configure(settings, tls=tls)
         self._idle: list[UpstreamConnection] = []
         self._is_closed = False
+        self.known_answer: KnownAnswer | None = None
+        """How the latest whole answers began."""
+        self.returned = (ResponseHead(), b"")
+        """The latest head, and its lines as clients got them."""
 
     def configure(self, settings: UpstreamConfig, *, tls: ssl.SSLContext | None) -> None:
         """For the connections made from now on."""
@@ -87,8 +103,14 @@ class Pool:
         if self._is_closed or len(self._idle) >= self._settings.max_pooled_per_endpoint:
             connection.abandon()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self.outbox.now()
         self._idle.append(connection)
+
+    def learn_answer(self, message: bytes, head: ResponseHead) -> None:
+        """A whole answer was read at once."""
+        known = known_answer(message, head)
+        if known is not None:
+            self.known_answer = known
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The worker closed it, or it broke."""

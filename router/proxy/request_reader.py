@@ -8,7 +8,7 @@ looked into, and may have to be sent twice. Trailers are read and dropped, and U
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import httptools
 
@@ -20,9 +20,14 @@ from shoal.errors import (
     RequestError,
 )
 
-from ..settings.listen import BoundsConfig
 from .headers import LOWER_NAMES, Headers, lines_bytes, lower
+from .known_head import KnownHead, known_head
 
+if TYPE_CHECKING:
+    from .client import ClientConnection
+
+_MAX_LEARNT = 8
+"""Heads of a connection that are remembered in vain before no more are."""
 _MAX_FIELDS = 128
 
 # Which of the fields below a message has; bits of one number.
@@ -70,35 +75,27 @@ class Request:
         self.arrived_at = 0.0
         """When its head was read, in seconds of the loop's clock; 0: not yet."""
 
-
-class Owner(Protocol):
-    """Who wants the requests."""
-
-    @property
-    def bounds(self) -> BoundsConfig: ...
-
-    @property
-    def is_closing(self) -> bool:
-        """No more requests are wanted."""
-
-    def now(self) -> float: ...
-
-    def request_began(self) -> None:
-        """The first byte of a request has come."""
-
-    def head_read(self, request: Request) -> None:
-        """All but its body has come."""
-
-    def requested(self, request: Request) -> bool:
-        """It is whole. False: that is one too many."""
+    def again(self, body: bytes, arrived_at: float) -> Request:
+        """One with the same head, but for the length."""
+        request = Request()
+        request.method = self.method
+        request.target = self.target
+        request.headers = self.headers
+        request.body = body
+        request.arrived_at = arrived_at
+        return request
 
 
 class RequestReader:
-    """Owned by its connection."""
+    """Owned by its connection, which hears of each request."""
 
     __slots__ = (
+        "_example",
         "_has",
+        "_known",
+        "_latest",
         "_length",
+        "_num_learnt",
         "_owner",
         "_parser",
         "_read_bytes",
@@ -109,8 +106,15 @@ class RequestReader:
         "request",
     )
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: ClientConnection) -> None:
         self._owner = owner
+        self._known: KnownHead | None = None
+        """A head that may come again, and then needs no parser."""
+        self._example = Request()
+        """What it means."""
+        self._latest: Request | None = None
+        """Read whole by the parser just now."""
+        self._num_learnt = 0
         self._parser = httptools.HttpRequestParser(self)
         self._refused: RequestError | None = None
         self.request: Request | None = None
@@ -130,18 +134,55 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Read on. Raises RequestError: that was no request, or not one that is taken; what follows
         it cannot be read."""
+        known = self._known
+        is_between = self.request is None and self.head_bytes == 0
+        if known is not None and is_between:
+            body = known.body_of(data)
+            if body is not None and self._again(known, body):
+                return
         self._read_bytes = num_bytes = len(data)
         self.head_bytes += num_bytes
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._stopped(data, error)
+        latest, self._latest = self._latest, None
+        if latest is not None and is_between:
+            self._learn(latest, data)
         if (
             self.head_bytes > self._owner.bounds.max_header_bytes
             and self.request is not None
             and not self._owner.is_closing
         ):
             raise self._headers_too_large()
+
+    def _learn(self, latest: Request, data: bytes) -> None:
+        """Remember the head, if that was one whole request and its head may come again."""
+        if not latest.keep_alive:
+            self._known = None  # it was the last one
+            return
+        is_its_own = latest.request_id is not None or latest.traceparent is not None
+        if is_its_own or self._has != _HOST or self._num_learnt == _MAX_LEARNT:
+            return
+        self._num_learnt += 1
+        known = known_head(data)
+        if known is not None and known.body_of(data) is not None:
+            self._known = known
+            self._example = latest.again(b"", 0.0)
+
+    def _again(self, known: KnownHead, body: bytes) -> bool:
+        """Take a request whose head is known; False: let the parser say what is wrong with it."""
+        owner = self._owner
+        bounds = owner.bounds
+        if len(body) > bounds.max_body_bytes or known.num_bytes > bounds.max_header_bytes:
+            return False
+        self._num_learnt = 0
+        self._has, self._length = _HOST, len(body)
+        request = self._example.again(body, owner.now())
+        owner.head_read(request)
+        if not owner.requested(request):
+            raise InvalidRequest("Too many requests are pipelined.")
+        return True
 
     @property
     def expects_continue(self) -> bool:
@@ -150,7 +191,7 @@ class RequestReader:
 
     def drop(self) -> None:
         """Forget what is being read."""
-        self.request = None
+        self.request = self._known = None
         self.body.clear()
 
     # From the parser.
@@ -222,7 +263,9 @@ class RequestReader:
         elif not self._has & _HOST:
             self._abort(InvalidRequest("A request has exactly one Host field."))
         if request.method == b"CONNECT":
-            self._abort(MethodNotAllowed("This is no forward proxy: no CONNECT."))
+            self._abort(
+                MethodNotAllowed("This is no forward proxy: no CONNECT.", allow="GET, HEAD, POST")
+            )
         self._owner.head_read(request)
 
     def _check_head_size(self, request: Request) -> None:
@@ -258,6 +301,7 @@ class RequestReader:
         body = self.body
         request.body = body[0] if len(body) == 1 else b"".join(body)
         self.request, self.body, self.body_bytes, self.head_bytes = None, [], 0, 0
+        self._latest = request
         if not self._owner.requested(request):
             self._abort(InvalidRequest("Too many requests are pipelined."))
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from .headers import LOWER_NAMES, Headers, lower, returned_fields
+from .headers import LOWER_NAMES, Headers, lower, returned_fields, status_line
+from .known_head import KnownHead, known_head
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -46,6 +47,41 @@ class ResponseHead:
         return self.chunked or self.content_length is not None or self.status in _NO_BODY
 
 
+def returned_lines(head: ResponseHead) -> bytes:
+    """Status line and fields for the client."""
+    return status_line(head.status) + returned_fields(head.headers)
+
+
+class KnownAnswer:
+    """A head with which whole answers of a worker begin."""
+
+    __slots__ = ("_example", "head")
+
+    def __init__(self, head: KnownHead, example: ResponseHead) -> None:
+        self.head = head
+        self._example = example
+
+    def again(self, content_length: int) -> ResponseHead:
+        """What it means."""
+        head = ResponseHead()
+        head.status = self._example.status
+        head.headers = self._example.headers
+        head.content_length = content_length
+        return head
+
+
+def known_answer(message: bytes, head: ResponseHead) -> KnownAnswer | None:
+    """For the next ones, if that was a whole answer with a length, as most are."""
+    if head.content_length is None or head.chunked or not head.keep_alive:
+        return None
+    if head.status in _NO_BODY:
+        return None
+    known = known_head(message)
+    if known is None or known.body_of(message) is None:
+        return None
+    return KnownAnswer(known, head)
+
+
 class Asker(Protocol):
     """Who a connection reports to while it is busy."""
 
@@ -72,7 +108,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_payload",
         "_payload_parser",
         "_raw_parser",
-        "_returned",
         "_sent_in_turn",
         "asker",
         "complete",
@@ -98,8 +133,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_bytes = b""
         self._is_paused = False
         self._sent_in_turn = -1
-        self._returned: tuple[Headers, bytes] = ([], b"")
-        """The fields of the latest answer, and what the client got of them."""
         self.head = ResponseHead()
         self.has_head = False
         self.complete = False
@@ -147,13 +180,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_paused = False
             self.transport.resume_reading()
 
-    def returned_fields(self) -> bytes:
-        """Lines for the client; a worker's answers differ in little, so most are made once."""
-        headers, fields = self._returned
-        if self.head.headers != headers:
-            fields = returned_fields(self.head.headers)
-            self._returned = (self.head.headers, fields)
-        return fields
+    def returned_lines(self) -> bytes:
+        """Status line and fields for the client; a worker's answers differ in little, so most are
+        made once."""
+        head, (known, lines) = self.head, self.pool.returned
+        if head.headers is not known.headers and head.headers != known.headers:
+            lines = b""
+        if not lines or head.status != known.status:
+            lines = returned_lines(head)
+            self.pool.returned = (head, lines)
+        return lines
 
     def release(self) -> None:
         """The attempt has its answer: keep the connection if both sides may, else close it."""
@@ -234,7 +270,15 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.num_reads += 1
         had_head = self.has_head
+        is_first = False
         if not had_head:
+            if not self._head_bytes:
+                is_first = True
+                known = self.pool.known_answer
+                body = None if known is None else known.head.body_of(data)
+                if known is not None and body is not None:
+                    self._whole(asker, known.again(len(body)), body)
+                    return
             self._head_bytes += data
         try:
             self._parser.feed_data(data)
@@ -250,6 +294,8 @@ class UpstreamConnection(asyncio.Protocol):
             if len(self._head_bytes) - len(data) > _MAX_HEAD_BYTES:
                 self._broken("header fields too large")
                 return
+            if is_first and self.complete:
+                self.pool.learn_answer(self._head_bytes, self.head)
             self._head_bytes = b""
             asker.on_head(self.head)
         if self._parser is self._payload_parser:
@@ -265,6 +311,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.tail = (self.tail[1], data)
             asker.on_body(data)
         if self.complete and self.asker is asker:
+            self._end()
+
+    def _whole(self, asker: Asker, head: ResponseHead, body: bytes) -> None:
+        """A whole answer whose head is known."""
+        self.head = head
+        self.has_head = self.complete = True
+        self.num_bytes = len(body)
+        asker.on_head(head)
+        if body and self.asker is asker:
+            self.tail = (b"", body)
+            asker.on_body(body)
+        if self.asker is asker:
             self._end()
 
     def _body_part(self) -> bytes:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..settings.access import PriceConfig
+from .usage_wire import UsageWire, decode_usage
 
 TAIL_BYTES = 4096
 """How much of the end of an answer is worth keeping for `usage_from_tail`."""
@@ -30,25 +31,6 @@ class Usage(NamedTuple):
     """All, those found in a prefix cache included."""
     cached_tokens: int
     completion_tokens: int
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Wire(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cached_tokens: int | None = None
-
-
-_decode = msgspec.json.Decoder(_Wire).decode
 
 
 def usage_from_tail(tail: bytes, head: bytes = b"") -> Usage | None:
@@ -80,7 +62,7 @@ def cost_of(usage: Usage, price: PriceConfig) -> float:
     ) * 1e-6
 
 
-def _last_usage(tail: bytes) -> _Wire | None:
+def _last_usage(tail: bytes) -> UsageWire | None:
     for name in (b'"usage"', b'"meta_info"'):
         end = len(tail)
         for _ in range(_MAX_TRIES):
@@ -94,21 +76,26 @@ def _last_usage(tail: bytes) -> _Wire | None:
     return None
 
 
-def _first_usage(head: bytes) -> _Wire | None:
+def _first_usage(head: bytes) -> UsageWire | None:
     found = head.find(b'"usage"')
     return None if found < 0 else _object_after(head, found + len(b'"usage"'))
 
 
-def _object_after(text: bytes, position: int) -> _Wire | None:
+def _object_after(text: bytes, position: int) -> UsageWire | None:
     """Decodes the object that follows `:` at `position`; None when it is null, cut off or odd."""
-    start = text.find(b"{", position)
-    if start < 0 or text[position:start].strip(_WHITESPACE) != b":":
-        return None
-    end = _closing_brace(text, start)
+    if text.startswith(b":{", position):  # as nearly all are written
+        start = position + 1
+    else:
+        start = text.find(b"{", position)
+        if start < 0 or text[position:start].strip(_WHITESPACE) != b":":
+            return None
+    end = text.find(b"}", start)
+    if end >= 0 and text.find(b"{", start + 1, end) >= 0:  # there is an object in it
+        end = _closing_brace(text, start)
     if end < 0:
         return None
     try:
-        wire = _decode(text[start : end + 1])
+        wire = decode_usage(text[start : end + 1])
     except msgspec.MsgspecError:
         return None
     is_usage = not (
@@ -135,7 +122,7 @@ def _closing_brace(text: bytes, start: int) -> int:
     return -1
 
 
-def _usage(wire: _Wire) -> Usage:
+def _usage(wire: UsageWire) -> Usage:
     prompt = wire.prompt_tokens
     if prompt is None:
         prompt = wire.input_tokens or 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal.router.core.exact_index import ExactIndex
 from shoal.router.core.policies import RoutingPolicy, make_policy
@@ -13,6 +13,8 @@ from shoal.router.core.ttft_model import TTFTModels
 from shoal.router.core.types import Endpoint, EndpointState, EndpointStatus, RoutingRequest
 
 MODEL = "llama"
+
+Thing = TypeVar("Thing", EndpointState, RoutingRequest)
 
 
 def endpoint(
@@ -30,6 +32,12 @@ def endpoint(
         ),
         **{"status": EndpointStatus.READY, **state},
     )
+
+
+def changed(what: Thing, **fields: Any) -> Thing:
+    """The same with other values in some fields."""
+    names = type(what).__slots__
+    return type(what)(**{**{name: getattr(what, name) for name in names}, **fields})
 
 
 def policy(name: str, *, seed: int = 1, **options: Any) -> RoutingPolicy:

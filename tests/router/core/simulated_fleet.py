@@ -30,6 +30,7 @@ from shoal.router.core.types import (
     RoutingRequest,
 )
 from shoal.router.prefix_hash import CHUNK_BYTES, TOKENS_PER_CHUNK, chunk_hashes
+from tests.router.core.endpoints import changed
 
 BLOCK_CHARS = 64
 CHARS_PER_TOKEN = 4
@@ -216,7 +217,8 @@ class Router:
 
     def change(self, name: str, *, requests: int, tokens: int) -> None:
         state = self.states[name]
-        self.states[name] = state._replace(
+        self.states[name] = changed(
+            state,
             in_flight=state.in_flight + requests,
             in_flight_prefill_tokens=state.in_flight_prefill_tokens + tokens,
         )

@@ -14,7 +14,7 @@ from shoal.router.core.prefix_index import PrefixIndex
 from shoal.router.core.ttft_model import Coefficients, TTFTModels
 from shoal.router.core.types import BreakerState, EndpointMetrics, RoutingRequest, Shortage
 from shoal.router.settings.routing import PolicyName
-from tests.router.core.endpoints import MODEL, chosen, endpoint, policy
+from tests.router.core.endpoints import MODEL, changed, chosen, endpoint, policy
 
 FOUR = [endpoint(name) for name in "abcd"]
 CACHE_AWARE = ("cost", "prefix", "prefix_exact")
@@ -209,7 +209,7 @@ def test_exact_and_approximate_endpoints_side_by_side() -> None:
     exact.register("other size", 32)
     index.record("a", (1, 2, 3, 4))  # what we sent; but the events say that it is gone
     index.record("b", (1, 2))
-    request = turn(1, 2, 3, 4)._replace(block_hashes=tuple(range(16)), block_size=16)
+    request = changed(turn(1, 2, 3, 4), block_hashes=tuple(range(16)), block_size=16)
     states = [endpoint("a"), endpoint("b"), endpoint("other size")]
     for name in ("cost", "prefix_exact"):
         decision = policy(name, index=index, exact_index=exact).decide(request, states, 0.0)
@@ -291,7 +291,7 @@ def test_in_a_very_large_fleet_a_conversation_finds_its_cache(name: str) -> None
 
     exact.register("e321", 16)
     exact.store("e321", range(16))
-    request = request._replace(block_hashes=tuple(range(16)), block_size=16)
+    request = changed(request, block_hashes=tuple(range(16)), block_size=16)
     home = "e123" if name == "prefix" else "e321"
     assert chosen(routing, MANY, request=request) == {home: 1}
 

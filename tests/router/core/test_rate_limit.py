@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from shoal.router.core.rate_limit import (
     FIRST_LEASE_SHARE,
     Limits,
-    LimitStatus,
     RateLimiter,
     Refusal,
     duration,
-    ratelimit_headers,
+    ratelimit_lines,
 )
 
 
@@ -34,7 +33,7 @@ def test_a_key_without_limits_costs_nothing_and_leaves_nothing() -> None:
     assert limiter.try_take("k", Limits(), 1_000_000, 0.0) is None
     limiter.settle("k", 1_000_000, 5, 1.0)
     limiter.release("k")
-    assert limiter.num_keys() == 0
+    assert len(limiter._entries) == 0
     assert limiter.consumed_since() == {}
 
 
@@ -192,7 +191,7 @@ def test_a_key_that_moves_to_another_process_does_not_begin_anew() -> None:
         for _ in range(5 if i < 3 else 3):
             one.release("k")
         exchange(limiters, i * 1.0)
-    assert other.num_keys() == 0
+    assert len(other._entries) == 0
     taken = num_taken(other, limits, now=4.0)
     assert taken == 3  # of 5 at a time, 2 run elsewhere
     for _ in range(taken):
@@ -238,7 +237,7 @@ def test_the_key_unused_for_longest_is_forgotten() -> None:
     limiter.try_take("a", limits, 0, 0.0)
     limiter.release("a")
     limiter.try_take("d", limits, 0, 0.0)
-    assert limiter.num_keys() == 3
+    assert len(limiter._entries) == 3
     assert [limiter.status(key, limits, 0.0).remaining_requests for key in "abcd"] == [
         58, 60, 59, 59,
     ]  # fmt: skip
@@ -252,7 +251,7 @@ def test_keys_with_running_requests_are_kept_unless_all_have_some() -> None:
     limiter.try_take("c", limits, 0, 0.0)
     assert limiter.try_take("busy", limits, 0, 0.0) is not None
     limiter.try_take("d", limits, 0, 0.0)
-    assert limiter.num_keys() == 2
+    assert len(limiter._entries) == 2
     limiter.release("gone")  # a request of a key forgotten since
     assert set(limiter.parallel_since()) == {"busy", "idle", "c", "d"}
 
@@ -308,7 +307,8 @@ def test_without_redis_a_key_has_what_was_left() -> None:
     status = limiter.status("k", limits, 0.0)
     assert (status.remaining_requests, status.remaining_tokens) == (56, 5600)
     limiter.unshare(0.0)
-    assert limiter.status("k", limits, 0.0) == status
+    status = limiter.status("k", limits, 0.0)
+    assert (status.remaining_requests, status.remaining_tokens) == (56, 5600)
     assert num_taken(limiter, limits) == 0  # 4 here, 1 there
 
 
@@ -328,13 +328,14 @@ def test_redis_is_asked_once_about_what_was_used_since() -> None:
 def test_headers_have_openais_names() -> None:
     limiter, limits = RateLimiter(), Limits(60, 150_000)
     limiter.try_take("k", limits, 1000, 0.0)
-    assert ratelimit_headers(limiter.status("k", limits, 0.0)) == [
-        ("x-ratelimit-limit-requests", "60"),
-        ("x-ratelimit-remaining-requests", "59"),
-        ("x-ratelimit-reset-requests", "1s"),
-        ("x-ratelimit-limit-tokens", "150000"),
-        ("x-ratelimit-remaining-tokens", "149000"),
-        ("x-ratelimit-reset-tokens", "400ms"),
+    assert ratelimit_lines(limiter.status("k", limits, 0.0)).split(b"\r\n") == [
+        b"x-ratelimit-limit-requests: 60",
+        b"x-ratelimit-remaining-requests: 59",
+        b"x-ratelimit-reset-requests: 1s",
+        b"x-ratelimit-limit-tokens: 150000",
+        b"x-ratelimit-remaining-tokens: 149000",
+        b"x-ratelimit-reset-tokens: 400ms",
+        b"",
     ]
 
 
@@ -343,14 +344,17 @@ def test_headers_have_openais_names() -> None:
     [(Limits(), 0), (Limits(60), 3), (Limits(0, 100), 3), (Limits(60, 100, 3), 6)],
 )
 def test_no_limit_no_header(limits: Limits, names: int) -> None:
-    assert len(ratelimit_headers(RateLimiter().status("k", limits, 0.0))) == names
+    lines = ratelimit_lines(RateLimiter().status("k", limits, 0.0))
+    assert lines.count(b"\r\n") == names
 
 
 def test_in_debt_nothing_is_left() -> None:
     limiter, limits = RateLimiter(), Limits(0, 600)
     limiter.try_take("k", limits, 600, 0.0)
     limiter.settle("k", 600, 900, 0.0)
-    assert limiter.status("k", limits, 0.0) == LimitStatus(0, 0, 0.0, 600, 0, 90.0)
+    status = limiter.status("k", limits, 0.0)
+    assert (status.limit_tokens, status.remaining_tokens, status.reset_tokens_s) == (600, 0, 90.0)
+    assert (status.limit_requests, status.remaining_requests) == (0, 0)
 
 
 @pytest.mark.parametrize(

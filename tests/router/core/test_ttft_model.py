@@ -13,6 +13,7 @@ from shoal.router.core.ttft_model import (
     HIGHEST,
     LOWEST,
     PRIOR,
+    Coefficients,
     TTFTModels,
 )
 
@@ -127,8 +128,9 @@ def test_coefficients_stay_inside_their_bounds() -> None:
             now=number * 0.01,
         )
         for learnt in models.coefficients.values():
-            for value, low, high in zip(learnt, LOWEST, HIGHEST, strict=True):
-                assert low * 0.999 <= value <= high * 1.001
+            for name in Coefficients.__slots__:
+                value = getattr(learnt, name)
+                assert getattr(LOWEST, name) * 0.999 <= value <= getattr(HIGHEST, name) * 1.001
 
 
 def test_an_endpoint_not_measured_lately_drifts_back_to_the_fleet() -> None:

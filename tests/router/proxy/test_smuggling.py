@@ -67,6 +67,21 @@ async def test_it_is_read_alike_when_it_comes_byte_by_byte(
     _check_worker(case, worker, recording)
 
 
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.name)
+async def test_it_is_read_alike_after_requests_that_made_a_head_known(
+    case: Case, run_worker: RunWorker, run_router: RunRouter
+) -> None:
+    recording = Recording()
+    worker = await run_worker(recording)
+    router = await run_router(worker)
+    client = await router.client()
+    for _ in range(2):
+        assert (await client.ask(post(BODY))).status == 200
+    client.send(case.message)
+    await _check_answers(case, client, router)
+    _check_worker(case._replace(forwarded=(BODY, BODY, *case.forwarded)), worker, recording)
+
+
 async def _check_answers(case: Case, client: RawClient, router: RunningRouter) -> None:
     if case.waits:
         await until(lambda: router.gateway.connections and router.connection.reader.body)
