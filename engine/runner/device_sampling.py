@@ -79,9 +79,9 @@ class SampleOnItsWay:
             self._copied.synchronize()
         num_rows = len(self._plan)
         return SamplerOutput(
-            token_ids=self._token_ids[:num_rows].numpy(),
+            token_ids=self._token_ids.numpy()[:num_rows],
             logprobs={} if self._logprobs is None else self._reports(*self._logprobs),
-            broken_rows=self._broken[:num_rows].nonzero().squeeze(1).tolist(),
+            broken_rows=self._broken.numpy()[:num_rows].nonzero()[0].tolist(),
         )
 
     def _reports(self, ids: Tensor, logprobs: Tensor, ranks: Tensor) -> dict[int, TokenLogprobs]:
