@@ -1,6 +1,7 @@
 """Triton body of prefill attention: a tile of one head's queries, its keys through the block table.
 
-It runs on every GPU, and in Triton's interpreter.
+GPUs with Hopper's matrix units have a body of their own, in prefill_attention_hopper.py; this one
+runs everywhere, Triton's interpreter included.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..dispatch import gpu_of
-from ..launch.prefill_attention import prefill_config
+from ..launch.prefill_attention import hopper_prefill, prefill_config
 
 if TYPE_CHECKING:
     from ..ragged_batch import RaggedBatch
@@ -179,6 +180,20 @@ def prefill_attention_triton(
     num_tokens, num_q_heads, head_dim = query.shape
     block_size, num_kv_heads = key_cache.shape[1:3]
     gpu = gpu_of(query.device)
+    tensors = query, key_cache, value_cache
+    if query.is_cuda and all(tensor.data_ptr() % 16 == 0 for tensor in tensors):
+        hopper = hopper_prefill(
+            gpu,
+            element_bytes=query.element_size(),
+            query_strides=query.stride(),
+            cache_shape=tuple(key_cache.shape),
+            cache_strides=(key_cache.stride(), value_cache.stride()),
+        )
+        if hopper is not None:
+            from .prefill_attention_hopper import prefill_attention_hopper as launch
+
+            launch(query, key_cache, value_cache, batch, scale, min_query_len, out, lse, hopper)
+            return
     config = prefill_config(gpu, head_dim=head_dim, element_bytes=query.element_size())
     _prefill_kernel[(num_q_heads, num_tokens // config.block_m + batch.num_reqs)](
         query,

@@ -189,34 +189,6 @@ def _softmax(scores, top, total, factor, MASKED: gl.constexpr):
 
 
 @gluon.jit
-def _computed(total, PART: gl.constexpr):
-    """A barrier of the warpgroup which the assembler cannot put before `total` is computed.
-
-    It may move the wait for products above arithmetic that does not need them, and it did: then the
-    softmax runs after the products instead of under them. A barrier that votes on a predicate of
-    the sums must come after all of them, and waits stay in order with barriers. Triton's own
-    barriers have the first numbers.
-    """
-    number = gl.full(total.shape, 8 + PART, gl.int32, total.type.layout)
-    return gl.inline_asm_elementwise(
-        """{
-        .reg .pred negative, any;
-        .reg .f32 least;
-        min.f32 least, $2, $3;
-        setp.lt.f32 negative, least, 0f00000000;
-        barrier.cta.red.or.pred any, $4, 128, negative;
-        mov.f32 $0, $2;
-        mov.f32 $1, $3;
-        }""",
-        "=f,=f,f,f,r,r",
-        [total, number],
-        dtype=gl.float32,
-        is_pure=False,
-        pack=2,
-    )
-
-
-@gluon.jit
 def _scores(
     q, k_smem, k_ready, used, ROWS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr
 ):
@@ -232,7 +204,7 @@ def _scores(
 
 @gluon.jit
 def _step(
-    q, buffers, bars, state, step, tile, position, factor,
+    q, buffers, bars, state, tile, position, factor,
     PART: gl.constexpr, ROWS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
     TURNS: gl.constexpr, MASKED: gl.constexpr,
 ):  # fmt: skip
@@ -251,14 +223,13 @@ def _step(
     scores = warpgroup_mma_wait(1, deps=[scores])
     gl.thread_barrier()
     mbarrier.arrive(k_empty.index((used + 1) % STAGES), count=1)
-    # All warps have waited for the values before these in the last step.
-    mbarrier.arrive(v_empty.index((used - 1) % STAGES), count=1, pred=step > 0)
     if MASKED:
         scores = _hidden(scores, position, tile, ROWS, BLOCK_N)
     new_weights, top, total, shrink = _softmax(scores, top, total, factor, MASKED)
     new_weights = gl.convert_layout(new_weights.to(v_smem.dtype), weights.type.layout)
-    total = _computed(total, PART)
-    out, weights, new_weights = warpgroup_mma_wait(0, deps=[out, weights, new_weights])
+    out, weights = warpgroup_mma_wait(0, deps=[out, weights])
+    gl.thread_barrier()
+    mbarrier.arrive(v_empty.index(stage), count=1)
     out = out * gl.convert_layout(shrink, gl.SliceLayout(1, out.type.layout))[:, None]
     return new_weights, out, top, total, used + 1, turn + 1
 
@@ -330,22 +301,22 @@ def _attend(
             weights, top, total, _shrink = _softmax(scores, top, total, factor, True)
             weights = gl.convert_layout(weights.to(v_smem.dtype), P_LAYOUT)
             out = gl.zeros([ROWS, HEAD_DIM], gl.float32, O_LAYOUT)
-            if (num_keys == seq_len) & (seq_len % PAGE != 0):
+            if (num_tiles * BLOCK_N > seq_len) & (seq_len % PAGE != 0):
                 mbarrier.wait(v_ready.index(stage), (used // STAGES) & 1)
                 _clear_tail(v_smem, V_LAYOUT, stage, num_tiles - 1, seq_len, BLOCK_N, PAGE, STAGES)
+            state = (weights, out, top, total, used, turn)
             for i in range(num_tiles - 1 - num_full):
-                weights, out, top, total, used, turn = _step(
-                    q, buffers, bars, (weights, out, top, total, used, turn), i,
-                    num_tiles - 2 - i, position, factor, PART, ROWS, BLOCK_N, STAGES, TURNS, True,
+                state = _step(
+                    q, buffers, bars, state, num_tiles - 2 - i, position, factor,
+                    PART, ROWS, BLOCK_N, STAGES, TURNS, True,
                 )  # fmt: skip
-            for i in range(num_full):
-                weights, out, top, total, used, turn = _step(
-                    q, buffers, bars, (weights, out, top, total, used, turn),
-                    num_tiles - 1 - num_full + i, 0, position, factor,
+            for _i in range(num_full):
+                state = _step(
+                    q, buffers, bars, state, 0, position, factor,
                     PART, ROWS, BLOCK_N, STAGES, TURNS, False,
                 )  # fmt: skip
+            weights, out, top, total, used, turn = state
             mbarrier.arrive(q_empty, count=1)
-            mbarrier.arrive(v_empty.index((used - 1) % STAGES), count=1, pred=num_tiles > 1)
             stage = used % STAGES
             mbarrier.wait(v_ready.index(stage), (used // STAGES) & 1)
             out = warpgroup_mma(weights, v_smem.index(stage), out, is_async=True)
