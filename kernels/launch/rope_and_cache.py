@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from .gpu import Gpu
 from .powers import next_power_of_two
 
-TILE = 4096
+TILE = 1024
 """Entries that a program rotates together."""
 
 
@@ -20,23 +20,17 @@ class RopeAndCacheLaunch:
     """Half of head_dim, rounded up to a power of two."""
     num_warps: int
 
-    @property
-    def constants(self) -> dict[str, int]:
-        return {
-            "TOKENS": self.tokens,
-            "HEADS": self.heads,
-            "HALF": self.half,
-            "num_warps": self.num_warps,
-        }
 
+@cache
+def rope_and_cache_launch(num_kv_heads: int, head_dim: int) -> RopeAndCacheLaunch:
+    """A tile's heads never straddle queries, keys and values.
 
-def rope_and_cache_launch(
-    num_tokens: int, num_q_heads: int, num_kv_heads: int, head_dim: int, gpu: Gpu
-) -> RopeAndCacheLaunch:
-    """A tile's heads never straddle queries, keys and values; its tokens fill it up."""
+    The number of tokens has no say: no new program for a new batch size. Measured on an H100 in
+    Llama-3.1-8B's shape: 1 to 16 tokens a program are within 2 % at 4,096 tokens, and one token in
+    two warps is the fastest at 64.
+    """
     half = next_power_of_two(head_dim // 2)
     heads = min(next_power_of_two(num_kv_heads), max(TILE // (2 * half), 1))
-    spread = next_power_of_two(-(-num_tokens // gpu.num_sms))
-    tokens = min(max(TILE // (2 * half * heads), 1), spread)
-    warps = min(max(tokens * heads * half // (32 * 16), 1), 8)
+    tokens = max(TILE // (2 * half * heads), 1)
+    warps = min(max(tokens * heads * half // (32 * 8), 1), 8)
     return RopeAndCacheLaunch(tokens=tokens, heads=heads, half=half, num_warps=warps)

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..launch.copy_blocks import copy_blocks_launch
+from .quick_launch import QuickLaunch
 
 WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
@@ -35,7 +36,8 @@ def swap_blocks_triton(
         launch = copy_blocks_launch(
             block_bytes, num_blocks, alignment, over_the_bus=devices[0] != devices[1]
         )
-        _copy_blocks_kernel[(launch.num_programs,)](
+        _quick_copy_blocks(
+            (launch.num_programs,),
             _address_table(tuple(addresses), device),
             pairs,
             _word(launch.word_bytes, device),
@@ -75,7 +77,7 @@ def _word(word_bytes: int, device: torch.device) -> Tensor:
     return torch.empty(1, dtype=WORDS[word_bytes], device=device)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_blocks"])
 def _copy_blocks_kernel(
     addresses_ptr,  # [num_tensors, 2] int64: source, destination
     pairs_ptr,  # [num_pairs, 2] int64: block of the source, block of the destination
@@ -105,3 +107,6 @@ def _copy_blocks_kernel(
         columns = (item % tiles) * BLOCK + tl.arange(0, BLOCK)
         mask = columns < words
         tl.store(destination + columns, tl.load(source + columns, mask=mask), mask=mask)
+
+
+_quick_copy_blocks = QuickLaunch(_copy_blocks_kernel)

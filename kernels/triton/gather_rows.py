@@ -6,8 +6,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..launch.gather_rows import gather_rows_launch
+from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows
 
 
@@ -17,14 +19,24 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
     out = torch.empty((*ids.shape, dim), dtype=table.dtype, device=table.device)
     if out.numel():
         launch = gather_rows_launch(dim)
-        grid = (ids.numel(), triton.cdiv(dim, launch.block))
-        _gather_rows_kernel[grid](
-            rows, ids.reshape(-1), out, rows.stride(0), rows.shape[0], dim, **launch.constants
+        pdl = dependent_launch(table.device)
+        _quick_gather_rows(
+            (ids.numel(), -(-dim // launch.block)),
+            rows,
+            ids.reshape(-1),
+            out,
+            rows.stride(0),
+            rows.shape[0],
+            dim,
+            BLOCK=launch.block,
+            PDL=pdl,
+            num_warps=launch.num_warps,
+            launch_pdl=pdl,
         )
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _gather_rows_kernel(
     table_ptr,  # [num_rows, dim], row stride stride_row
     ids_ptr,  # [n]
@@ -33,8 +45,11 @@ def _gather_rows_kernel(
     num_rows,
     dim,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[i] = table[ids[i]], or zeros for an index outside the table."""
+    if PDL:
+        gdc_wait()
     index = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row = tl.load(ids_ptr + index).to(tl.int64)
@@ -42,3 +57,6 @@ def _gather_rows_kernel(
     mask = columns < dim
     values = tl.load(table_ptr + row * stride_row + columns, mask=mask & inside, other=0.0)
     tl.store(out_ptr + index * dim + columns, values, mask=mask)
+
+
+_quick_gather_rows = QuickLaunch(_gather_rows_kernel)

@@ -6,10 +6,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from ..dispatch import gpu_of
 from ..launch.rms_norm import rms_norm_launch
 from .fp8_codes import row_codes
+from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows, as_rows_in_place
 
 
@@ -57,8 +58,10 @@ def _launch(
     num_rows, dim = x.shape
     if not x.numel():
         return
-    launch = rms_norm_launch(num_rows, dim, gpu_of(x.device))
-    _rms_norm_kernel[(triton.cdiv(num_rows, launch.rows),)](
+    launch = rms_norm_launch(dim, fp8=scales is not None)
+    pdl = dependent_launch(x.device)
+    _quick_rms_norm(
+        (-(-num_rows // launch.rows),),
         x,
         residual,
         weight,
@@ -68,11 +71,15 @@ def _launch(
         num_rows,
         dim,
         eps,
-        **launch.constants,
+        ROWS=launch.rows,
+        BLOCK=launch.block,
+        PDL=pdl,
+        num_warps=launch.num_warps,
+        launch_pdl=pdl,
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def _rms_norm_kernel(
     x_ptr,  # [num_rows, dim], row stride stride_x
     residual_ptr,  # [num_rows, dim] contiguous, updated; or None
@@ -85,8 +92,11 @@ def _rms_norm_kernel(
     eps,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """residual = x + residual; out = residual * rsqrt(mean(residual^2) + eps) * weight."""
+    if PDL:
+        gdc_wait()
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     row_mask = rows < num_rows
@@ -112,3 +122,6 @@ def _rms_norm_kernel(
         tl.store(scales_ptr + rows, scales, mask=row_mask)
     else:
         tl.store(out_ptr + places, normed.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+_quick_rms_norm = QuickLaunch(_rms_norm_kernel)

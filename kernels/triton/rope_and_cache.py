@@ -6,10 +6,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from ..dispatch import gpu_of
 from ..kv_quantization import scales_are_per_token
 from ..launch.rope_and_cache import rope_and_cache_launch
+from .quick_launch import QuickLaunch, dependent_launch
 
 
 def rope_and_cache_triton(
@@ -37,12 +38,11 @@ def rope_and_cache_triton(
             raise ValueError(f"{name}_cache has strides {cache.stride()}; head_dim must be dense")
     if qkv.stride(1) != 1 or cos.stride() != sin.stride() or cos.stride(1) != 1:
         qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
-    launch = rope_and_cache_launch(
-        num_tokens, num_q_heads, num_kv_heads, head_dim, gpu_of(qkv.device)
-    )
-    q_tiles = triton.cdiv(num_q_heads, launch.heads)
-    kv_tiles = triton.cdiv(num_kv_heads, launch.heads)
-    _rope_and_cache_kernel[(triton.cdiv(num_tokens, launch.tokens), q_tiles + 2 * kv_tiles)](
+    launch = rope_and_cache_launch(num_kv_heads, head_dim)
+    q_tiles, kv_tiles = -(-num_q_heads // launch.heads), -(-num_kv_heads // launch.heads)
+    pdl = dependent_launch(qkv.device)
+    _quick_rope_and_cache(
+        (-(-num_tokens // launch.tokens), q_tiles + 2 * kv_tiles),
         qkv,
         cos,
         sin,
@@ -70,7 +70,12 @@ def rope_and_cache_triton(
         *_scale_strides(v_scale),
         K_SCALE_PER_TOKEN=scales_are_per_token(k_scale),
         V_SCALE_PER_TOKEN=scales_are_per_token(v_scale),
-        **launch.constants,
+        TOKENS=launch.tokens,
+        HEADS=launch.heads,
+        HALF=launch.half,
+        PDL=pdl,
+        num_warps=launch.num_warps,
+        launch_pdl=pdl,
     )
     return query
 
@@ -84,7 +89,7 @@ def _scale_strides(scale: Tensor | None) -> tuple[int, int, int]:
     return scale.stride(0), scale.stride(1), scale.stride(2)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _rope_and_cache_kernel(
     qkv_ptr,  # [num_tokens, (num_q_heads + 2 * num_kv_heads) * head_dim]
     cos_ptr,  # [num_tokens, head_dim] fp32
@@ -124,12 +129,15 @@ def _rope_and_cache_kernel(
     TOKENS: tl.constexpr,
     HEADS: tl.constexpr,
     HALF: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """low = x[:half] * cos - x[half:] * sin; high = x[half:] * cos + x[:half] * sin.
 
     A tile is TOKENS x HEADS heads in two halves. The second grid axis goes through the tiles of
     queries, then of keys, then of values.
     """
+    if PDL:
+        gdc_wait()
     tile = tl.program_id(1)
     tokens = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     half = head_dim // 2
@@ -328,3 +336,6 @@ def _encode(values, element: tl.constexpr):
         return tl.minimum(tl.maximum(values, -448.0), 448.0).to(tl.float8e4nv)
     else:
         return values.to(element)
+
+
+_quick_rope_and_cache = QuickLaunch(_rope_and_cache_kernel)

@@ -6,34 +6,52 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from ..launch.silu_and_mul import silu_and_mul_fp8_launch, silu_and_mul_launch
-from .fp8_codes import row_codes
+from ..launch.silu_and_mul import silu_and_mul_launch
+from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows
 
 
 def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
-    rows = as_rows(gate_up)
-    dim = gate_up.shape[-1] // 2
-    shape = (*gate_up.shape[:-1], dim)
-    out = torch.empty(shape, dtype=gate_up.dtype, device=gate_up.device)
+    rows, dim = as_rows(gate_up), gate_up.shape[-1] // 2
+    out = torch.empty((*gate_up.shape[:-1], dim), dtype=gate_up.dtype, device=gate_up.device)
     if out.numel():
-        launch = silu_and_mul_launch(rows.shape[0], dim)
-        grid = (rows.shape[0], triton.cdiv(dim, launch.block))
-        _silu_and_mul_kernel[grid](rows, out, None, rows.stride(0), dim, **launch.constants)
+        launch, pdl = silu_and_mul_launch(dim, fp8=False), dependent_launch(gate_up.device)
+        _quick_silu_and_mul(
+            (rows.shape[0], -(-dim // launch.block)),
+            rows,
+            out,
+            rows.stride(0),
+            dim,
+            BLOCK=launch.block,
+            PDL=pdl,
+            num_warps=launch.num_warps,
+            launch_pdl=pdl,
+        )
     return out
 
 
 def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
-    rows = as_rows(gate_up)
-    dim = gate_up.shape[-1] // 2
-    lead = gate_up.shape[:-1]
-    codes = torch.empty((*lead, dim), dtype=torch.float8_e4m3fn, device=gate_up.device)
-    scales = torch.empty((*lead, 1), dtype=torch.float32, device=gate_up.device)
+    rows, dim = as_rows(gate_up), gate_up.shape[-1] // 2
+    lead, device = gate_up.shape[:-1], gate_up.device
+    codes = torch.empty((*lead, dim), dtype=torch.float8_e4m3fn, device=device)
+    scales = torch.empty((*lead, 1), dtype=torch.float32, device=device)
     if codes.numel():
-        launch = silu_and_mul_fp8_launch(rows.shape[0], dim)
-        grid = (rows.shape[0], 1)
-        _silu_and_mul_kernel[grid](rows, codes, scales, rows.stride(0), dim, **launch.constants)
+        launch, pdl = silu_and_mul_launch(dim, fp8=True), dependent_launch(device)
+        _quick_silu_and_mul_fp8(
+            (rows.shape[0],),
+            rows,
+            codes,
+            scales,
+            rows.stride(0),
+            dim,
+            BLOCK=launch.block,
+            CHUNKS=launch.chunks,
+            PDL=pdl,
+            num_warps=launch.num_warps,
+            launch_pdl=pdl,
+        )
     return codes, scales
 
 
@@ -41,22 +59,64 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
 def _silu_and_mul_kernel(
     gate_up_ptr,  # [num_rows, 2 * dim], row stride stride_row
     out_ptr,  # [num_rows, dim] contiguous
-    scales_ptr,  # [num_rows] fp32: out is fp8, and BLOCK holds a row; or None
     stride_row,
     dim,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out = gate / (1 + exp(-gate)) * up."""
+    if PDL:
+        gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    values = _activated(gate_up_ptr + row * stride_row, columns, dim)
+    out_ptrs = out_ptr + row * dim + columns
+    tl.store(out_ptrs, values.to(out_ptr.dtype.element_ty), mask=columns < dim)
+
+
+@triton.jit
+def _silu_and_mul_fp8_kernel(
+    gate_up_ptr,  # [num_rows, 2 * dim], row stride stride_row
+    codes_ptr,  # [num_rows, dim] contiguous, fp8 e4m3
+    scales_ptr,  # [num_rows] fp32
+    stride_row,
+    dim,
+    BLOCK: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    """scale = max |out| / 448 of the row's out = gate / (1 + exp(-gate)) * up; codes = out / scale.
+
+    The row is kept in registers as CHUNKS tiles: a power of two of them would leave threads idle.
+    """
+    if PDL:
+        gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    kept = ()
+    largest = tl.zeros((BLOCK,), tl.float32)
+    for chunk in tl.static_range(CHUNKS):
+        columns = chunk * BLOCK + tl.arange(0, BLOCK)
+        values = _activated(gate_up_ptr + row * stride_row, columns, dim)
+        largest = tl.maximum(largest, tl.abs(values))
+        kept += (values,)  # type: ignore[assignment]
+    top = tl.max(largest, axis=0)
+    # Below this bound the reciprocal of a scale is infinite in fp32.
+    bounded = tl.maximum(top, 1e-30)
+    inverse = 448.0 / bounded
+    tl.store(scales_ptr + row, tl.where(top > 0, bounded / 448.0, 1.0))
+    for chunk in tl.static_range(CHUNKS):
+        columns = chunk * BLOCK + tl.arange(0, BLOCK)
+        codes = (kept[chunk] * inverse).to(tl.float8e4nv)
+        tl.store(codes_ptr + row * dim + columns, codes, mask=columns < dim)
+
+
+@triton.jit
+def _activated(row_ptr, columns, dim):
     mask = columns < dim
-    gate_ptrs = gate_up_ptr + row * stride_row + columns
-    gate = tl.load(gate_ptrs, mask=mask, other=0.0).to(tl.float32)
-    up = tl.load(gate_ptrs + dim, mask=mask, other=0.0).to(tl.float32)
-    values = gate / (1.0 + tl.exp(-gate)) * up
-    if scales_ptr is not None:
-        codes, scale = row_codes(values[None, :])
-        tl.store(out_ptr + row * dim + columns[None, :], codes, mask=mask[None, :])
-        tl.store(scales_ptr + row + tl.arange(0, 1), scale)
-    else:
-        tl.store(out_ptr + row * dim + columns, values.to(out_ptr.dtype.element_ty), mask=mask)
+    gate = tl.load(row_ptr + columns, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(row_ptr + dim + columns, mask=mask, other=0.0).to(tl.float32)
+    return gate / (1.0 + tl.exp(-gate)) * up
+
+
+_quick_silu_and_mul = QuickLaunch(_silu_and_mul_kernel)
+_quick_silu_and_mul_fp8 = QuickLaunch(_silu_and_mul_fp8_kernel)
