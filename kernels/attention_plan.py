@@ -21,6 +21,8 @@ from .kv_quantization import is_quantized
 from .launch.paged_attention import TileShape, attention_path
 from .ragged_batch import RaggedBatch
 
+ITEM = 9
+"""Numbers of an item."""
 FAR = 1 << 30
 """Position of a token that sees all keys."""
 
@@ -31,21 +33,21 @@ class TilePlan:
 
     shape: TileShape
     items: Tensor
-    """[max_items, 8] int32, of which the first counts[0] hold: row of query of the first token,
+    """[max_items, ITEM] int32, of which the first num_items hold: row of query of the first token,
     number of tokens, position of the first token, first key, end of keys, request, first partial
-    row (-1: there is one split, written to the output itself), 1 for the request's first split."""
-    merges: Tensor
-    """[max_merges, 4] int32, of which the first counts[1] hold, for each token with several splits:
-    its row of query, its first partial row, the number of splits, the partial rows between two."""
-    counts: Tensor
-    """[2] int32."""
+    row (-1: the only split, which writes the output), split, number of splits."""
+    num_items: Tensor
+    """[1] int32."""
+    arrivals: Tensor
+    """[max_partial_rows, num_kv_heads] int32: splits that are done, counted in the row that is the
+    first of a tile with several; zero before and after every layer."""
     max_partial_rows: int
     """Rows (token x split) of partial results that the items may write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionPlan:
-    """The work of one step's attention."""
+    """The work of one step's attention. For one stream: layers that share it follow one another."""
 
     tiles: tuple[TilePlan, ...]
     prefill_min_query_len: int | None
@@ -88,25 +90,28 @@ def plan_attention(
         )
     if not causal and batch.sliding_window is not None:
         raise ValueError("plan_attention: a sliding window needs causal attention")
-    tiles = tuple(_plan_tiles(batch, shape, causal, first_keys) for shape in path.shapes)
+    tiles = tuple(
+        _plan_tiles(batch, shape, num_kv_heads, causal, first_keys) for shape in path.shapes
+    )
     return AttentionPlan(tiles=tiles, prefill_min_query_len=path.prefill_min_query_len)
 
 
 def _plan_tiles(
-    batch: RaggedBatch, shape: TileShape, causal: bool, first_keys: Tensor | None
+    batch: RaggedBatch,
+    shape: TileShape,
+    num_kv_heads: int,
+    causal: bool,
+    first_keys: Tensor | None,
 ) -> TilePlan:
     num_reqs, num_tokens = batch.num_reqs, batch.slot_mapping.shape[0]
     bounds = num_reqs, num_tokens, batch.max_query_len, batch.max_seq_len
     partial_rows = shape.max_partial_rows(*bounds)
 
-    def table(rows: int, columns: int) -> Tensor:
-        return batch.seq_lens.new_empty(max(rows, 1), columns)
-
     plan = TilePlan(
         shape=shape,
-        items=table(shape.max_items(*bounds), 8),
-        merges=table(min(partial_rows, num_tokens), 4),
-        counts=batch.seq_lens.new_empty(2),
+        items=batch.seq_lens.new_empty(shape.max_items(*bounds), ITEM),
+        num_items=batch.seq_lens.new_empty(1),
+        arrivals=batch.seq_lens.new_empty(partial_rows, num_kv_heads),
         max_partial_rows=partial_rows,
     )
     if uses_triton(batch.seq_lens):
@@ -126,7 +131,6 @@ def plan_tiles_torch(
     starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
     firsts = [0] * len(seq_lens) if first_keys is None else first_keys.tolist()
     items: list[list[int]] = []
-    merges: list[list[int]] = []
     wanted_rows = 0
     for request, (seq_len, first_key) in enumerate(zip(seq_lens, firsts, strict=True)):
         start, query_len = starts[request], starts[request + 1] - starts[request]
@@ -153,16 +157,13 @@ def plan_tiles_torch(
                 low = (first_split + split) * split_keys
                 begin = max(low, first_seen(position))
                 end = min(low + split_keys, seq_len, position + num_tokens)
-                row = -1 if partial_row < 0 else partial_row + split * query_len + token
-                items.append(
-                    [start + token, num_tokens, position, begin, end, request, row, split == 0]
-                )
-        if partial_row >= 0:
-            merges += [
-                [start + token, partial_row + token, num_splits, query_len]
-                for token in range(query_len)
-            ]
-    for table, rows in ((plan.items, items), (plan.merges, merges)):
-        if rows:
-            table[: len(rows)] = torch.tensor(rows, dtype=torch.int32)
-    plan.counts.copy_(torch.tensor([len(items), len(merges)], dtype=torch.int32))
+                # Tile after tile, and in a tile split after split.
+                tile_row = partial_row + token * num_splits
+                row = -1 if partial_row < 0 else tile_row + split * num_tokens
+                keys = [begin, end, request, row, split, num_splits]
+                items.append([start + token, num_tokens, position, *keys])
+                if row >= 0 and split == 0:
+                    plan.arrivals[row] = 0
+    if items:
+        plan.items[: len(items)] = torch.tensor(items, dtype=torch.int32)
+    plan.num_items.fill_(len(items))

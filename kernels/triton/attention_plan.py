@@ -7,10 +7,12 @@ import triton.language as tl
 from torch import Tensor
 
 from ..attention_plan import FAR as _FAR
+from ..attention_plan import ITEM as _ITEM
 from ..attention_plan import TilePlan
 from ..ragged_batch import RaggedBatch
 
 FAR = tl.constexpr(_FAR)
+ITEM = tl.constexpr(_ITEM)
 
 
 def plan_tiles_triton(
@@ -19,11 +21,11 @@ def plan_tiles_triton(
     """Fill `plan`: one program a request, each of which counts what those before it need."""
     num_reqs, shape = batch.num_reqs, plan.shape
     if not num_reqs:
-        plan.counts.zero_()
+        plan.num_items.zero_()
         return
     requests = triton.next_power_of_2(num_reqs)
     _plan_tiles_kernel[(num_reqs,)](
-        plan.items, plan.merges, plan.counts,
+        plan.items, plan.num_items, plan.arrivals,
         batch.query_start_loc, batch.seq_lens,
         batch.seq_lens if first_keys is None else first_keys,
         num_reqs, batch.sliding_window or 0, plan.max_partial_rows,
@@ -36,6 +38,8 @@ def plan_tiles_triton(
         CAUSAL=causal,
         HAS_WINDOW=batch.sliding_window is not None,
         HAS_FIRST_KEYS=first_keys is not None,
+        NUM_KV_HEADS=plan.arrivals.shape[1],
+        HEADS=triton.next_power_of_2(plan.arrivals.shape[1]),
         REQUESTS=requests,
         BLOCK=128,
         num_warps=4 if requests <= 1024 else 8,
@@ -50,15 +54,16 @@ def _of(values, requests, request):
 
 @triton.jit
 def _plan_tiles_kernel(
-    items_ptr, merges_ptr, counts_ptr,
+    items_ptr, num_items_ptr, arrivals_ptr,
     query_start_loc_ptr, seq_lens_ptr, first_keys_ptr,
     num_reqs, window, max_partial_rows,
     MIN_QUERY_LEN: tl.constexpr, MAX_QUERY_LEN: tl.constexpr, TOKENS: tl.constexpr,
     SPLIT_SIZE: tl.constexpr, ROW_BUDGET: tl.constexpr, SPLITS: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_FIRST_KEYS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr, HEADS: tl.constexpr,
     REQUESTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The items and merges of one request, at the place that the requests before it leave."""
+    """The items of one request, at the place that the requests before it leave."""
     request = tl.program_id(0)
     requests = tl.arange(0, REQUESTS)
     held = requests < num_reqs
@@ -92,10 +97,8 @@ def _plan_tiles_kernel(
     num_splits = tl.where(is_split, num_splits, 1)
     num_tiles = (query_lens + TOKENS - 1) // TOKENS
     num_items = tl.where(held, num_tiles * num_splits, 0)
-    num_merges = tl.where(is_split, query_lens, 0)
     if request == num_reqs - 1:
-        tl.store(counts_ptr, tl.sum(num_items))
-        tl.store(counts_ptr + 1, tl.sum(num_merges))
+        tl.store(num_items_ptr, tl.sum(num_items))
 
     my_items = _of(num_items, requests, request)
     if my_items == 0:
@@ -124,8 +127,10 @@ def _plan_tiles_kernel(
         if HAS_WINDOW:
             begin = tl.maximum(begin, position - window + 1)
         end = tl.minimum(tl.minimum(low + split_keys, seq_len), position + num_tokens)
-        row = tl.where(splits > 1, partial_row + split * query_len + token, -1)
-        item_ptr = items_ptr + (first_item + index) * 8
+        # Tile after tile, and in a tile split after split.
+        tile_row = partial_row + token * splits
+        row = tl.where(splits > 1, tile_row + split * num_tokens, -1)
+        item_ptr = items_ptr + (first_item + index).to(tl.int64) * ITEM
         tl.store(item_ptr, start + token, mask=mask)
         tl.store(item_ptr + 1, num_tokens, mask=mask)
         tl.store(item_ptr + 2, position, mask=mask)
@@ -133,14 +138,9 @@ def _plan_tiles_kernel(
         tl.store(item_ptr + 4, end, mask=mask)
         tl.store(item_ptr + 5, request + 0 * index, mask=mask)
         tl.store(item_ptr + 6, row, mask=mask)
-        tl.store(item_ptr + 7, (split == 0).to(tl.int32), mask=mask)
-    if splits > 1:
-        first_merge = tl.sum(tl.where(before, num_merges, 0))
-        for i in range(0, query_len, BLOCK):
-            token = i + tl.arange(0, BLOCK)
-            mask = token < query_len
-            merge_ptr = merges_ptr + (first_merge + token) * 4
-            tl.store(merge_ptr, start + token, mask=mask)
-            tl.store(merge_ptr + 1, partial_row + token, mask=mask)
-            tl.store(merge_ptr + 2, splits + 0 * token, mask=mask)
-            tl.store(merge_ptr + 3, query_len + 0 * token, mask=mask)
+        tl.store(item_ptr + 7, split, mask=mask)
+        tl.store(item_ptr + 8, splits + 0 * index, mask=mask)
+        heads = tl.arange(0, HEADS)
+        arrivals = arrivals_ptr + tile_row[:, None].to(tl.int64) * NUM_KV_HEADS + heads[None, :]
+        first = mask & (row >= 0) & (split == 0)
+        tl.store(arrivals, 0, mask=first[:, None] & (heads < NUM_KV_HEADS)[None, :])

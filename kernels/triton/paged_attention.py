@@ -2,7 +2,8 @@
 
 The keys of a split stream through an online softmax (Milakov and Gimelshein, 2018; FlashAttention,
 Dao et al., 2022); the query heads of a KV head's group are rows of one matrix product. A tile with
-one split writes its result; several leave partial results, which a second kernel merges.
+one split writes its result; several leave partial results, which the last of them to finish
+merges, in the order of the splits: the result does not depend on who was last.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..attention_plan import ITEM as _ITEM
 from ..attention_plan import AttentionPlan, TilePlan, plan_attention
 from ..dispatch import gpu_of
 from ..kv_quantization import is_quantized, scales_are_per_token
@@ -20,6 +22,7 @@ from ..ragged_batch import RaggedBatch
 from .narrow_pairs import even_codes, odd_codes
 
 LOG2_E = 1.4426950408889634
+ITEM = tl.constexpr(_ITEM)
 
 
 def ragged_paged_attention_triton(
@@ -78,7 +81,7 @@ def attend_tiles(
     lse: Tensor | None,
     launch: TileLaunch | None = None,
 ) -> None:
-    """The attention of the requests in one tile plan: the kernel, and the merge of its splits."""
+    """The attention of the requests in one tile plan."""
     _, block_size, num_kv_heads, head_dim = key_cache.shape
     num_q_heads = query.shape[1]
     group = num_q_heads // num_kv_heads
@@ -111,7 +114,7 @@ def attend_tiles(
         out, unused if lse is None else lse, partial, partial_lse, query, keys, values,
         unused if k_scale is None else k_scale, unused if v_scale is None else v_scale,
         unused if sinks is None else sinks,
-        plan.items, plan.counts, batch.block_tables,
+        plan.items, plan.num_items, plan.arrivals, batch.block_tables,
         qk_scale, 0.0 if softcap is None else softcap * LOG2_E, batch.sliding_window or 0,
         query.stride(0), query.stride(1), out.stride(0), out.stride(1),
         keys.stride(0), keys.stride(1), keys.stride(2),
@@ -120,7 +123,7 @@ def attend_tiles(
         batch.block_tables.stride(0),
         NUM_KV_HEADS=num_kv_heads,
         GROUP=group,
-        COLUMNS=columns,
+        HEAD_DIM=head_dim,
         BLOCK_D=triton.next_power_of_2(max(columns, 16)),
         BLOCK_SIZE=block_size,
         BLOCK_M=launch.block_m,
@@ -137,8 +140,6 @@ def attend_tiles(
         STAGES=launch.num_stages,
         num_warps=launch.num_warps,
     )  # fmt: skip
-    if rows:
-        merge_splits(plan, partial, partial_lse, out, lse)
 
 
 def _scale_kind(scale: Tensor | None) -> int:
@@ -167,13 +168,13 @@ def _scale_tile(scale_ptr, block, slot, head, stride_b, stride_s, stride_h, held
 @triton.jit
 def _paged_attention_kernel(
     out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, query_ptr, key_ptr, value_ptr,
-    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, counts_ptr, block_tables_ptr,
+    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, num_items_ptr, arrivals_ptr, block_tables_ptr,
     qk_scale, softcap, window,
     stride_qt, stride_qh, stride_ot, stride_oh,
     stride_kb, stride_ks, stride_kh, stride_vb, stride_vs, stride_vh,
     stride_ksb, stride_kss, stride_ksh, stride_vsb, stride_vss, stride_vsh,
     stride_table,
-    NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, COLUMNS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     NARROW: tl.constexpr, IS_FP8: tl.constexpr, ASSEMBLY: tl.constexpr,
@@ -188,16 +189,18 @@ def _paged_attention_kernel(
     is done for the even and for the odd columns.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
-    num_work = tl.load(counts_ptr) * NUM_KV_HEADS
+    num_work = tl.load(num_items_ptr) * NUM_KV_HEADS
     offs_m = tl.arange(0, BLOCK_M)
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
     offs_q = 2 * offs_d if NARROW else offs_d
+    COLUMNS: tl.constexpr = HEAD_DIM // 2 if NARROW else HEAD_DIM
     EVEN_D: tl.constexpr = BLOCK_D == COLUMNS
+    offs_o = tl.arange(0, 2 * BLOCK_D if NARROW else BLOCK_D)
     in_row = offs_d < COLUMNS
 
     for work in range(tl.program_id(0), num_work, tl.num_programs(0)):
-        item_ptr = items_ptr + work // NUM_KV_HEADS * 8
+        item_ptr = items_ptr + work // NUM_KV_HEADS * ITEM
         kv_head = work % NUM_KV_HEADS
         first_token = tl.load(item_ptr)
         num_tokens = tl.load(item_ptr + 1)
@@ -206,7 +209,8 @@ def _paged_attention_kernel(
         end_key = tl.load(item_ptr + 4)
         request = tl.load(item_ptr + 5)
         partial_row = tl.load(item_ptr + 6)
-        is_first = tl.load(item_ptr + 7)
+        split = tl.load(item_ptr + 7)
+        num_splits = tl.load(item_ptr + 8)
 
         token = offs_m // GROUP
         q_head = kv_head * GROUP + offs_m % GROUP
@@ -221,6 +225,7 @@ def _paged_attention_kernel(
             q = q.to(tl.float16)
             q_odd = tl.load(q_ptrs + offs_q[None, :] + 1, mask=q_mask, other=0.0).to(tl.float16)
 
+        out_mask = row_held[:, None] & (offs_o < HEAD_DIM)[None, :]
         score_scale = qk_scale
         if K_SCALE == 1:
             score_scale *= tl.load(k_scale_ptr + kv_head * stride_ksh)
@@ -229,7 +234,7 @@ def _paged_attention_kernel(
         if HAS_SINKS:
             # One more key without a value, in the first split alone.
             sink = tl.load(sinks_ptr + q_head, mask=row_held, other=0.0) * LOG2_E
-            largest = tl.where(is_first > 0, sink, largest)
+            largest = tl.where(split == 0, sink, largest)
         # A small tile has its columns spread over warps: their sum waits until after the loop,
         # which saves its barriers; large tiles have their rows spread, and registers to save.
         LATE_SUM: tl.constexpr = BLOCK_M < 64
@@ -303,31 +308,61 @@ def _paged_attention_kernel(
 
         total = tl.sum(totals, axis=1)
         if HAS_SINKS:
-            total += tl.where(is_first > 0, tl.exp2(sink - largest), 0.0)
+            total += tl.where(split == 0, tl.exp2(sink - largest), 0.0)
         # A row without keys has largest = -inf: its result is 0, its log-sum-exp -inf.
         total = tl.where(total > 0, total, 1.0)
         inverse = 1 / total
         if V_SCALE == 1:
             inverse *= tl.load(v_scale_ptr + kv_head * stride_vsh)
+        if NARROW:
+            acc = tl.interleave(acc, acc_odd)
         result = acc * inverse[:, None]
         row_lse = largest + tl.log2(total)
-        if partial_row < 0:
-            o_ptrs = out_ptr + (row.to(tl.int64) * stride_ot + q_head * stride_oh)[:, None]
-            tl.store(o_ptrs + offs_q[None, :], result.to(out_ptr.dtype.element_ty), mask=q_mask)
-            if NARROW:
-                result_odd = (acc_odd * inverse[:, None]).to(out_ptr.dtype.element_ty)
-                tl.store(o_ptrs + offs_q[None, :] + 1, result_odd, mask=q_mask)
-            if HAS_LSE:
-                lse_ptrs = lse_ptr + row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
-                tl.store(lse_ptrs, row_lse / LOG2_E, mask=row_held)
-        else:
+        if partial_row >= 0:
             place = (partial_row + token).to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
-            HEAD_DIM: tl.constexpr = 2 * COLUMNS if NARROW else COLUMNS
-            p_ptrs = partial_ptr + place[:, None] * HEAD_DIM + offs_q[None, :]
-            tl.store(p_ptrs, result, mask=q_mask)
-            if NARROW:
-                tl.store(p_ptrs + 1, acc_odd * inverse[:, None], mask=q_mask)
+            p_ptrs = partial_ptr + place[:, None] * HEAD_DIM + offs_o[None, :]
+            tl.store(p_ptrs, result, mask=out_mask)
             tl.store(partial_lse_ptr + place, row_lse, mask=row_held)
+            # The program that finds all others of the tile arrived merges them.
+            tile_row = (partial_row - split * num_tokens).to(tl.int64)
+            arrivals = arrivals_ptr + tile_row * NUM_KV_HEADS + kv_head
+            tl.debug_barrier()
+            num_merged = 0
+            if tl.atomic_add(arrivals, 1, sem="acq_rel") == num_splits - 1:
+                num_merged = num_splits
+                tl.store(arrivals, 0)  # for the next layer
+            largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
+            total = tl.zeros([BLOCK_M], tl.float32)
+            result = tl.zeros_like(result)
+            for other in tl.range(0, num_merged, num_stages=4 if BLOCK_M < 64 else 1):
+                place = (tile_row + other * num_tokens + token) * (NUM_KV_HEADS * GROUP) + q_head
+                part_lse = tl.load(
+                    partial_lse_ptr + place,
+                    mask=row_held,
+                    other=float("-inf"),
+                    cache_modifier=".cg",
+                )
+                part = tl.load(
+                    partial_ptr + place[:, None] * HEAD_DIM + offs_o[None, :],
+                    mask=out_mask, other=0.0, cache_modifier=".cg",
+                )  # fmt: skip
+                new_largest = tl.maximum(largest, part_lse)
+                shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
+                decay = tl.exp2(largest - shift)
+                weight = tl.exp2(part_lse - shift)
+                result = result * decay[:, None] + part * weight[:, None]
+                total = total * decay + weight
+                largest = new_largest
+            total = tl.where(total > 0, total, 1.0)
+            result /= total[:, None]
+            row_lse = largest + tl.log2(total)
+            row_held &= num_merged > 0
+            out_mask = out_mask & (num_merged > 0)
+        o_ptrs = out_ptr + (row.to(tl.int64) * stride_ot + q_head * stride_oh)[:, None]
+        tl.store(o_ptrs + offs_o[None, :], result.to(out_ptr.dtype.element_ty), mask=out_mask)
+        if HAS_LSE:
+            lse_ptrs = lse_ptr + row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
+            tl.store(lse_ptrs, row_lse / LOG2_E, mask=row_held)
 
 
 @triton.jit
@@ -348,70 +383,3 @@ def _tanh(x):
     q = q * y + 2.26843463243900e-03
     q = q * y + 4.89352518554385e-03
     return x * p / q
-
-
-def merge_splits(
-    plan: TilePlan, partial: Tensor, partial_lse: Tensor, out: Tensor, lse: Tensor | None
-) -> None:
-    """Write the rows of `out` (and `lse`) that the plan merges from several splits."""
-    num_q_heads, head_dim = partial.shape[1:]
-    shape = plan.shape
-    max_splits = max(shape.max_splits(shape.min_query_len), 1)
-    programs = min(plan.merges.shape[0] * num_q_heads, gpu_of(out.device).num_sms * 32)
-    _merge_splits_kernel[(programs,)](
-        out, partial_lse if lse is None else lse, partial, partial_lse, plan.merges, plan.counts,
-        out.stride(0), out.stride(1),
-        NUM_Q_HEADS=num_q_heads,
-        HEAD_DIM=head_dim,
-        BLOCK_D=triton.next_power_of_2(head_dim),
-        SPLITS=min(triton.next_power_of_2(max_splits), 16),
-        HAS_LSE=lse is not None,
-        num_warps=2,
-    )  # fmt: skip
-
-
-@triton.jit
-def _merge_splits_kernel(
-    out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, merges_ptr, counts_ptr,
-    stride_ot, stride_oh,
-    NUM_Q_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    SPLITS: tl.constexpr, HAS_LSE: tl.constexpr,
-):  # fmt: skip
-    """out = sum_s 2^lse_s * partial_s / sum_s 2^lse_s, SPLITS splits at a time."""
-    LOG2_E: tl.constexpr = 1.4426950408889634
-    num_work = tl.load(counts_ptr + 1) * NUM_Q_HEADS
-    offs_s = tl.arange(0, SPLITS)
-    offs_d = tl.arange(0, BLOCK_D)
-    for work in range(tl.program_id(0), num_work, tl.num_programs(0)):
-        merge_ptr = merges_ptr + work // NUM_Q_HEADS * 4
-        head = work % NUM_Q_HEADS
-        row = tl.load(merge_ptr).to(tl.int64)
-        first_row = tl.load(merge_ptr + 1).to(tl.int64)
-        num_splits = tl.load(merge_ptr + 2)
-        step = tl.load(merge_ptr + 3)
-        largest = float("-inf")
-        total = 0.0
-        acc = tl.zeros([BLOCK_D], tl.float32)
-        for first in range(0, num_splits, SPLITS):
-            split = first + offs_s
-            held = split < num_splits
-            place = (first_row + split * step) * NUM_Q_HEADS + head
-            split_lse = tl.load(partial_lse_ptr + place, mask=held, other=float("-inf"))
-            parts = tl.load(
-                partial_ptr + place[:, None] * HEAD_DIM + offs_d[None, :],
-                mask=held[:, None] & (offs_d < HEAD_DIM)[None, :],
-                other=0.0,
-            )
-            new_largest = tl.maximum(largest, tl.max(split_lse, axis=0))
-            shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
-            decay = tl.exp2(largest - shift)
-            weight = tl.exp2(split_lse - shift)
-            acc = acc * decay + tl.sum(parts * weight[:, None], axis=0)
-            total = total * decay + tl.sum(weight, axis=0)
-            largest = new_largest
-        total = tl.where(total > 0, total, 1.0)
-        result = acc / total
-        o_ptrs = out_ptr + row * stride_ot + head * stride_oh + offs_d
-        tl.store(o_ptrs, result.to(out_ptr.dtype.element_ty), mask=offs_d < HEAD_DIM)
-        if HAS_LSE:
-            tl.store(lse_ptr + row * NUM_Q_HEADS + head, (largest + tl.log2(total)) / LOG2_E)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from shoal.kernels.attention_plan import TilePlan, plan_tiles_torch
+from shoal.kernels.attention_plan import ITEM, TilePlan, plan_tiles_torch
 from shoal.kernels.launch.paged_attention import TileShape
 from shoal.kernels.ragged_batch import RaggedBatch
 from shoal.kernels.triton.attention_plan import plan_tiles_triton
@@ -35,9 +35,9 @@ def batch_of(
 def empty_plan(batch: RaggedBatch, shape: TileShape, partial_rows: int) -> TilePlan:
     return TilePlan(
         shape=shape,
-        items=batch.seq_lens.new_full((400, 8), -7),
-        merges=batch.seq_lens.new_full((400, 4), -7),
-        counts=batch.seq_lens.new_full((2,), -7),
+        items=batch.seq_lens.new_full((400, ITEM), -7),
+        num_items=batch.seq_lens.new_full((1,), -7),
+        arrivals=batch.seq_lens.new_full((1000, 3), -7),
         max_partial_rows=partial_rows,
     )
 
@@ -63,14 +63,14 @@ def test_as_its_twin(
     plan, twin = (empty_plan(batch, shape, partial_rows) for _ in range(2))
     plan_tiles_triton(batch, plan, causal, first_keys)
     plan_tiles_torch(batch, twin, causal, first_keys)
-    assert plan.counts.tolist() == twin.counts.tolist()
-    assert torch.equal(plan.items, twin.items)  # and nothing behind the counts is touched
-    assert torch.equal(plan.merges, twin.merges)
-    assert twin.counts[0] > 0
+    assert plan.num_items.tolist() == twin.num_items.tolist()
+    assert torch.equal(plan.items, twin.items)  # and nothing behind them is touched
+    assert torch.equal(plan.arrivals, twin.arrivals)
+    assert twin.num_items[0] > 0
 
 
 def test_no_requests(device: torch.device) -> None:
     batch = batch_of([], device)
     plan = empty_plan(batch, SHAPE, 0)
     plan_tiles_triton(batch, plan, True, None)
-    assert plan.counts.tolist() == [0, 0]
+    assert plan.num_items.tolist() == [0]
