@@ -79,7 +79,7 @@ class EngineConfig:
     gpu_memory_utilization: float = 0.9
     """Share of the GPU's memory for weights, a step's activations and the KV cache together."""
     cuda_graphs: bool = True
-    """Whether decode steps on a GPU are captured as CUDA graphs at start."""
+    """Whether steps on a GPU are captured as CUDA graphs at start."""
     nvtx: bool = False
     """Whether the parts of a step are named for Nsight Systems."""
     block_size: int = 16

@@ -23,13 +23,13 @@ from ..models.causal_lm import CausalLM
 from ..models.paged_kv import LayerKV
 from ..sources.progress import Progress
 from .backend import PendingSample
-from .cuda_graph import CaptureReport, DecodeGraphs
+from .cuda_graph import CaptureReport, StepGraphs
 from .device_sampling import SampleOnItsWay, sample_on_device
-from .graph_buckets import CaptureLimits, GraphBucket, capture_order
+from .graph_buckets import MIXED_SIZES, CaptureLimits, GraphBucket, capture_order
 from .input_batch import StepInputs
 from .pending import Computed
 from .sampling_plan import LongInts, SamplingPlan
-from .step_layout import PaddedShape
+from .step_layout import PaddedShape, padded
 from .step_ranges import Ranges, no_ranges
 from .step_staging import StagedStep, StepStaging
 
@@ -70,20 +70,24 @@ class CudaBackend:
         self._sampled = torch.zeros(largest.num_samples, dtype=torch.int64, device=device)
         """What the last step that sampled chose."""
         self._graph_hidden = torch.empty(0, device=device)
-        """[max_num_seqs, hidden_size]: where graphs leave the hidden states."""
-        self._graphs: DecodeGraphs | None = None
+        """[tokens of the largest graph, hidden_size]: where graphs leave the hidden states."""
+        self._graphs: StepGraphs | None = None
         self._hidden = torch.empty(0, device=device)
 
     @torch.inference_mode()
     def capture_graphs(self, limits: CaptureLimits, progress: Progress) -> CaptureReport:
-        """Capture decode steps as CUDA graphs; steps that no graph holds run without."""
+        """Capture steps as CUDA graphs; those that no graph holds run without."""
         config = self._scheduler
-        self._graphs = DecodeGraphs(
-            stage=lambda bucket: self._staging.clear(self._shape_of(bucket)),
+        self._graphs = StepGraphs(
+            stage=lambda bucket: self._staging.clear(self._shape_of(bucket, 0)),
             run=self._run_bucket,
             device=self._device,
         )
-        order = capture_order(config.max_num_seqs, config.max_model_len)
+        order = capture_order(
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            max_model_len=config.max_model_len,
+        )
         return self._graphs.capture(order, limits, progress)
 
     @torch.inference_mode()
@@ -92,12 +96,14 @@ class CudaBackend:
     ) -> PendingSample:
         max_query_len = int(inputs.query_lens.max())
         max_seq_len = int(inputs.seq_lens.max())
-        bucket = self._find_graph(len(inputs.req_ids), max_query_len, max_seq_len)
+        # In most decode steps every token is followed by a sample.
+        all_sample = len(tokens) == len(inputs.input_ids)
+        bucket = self._find_graph(inputs, max_query_len, max_seq_len)
         with self.ranges("prepare"):
             shape = (
                 self._shape_around(inputs, len(tokens), max_seq_len)
                 if bucket is None
-                else self._shape_of(bucket)
+                else self._shape_of(bucket, bucket.num_tokens if all_sample else len(tokens))
             )
             staged = self._staging.stage(inputs, tokens, plan, shape=shape)
         with self.ranges("forward"):
@@ -105,13 +111,11 @@ class CudaBackend:
                 hidden = self._forward(staged, max_query_len, max_seq_len)
             else:
                 self._graphs.replay(bucket)
-                hidden = self._graph_hidden[: bucket.num_reqs]
+                hidden = self._graph_hidden[: bucket.num_tokens]
             self._hidden = hidden
         if plan is None:
             return Computed(None)
         with self.ranges("sample"):
-            # In most decode steps every request samples, and the rows are those of the tokens.
-            all_sample = max_query_len == 1 and len(tokens) == len(inputs.req_ids)
             if not all_sample:
                 hidden = gather_rows(hidden, staged.last_tokens)
             logits = self._model.compute_logits(hidden)
@@ -138,19 +142,25 @@ class CudaBackend:
         return reports
 
     def _find_graph(
-        self, num_reqs: int, max_query_len: int, max_seq_len: int
+        self, inputs: StepInputs, max_query_len: int, max_seq_len: int
     ) -> GraphBucket | None:
-        if self._graphs is None or max_query_len > 1:
+        if self._graphs is None:
             return None
-        return self._graphs.find(num_reqs=num_reqs, max_seq_len=max_seq_len)
+        return self._graphs.find(
+            num_tokens=len(inputs.input_ids),
+            num_reqs=len(inputs.req_ids),
+            max_query_len=max_query_len,
+            max_seq_len=max_seq_len,
+        )
 
     def _run_bucket(self, bucket: GraphBucket) -> None:
         """The step that a graph holds: what is staged, to the buffer of hidden states."""
-        staged = self._staging.staged(self._shape_of(bucket))
-        hidden = self._forward(staged, 1, bucket.max_seq_len)
+        staged = self._staging.staged(self._shape_of(bucket, 0))
+        hidden = self._forward(staged, bucket.max_query_len, bucket.max_seq_len)
         if not self._graph_hidden.numel():
-            self._graph_hidden = hidden.new_empty(self._scheduler.max_num_seqs, hidden.shape[1])
-        self._graph_hidden[: bucket.num_reqs].copy_(hidden)
+            most = max(self._scheduler.max_num_seqs, *MIXED_SIZES)
+            self._graph_hidden = hidden.new_empty(most, hidden.shape[1])
+        self._graph_hidden[: bucket.num_tokens].copy_(hidden)
 
     def _forward(self, staged: StagedStep, max_query_len: int, max_seq_len: int) -> Tensor:
         """Hidden states of the staged tokens; the lengths are bounds, for grids."""
@@ -174,12 +184,17 @@ class CudaBackend:
         input_ids = torch.where(known, staged.input_ids, sampled)
         return self._model(input_ids, staged.positions, self._kv_caches, batches)
 
-    def _shape_of(self, bucket: GraphBucket) -> PaddedShape:
+    def _shape_of(self, bucket: GraphBucket, num_samples: int) -> PaddedShape:
+        """The shape a graph was captured for.
+
+        Sampling is not in the graph, and its arrays are the last in the layout: how many rows there
+        are moves none of the others.
+        """
         return PaddedShape(
-            num_tokens=bucket.num_reqs,
+            num_tokens=bucket.num_tokens,
             num_reqs=bucket.num_reqs,
             num_blocks=self._num_blocks(bucket.max_seq_len),
-            num_samples=bucket.num_reqs,
+            num_samples=num_samples if num_samples == bucket.num_tokens else padded(num_samples),
         )
 
     def _shape_around(self, inputs: StepInputs, num_samples: int, max_seq_len: int) -> PaddedShape:

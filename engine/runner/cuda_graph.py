@@ -1,7 +1,7 @@
-"""Decode steps captured as CUDA graphs: one launch instead of some 300.
+"""Steps captured as CUDA graphs: one launch instead of some 300.
 
-A decode step of an 8 B model is 32 layers of 9 kernels. Launched one by one from Python they take
-longer than a small batch needs to compute; as a graph they follow one another without the host.
+A step of an 8 B model is 32 layers of 9 kernels. Launched one by one from Python they take longer
+than a small step needs to compute; as a graph they follow one another without the host.
 What a graph reads and writes has fixed addresses: the views of the staging buffer, the KV cache,
 and the buffer of hidden states.
 """
@@ -31,7 +31,7 @@ class CaptureReport:
     """Device memory that the graphs take."""
 
 
-class DecodeGraphs:
+class StepGraphs:
     """The captured graphs. `stage(bucket)` puts a step of nothing but padding in place, and
     `run(bucket)` launches it, without asking the device."""
 
@@ -86,9 +86,16 @@ class DecodeGraphs:
             num_bytes=max(free_before - self._free_bytes(), 0),
         )
 
-    def find(self, *, num_reqs: int, max_seq_len: int) -> GraphBucket | None:
-        """The graph for a decode step of these sizes; None when there is none that holds it."""
-        return self._table.find(num_reqs=num_reqs, max_seq_len=max_seq_len)
+    def find(
+        self, *, num_tokens: int, num_reqs: int, max_query_len: int, max_seq_len: int
+    ) -> GraphBucket | None:
+        """The graph for a step of these sizes; None when there is none that holds it."""
+        return self._table.find(
+            num_tokens=num_tokens,
+            num_reqs=num_reqs,
+            max_query_len=max_query_len,
+            max_seq_len=max_seq_len,
+        )
 
     def replay(self, bucket: GraphBucket) -> None:
         """Queue the step of `bucket` over what is staged now."""

@@ -1,10 +1,13 @@
-"""Which decode steps are captured as CUDA graphs, and which graph runs a given step. Pure.
+"""Which steps are captured as CUDA graphs, and which graph runs a given step. Pure.
 
-A graph is one launch for a whole step, but its shapes are frozen: a graph serves every decode step
-with at most as many requests, and contexts at most as long, as it was captured for. More requests
-cost padding rows, longer contexts wider block tables, which are copied in every step: 256 rows of
-131,072 tokens are 8 MiB. So there is a graph for each of several batch sizes (vLLM's: 1, 2, 4, then
-steps of 8), and for each of a few context lengths.
+A graph is one launch for a whole step, but its shapes are frozen: a graph serves every step with at
+most as many tokens and requests, and contexts at most as long, as it was captured for. Padding
+tokens cost rows of the matrix products, longer contexts wider block tables, which are copied in
+every step: 256 rows of 131,072 tokens are 8 MiB. So there is a graph for each of several sizes, and
+for each of a few context lengths.
+
+Decode steps have vLLM's sizes: 1, 2, 4, then steps of 8. Steps with prompts in them are captured up
+to 512 tokens: beyond, they compute longer than it takes to launch them.
 """
 
 from __future__ import annotations
@@ -19,14 +22,32 @@ LENGTH_FACTOR = 8
 DENSE_LENGTH = 32768
 """Up to this context length there is a graph for every batch size, above it for powers of two:
 with longer contexts fewer requests fit the memory, and a step is long."""
+MIXED_SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
+"""Tokens of steps with prompts. Up to some 200 tokens the weights bound a step's time, not the
+padding."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class GraphBucket:
-    """What one graph was captured for: at most so many requests, none longer than that."""
+    """What one graph was captured for: bounds of a step."""
 
+    num_tokens: int
     num_reqs: int
+    max_query_len: int
+    """Tokens of one request in the step; 1: all are decodes."""
     max_seq_len: int
+
+    @classmethod
+    def decodes(cls, num_reqs: int, *, max_seq_len: int) -> GraphBucket:
+        return cls(num_reqs, num_reqs, 1, max_seq_len)
+
+    @classmethod
+    def mixed(cls, num_tokens: int, *, max_num_seqs: int, max_seq_len: int) -> GraphBucket:
+        return cls(num_tokens, min(num_tokens, max_num_seqs), num_tokens, max_seq_len)
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.max_query_len > 1
 
     @property
     def table_size(self) -> int:
@@ -49,42 +70,51 @@ def length_bounds(max_model_len: int) -> list[int]:
     return [*bounds, max_model_len]
 
 
-def capture_order(max_num_seqs: int, max_model_len: int) -> list[GraphBucket]:
+def capture_order(
+    *, max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int
+) -> list[GraphBucket]:
     """All graphs worth having, the most useful first: capturing may be cut off at any point.
 
-    First a few sizes at the full length, which hold every decode step there is; then each size at
-    each shorter bound, short contexts first. Sizes descend, so that the memory of one graph serves
-    the next.
+    First a few batch sizes at the full length, which hold every decode step there is; then all
+    sizes and the mixed steps at each bound, short contexts first. Sizes descend, so that the memory
+    of one graph serves the next.
     """
     sizes = batch_sizes(max_num_seqs)[::-1]
     coarse = [size for size in sizes if size & (size - 1) == 0 or size == max_num_seqs]
-    *shorter, longest = length_bounds(max_model_len)
-    order = [GraphBucket(size, longest) for size in coarse]
-    for bound in shorter:
-        order += [GraphBucket(size, bound) for size in (sizes if bound <= DENSE_LENGTH else coarse)]
-    if longest <= DENSE_LENGTH:
-        order += [GraphBucket(size, longest) for size in sizes if size not in coarse]
-    return order
+    mixed = [size for size in MIXED_SIZES[::-1] if size <= max_num_batched_tokens]
+    bounds = length_bounds(max_model_len)
+    order = [GraphBucket.decodes(size, max_seq_len=bounds[-1]) for size in coarse]
+    for bound in bounds:
+        of_bound = sizes if bound <= DENSE_LENGTH else coarse
+        order += [GraphBucket.decodes(size, max_seq_len=bound) for size in of_bound]
+        order += [
+            GraphBucket.mixed(size, max_num_seqs=max_num_seqs, max_seq_len=bound) for size in mixed
+        ]
+    return list(dict.fromkeys(order))
 
 
 class BucketTable:
     """The buckets that were captured, ready to be searched in every step."""
 
     def __init__(self, captured: Iterable[GraphBucket]) -> None:
-        sizes: dict[int, list[int]] = {}
+        self._of_lengths: dict[bool, dict[int, list[GraphBucket]]] = {False: {}, True: {}}
         for bucket in sorted(captured):
-            sizes.setdefault(bucket.max_seq_len, []).append(bucket.num_reqs)
-        self._sizes_of_lengths = sorted(sizes.items())
+            of_kind = self._of_lengths[bucket.is_mixed]
+            of_kind.setdefault(bucket.max_seq_len, []).append(bucket)
 
-    def find(self, *, num_reqs: int, max_seq_len: int) -> GraphBucket | None:
+    def find(
+        self, *, num_tokens: int, num_reqs: int, max_query_len: int, max_seq_len: int
+    ) -> GraphBucket | None:
         """The one with the smallest tables that holds a step; None: it runs without a graph."""
         best: GraphBucket | None = None
-        for length, sizes in self._sizes_of_lengths:
-            place = bisect_left(sizes, num_reqs)
-            if length < max_seq_len or place == len(sizes):
+        for length, buckets in self._of_lengths[max_query_len > 1].items():
+            place = bisect_left(buckets, num_tokens, key=lambda bucket: bucket.num_tokens)
+            if length < max_seq_len or place == len(buckets):
                 continue
-            bucket = GraphBucket(sizes[place], length)
-            if best is None or bucket.table_size < best.table_size:
+            bucket = buckets[place]
+            if num_reqs <= bucket.num_reqs and (
+                best is None or bucket.table_size < best.table_size
+            ):
                 best = bucket
         return best
 

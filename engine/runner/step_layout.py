@@ -41,10 +41,10 @@ class PaddedShape:
     ) -> PaddedShape:
         """The shape for a step that runs without a graph."""
         return cls(
-            num_tokens=_ceil(num_tokens, _GRAIN),
-            num_reqs=_ceil(num_reqs, _GRAIN),
-            num_blocks=_ceil(num_blocks, _GRAIN),
-            num_samples=_ceil(num_samples, _GRAIN),
+            num_tokens=padded(num_tokens),
+            num_reqs=padded(num_reqs),
+            num_blocks=padded(num_blocks),
+            num_samples=padded(num_samples),
         )
 
 
@@ -115,6 +115,11 @@ def step_layout(shape: PaddedShape, *, num_groups: int) -> StepLayout:
         fields[name] = field
         offset = _ceil(offset + field.num_bytes, ALIGNMENT)
     return StepLayout(fields, offset)
+
+
+def padded(size: int) -> int:
+    """What steps are padded to that no graph gives their shape."""
+    return _ceil(size, _GRAIN)
 
 
 def _ceil(number: int, grain: int) -> int:

@@ -201,7 +201,7 @@ def serve(
         bool,
         typer.Option(
             "--no-cuda-graphs",
-            help="Launch decode steps kernel by kernel: starts sooner, small batches are slower.",
+            help="Launch steps kernel by kernel: starts sooner, small steps are slower.",
             rich_help_panel=ENGINE,
         ),
     ] = False,

@@ -32,11 +32,11 @@ def random_prompts(seed: int, count: int) -> dict[str, list[int]]:
 def test_graphs_answer_as_transformers_does(
     name: str, tmp_path: Path, device: torch.device
 ) -> None:
-    """Batches shrink from 8 to 1 as answers end, so that several graphs have their turn."""
+    """Batches shrink from 8 to 1 as answers end, so that every graph has its turn."""
     reference = save_reference(name, tmp_path)
     engine = GpuEngine(load(tmp_path, dtype=torch.float32, device=device), device=device)
     report = engine.backend.capture_graphs(NO_LIMITS, NoProgress())
-    assert report.num_captured == report.num_planned == 4  # 8, 4, 2, 1
+    assert report.num_captured == report.num_planned == 6  # 8, 4, 2, 1 decodes; 32 and 16 tokens
     prompts = random_prompts(1, 12)
     for i, (request_id, prompt) in enumerate(prompts.items()):
         engine.add(request_id, prompt, max_tokens=3 + 2 * i)
