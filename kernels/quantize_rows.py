@@ -38,8 +38,11 @@ def quantize_rows(x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def quantize_rows_torch(x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The meaning of `quantize_rows`."""
     code_max = CODE_MAX[dtype]
-    largest = x.float().abs().amax(-1, keepdim=True) if x.numel() else x.new_zeros(*x.shape[:-1], 1)
-    scale = torch.where(largest > 0, largest.float() / code_max, 1.0)
+    if not x.numel():
+        return x.to(dtype), x.new_ones(*x.shape[:-1], 1, dtype=torch.float32)
+    largest = x.float().abs().amax(-1, keepdim=True)
+    # Divided by a tensor: a number would be divided by as a product with its rounded reciprocal.
+    scale = torch.where(largest > 0, largest / torch.full_like(largest, code_max), 1.0)
     codes = (x.float() / scale).clamp(-code_max, code_max)
     if dtype == torch.int8:
         codes = codes.round()

@@ -20,65 +20,53 @@ TRITON_DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 @triton.jit
 def unpack_nibbles(
-    words, zero, SHIFT: tl.constexpr, DTYPE: tl.constexpr, INTERPRETED: tl.constexpr
+    words,
+    zero,
+    scale,
+    SHIFT: tl.constexpr,
+    FOLD: tl.constexpr,
+    DTYPE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
 ):
     """Nibble SHIFT / 4 of int16 words, minus `zero`, as a tile of DTYPE (bf16 or fp16).
 
     `zero` holds 128 + zero (bf16) or 1024 + zero (fp16) in DTYPE, see `zero_bias`; it broadcasts to
-    words.
+    words. When FOLD, the result is multiplied by `scale` (of DTYPE, too), and rounded.
     """
     if INTERPRETED:  # the interpreter has neither inline assembly nor bf16 arithmetic
         bias: tl.constexpr = 128.0 if tl.bfloat16 == DTYPE else 1024.0
         codes = ((words.to(tl.int32) >> SHIFT) & 0xF).to(tl.float32) + bias
-        floats = (codes - zero.to(tl.float32)).to(DTYPE)
+        floats = codes - zero.to(tl.float32)
+        if FOLD:
+            floats = floats * scale.to(tl.float32)
+        floats = floats.to(DTYPE)
     else:
+        # lop3 0xEA is (a & b) | c.
+        suffix: tl.constexpr = "bf16x2" if tl.bfloat16 == DTYPE else "f16x2"
+        magic: tl.constexpr = "0x43004300" if tl.bfloat16 == DTYPE else "0x64006400"
         zeros = tl.broadcast_to(zero, words.shape)
-        if tl.bfloat16 == DTYPE:
-            if SHIFT == 0:
-                floats = _bf16_nibble(words, zeros, "mov.b32 t, $1;")
-            elif SHIFT == 4:
-                floats = _bf16_nibble(words, zeros, "shr.u32 t, $1, 4;")
-            elif SHIFT == 8:
-                floats = _bf16_nibble(words, zeros, "shr.u32 t, $1, 8;")
-            else:
-                floats = _bf16_nibble(words, zeros, "shr.u32 t, $1, 12;")
+        if FOLD:
+            floats = tl.inline_asm_elementwise(
+                f"{{ .reg .b32 t; shr.u32 t, $1, {SHIFT};"
+                f" lop3.b32 t, t, 0x000F000F, {magic}, 0xEA;"
+                f" sub.rn.{suffix} t, t, $2; mul.rn.{suffix} $0, t, $3; }}",
+                "=r,r,r,r",
+                [words, zeros, tl.broadcast_to(scale, words.shape)],
+                dtype=zeros.dtype,
+                is_pure=True,
+                pack=2,
+            )
         else:
-            if SHIFT == 0:
-                floats = _fp16_nibble(words, zeros, "mov.b32 t, $1;")
-            elif SHIFT == 4:
-                floats = _fp16_nibble(words, zeros, "shr.u32 t, $1, 4;")
-            elif SHIFT == 8:
-                floats = _fp16_nibble(words, zeros, "shr.u32 t, $1, 8;")
-            else:
-                floats = _fp16_nibble(words, zeros, "shr.u32 t, $1, 12;")
+            floats = tl.inline_asm_elementwise(
+                f"{{ .reg .b32 t; shr.u32 t, $1, {SHIFT};"
+                f" lop3.b32 t, t, 0x000F000F, {magic}, 0xEA; sub.rn.{suffix} $0, t, $2; }}",
+                "=r,r,r",
+                [words, zeros],
+                dtype=zeros.dtype,
+                is_pure=True,
+                pack=2,
+            )
     return floats
-
-
-@triton.jit
-def _bf16_nibble(words, zeros, SHIFT: tl.constexpr):
-    # lop3 0xEA is (a & b) | c.
-    return tl.inline_asm_elementwise(
-        "{ .reg .b32 t; " + SHIFT + " lop3.b32 t, t, 0x000F000F, 0x43004300, 0xEA;"
-        " sub.rn.bf16x2 $0, t, $2; }",
-        "=r,r,r",
-        [words, zeros],
-        dtype=tl.bfloat16,
-        is_pure=True,
-        pack=2,
-    )
-
-
-@triton.jit
-def _fp16_nibble(words, zeros, SHIFT: tl.constexpr):
-    return tl.inline_asm_elementwise(
-        "{ .reg .b32 t; " + SHIFT + " lop3.b32 t, t, 0x000F000F, 0x64006400, 0xEA;"
-        " sub.rn.f16x2 $0, t, $2; }",
-        "=r,r,r",
-        [words, zeros],
-        dtype=tl.float16,
-        is_pure=True,
-        pack=2,
-    )
 
 
 @triton.jit
@@ -128,6 +116,7 @@ def add_int4_product(
     scales,
     zeros,
     sums,
+    FOLD: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -139,19 +128,28 @@ def add_int4_product(
 
     words: [BLOCK_N, 64]; xs: four tiles [BLOCK_M, 64], one for each nibble; scales, zeros:
     [BLOCK_N, GROUPS]. The weight is the matrix unit's first operand, the one that may come from
-    registers; a group's sum is multiplied by its scale afterwards, in fp32.
+    registers. A group's sum is multiplied by its scale afterwards, in fp32, or, when FOLD, each
+    weight before, in DTYPE: as exact as a weight that was dequantized beforehand.
     """
     for g in tl.static_range(GROUPS):
         if HAS_ZEROS:
-            zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)
+            zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)[:, None]
         else:
-            zero = zero_bias(tl.full((BLOCK_N,), _ZERO, tl.int32), DTYPE)
-        part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-        for i in tl.static_range(4 // GROUPS):
-            weight = unpack_nibbles(
-                words, zero[:, None], 4 * (g * (4 // GROUPS) + i), DTYPE, INTERPRETED
-            )
-            part = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, part)
-        scale = column_of_groups(scales, g, GROUPS, BLOCK_N).to(tl.float32)
-        sums += part * scale[:, None]
+            zero = zero_bias(tl.full((BLOCK_N, 1), _ZERO, tl.int32), DTYPE)
+        scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None]
+        if FOLD:
+            scale = scale.to(DTYPE)
+            for i in tl.static_range(4 // GROUPS):
+                weight = unpack_nibbles(
+                    words, zero, scale, 4 * (g * (4 // GROUPS) + i), True, DTYPE, INTERPRETED
+                )
+                sums = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, sums)
+        else:
+            part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+            for i in tl.static_range(4 // GROUPS):
+                weight = unpack_nibbles(
+                    words, zero, scale, 4 * (g * (4 // GROUPS) + i), False, DTYPE, INTERPRETED
+                )
+                part = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, part)
+            sums += part * scale.to(tl.float32)
     return sums

@@ -53,6 +53,7 @@ def _gate_up_int4_kernel(
     stride_x,
     stride_packed,
     TOP_K: tl.constexpr,
+    FOLD: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -110,11 +111,11 @@ def _gate_up_int4_kernel(
             )
         gate = add_int4_product(
             gate_words, xs, gate_scales, gate_zeros, gate,
-            HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         up = add_int4_product(
             up_words, xs, up_scales, up_zeros, up,
-            HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
 
     activated = (gate / (1.0 + tl.exp(-gate)) * up).T
@@ -141,6 +142,7 @@ def _down_int4_kernel(
     dim,
     inner,
     stride_packed,
+    FOLD: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -183,7 +185,7 @@ def _down_int4_kernel(
             )
         sums = add_int4_product(
             words, xs, scales, zeros, sums,
-            HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
 
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -287,6 +289,7 @@ def _down_int4(
 def _constants(x: Tensor, weight: Int4Weight, config: TileConfig, tma: bool) -> dict[str, object]:
     """What both products are compiled for."""
     return {
+        "FOLD": config.fold_scales,
         "HAS_ZEROS": weight.zeros is not None,
         "GROUPS": BLOCK_ELEMENTS // weight.group_size,
         "DTYPE": TRITON_DTYPES[x.dtype],

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .dependent_launch import let_dependents_start, wait_for_inputs
+
 _BLOCK = 512
 
 
@@ -22,6 +24,7 @@ def _add_splits_kernel(
     HAS_SCALES: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     SPLITS: tl.constexpr,
+    PDL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """out[m, n] = (sum over s, ascending, of partial[s, m, n]) * scales[m, n] + bias[n]."""
@@ -29,10 +32,12 @@ def _add_splits_kernel(
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < out_dim
     offsets = row.to(tl.int64) * out_dim + columns
-    split_stride = num_tokens.to(tl.int64) * out_dim
+    let_dependents_start(PDL)
+    wait_for_inputs(PDL)
     total = tl.load(partial_ptr + offsets, mask=mask, other=0)
     for split in tl.static_range(1, SPLITS):
-        total += tl.load(partial_ptr + split * split_stride + offsets, mask=mask, other=0)
+        rows = (split * num_tokens + row).to(tl.int64) * out_dim
+        total += tl.load(partial_ptr + rows + columns, mask=mask, other=0)
     result = total.to(tl.float32)
     if HAS_SCALES:
         weight_scale = tl.load(weight_scale_ptr + columns, mask=mask, other=0.0)
@@ -48,11 +53,12 @@ def add_splits(
     *,
     scales: tuple[Tensor, Tensor] | None = None,
     bias: Tensor | None = None,
+    pdl: bool = False,
 ) -> None:
     """Write the sum over partial's first axis to `out`.
 
     partial: [num_splits, num_tokens, out_dim] fp32 or int32; scales: those of the rows and of the
-    columns, fp32.
+    columns, fp32; pdl: start before the kernel ahead has ended.
     """
     num_splits, num_tokens, out_dim = partial.shape
     x_scale, weight_scale = scales or (partial, partial)
@@ -67,8 +73,10 @@ def add_splits(
         HAS_SCALES=scales is not None,
         HAS_BIAS=bias is not None,
         SPLITS=num_splits,
+        PDL=pdl,
         BLOCK=_BLOCK,
         num_warps=4,
+        launch_pdl=pdl,
     )
 
 

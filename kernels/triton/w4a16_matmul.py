@@ -11,6 +11,7 @@ from ..dispatch import gpu_of
 from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.tile_config import TileConfig
 from ..launch.w4a16_matmul import w4a16_matmul_config
+from .dependent_launch import let_dependents_start, prefetch_rows, wait_for_inputs
 from .int4 import TRITON_DTYPES, add_int4_product, load_groups
 from .split_sums import add_splits, split_output
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
@@ -23,6 +24,7 @@ _WORDS = tl.constexpr(BLOCK_WORDS)
 def _w4a16_matmul_kernel(
     x,
     packed,
+    packed_ptr,
     scales_ptr,
     zeros_ptr,
     bias_ptr,
@@ -33,12 +35,15 @@ def _w4a16_matmul_kernel(
     num_groups,
     stride_x,
     stride_packed,
+    FOLD: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     EVEN_K: tl.constexpr,
     TMA: tl.constexpr,
     TMA_X: tl.constexpr,
     IS_SPLIT: tl.constexpr,
+    PDL: tl.constexpr,
+    PREFETCH: tl.constexpr,
     GROUP_M: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -58,6 +63,11 @@ def _w4a16_matmul_kernel(
     blocks_per_split = tl.cdiv(num_blocks, tl.num_programs(1))
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
+    let_dependents_start(PDL)
+    prefetch_rows(
+        packed_ptr, tile_n * BLOCK_N, first * _WORDS, out_dim, stride_packed, BLOCK_N, PREFETCH
+    )
+    wait_for_inputs(PDL)
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
 
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
@@ -100,7 +110,7 @@ def _w4a16_matmul_kernel(
         )  # fmt: skip
         acc = add_int4_product(
             words, xs, scales, zeros, acc,
-            HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales
         if HAS_ZEROS:
@@ -137,6 +147,7 @@ def w4a16_matmul(
     _w4a16_matmul_kernel[(num_tiles, config.num_splits)](
         describe_rows(x, config.block_m, BLOCK_WORDS) if tma_x else x,
         describe_rows(packed, config.block_n, BLOCK_WORDS) if tma else packed,
+        packed,
         scales,
         scales if zeros is None else zeros.contiguous(),
         scales if bias is None else bias,
@@ -147,12 +158,15 @@ def w4a16_matmul(
         scales.shape[0],
         x.stride(0),
         packed.stride(0),
+        FOLD=config.fold_scales,
         HAS_ZEROS=zeros is not None,
         HAS_BIAS=bias is not None,
         EVEN_K=dim % BLOCK_ELEMENTS == 0,
         TMA=tma,
         TMA_X=tma_x,
         IS_SPLIT=config.num_splits > 1,
+        PDL=config.pdl,
+        PREFETCH=config.prefetch_bytes,
         GROUP_M=config.group_m,
         GROUPS=BLOCK_ELEMENTS // weight.group_size,
         DTYPE=TRITON_DTYPES[x.dtype],
@@ -161,7 +175,8 @@ def w4a16_matmul(
         BLOCK_N=config.block_n,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
+        launch_pdl=config.pdl,
     )
     if config.num_splits > 1:
-        add_splits(partial, out, bias=bias)
+        add_splits(partial, out, bias=bias, pdl=config.pdl)
     return out

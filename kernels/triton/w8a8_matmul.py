@@ -10,6 +10,7 @@ from torch import Tensor
 from ..dispatch import gpu_of
 from ..launch.tile_config import TileConfig
 from ..launch.w8a8_matmul import w8a8_matmul_config
+from .dependent_launch import let_dependents_start, prefetch_rows, wait_for_inputs
 from .split_sums import add_splits, split_output
 from .tile_dot import add_product, empty_sums
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
@@ -20,6 +21,7 @@ from .tile_order import tile_of_program
 def _w8a8_matmul_kernel(
     x,
     weight,
+    weight_ptr,
     x_scale_ptr,
     weight_scale_ptr,
     bias_ptr,
@@ -36,6 +38,8 @@ def _w8a8_matmul_kernel(
     TMA_X: tl.constexpr,
     SWAP: tl.constexpr,
     IS_SPLIT: tl.constexpr,
+    PDL: tl.constexpr,
+    PREFETCH: tl.constexpr,
     GROUP_M: tl.constexpr,
     IMPRECISE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -55,6 +59,11 @@ def _w8a8_matmul_kernel(
     blocks_per_split = tl.cdiv(num_blocks, tl.num_programs(1))
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
+    let_dependents_start(PDL)
+    prefetch_rows(
+        weight_ptr, tile_n * BLOCK_N, first * BLOCK_K, out_dim, stride_weight, BLOCK_N, PREFETCH
+    )
+    wait_for_inputs(PDL)
 
     sum_dtype: tl.constexpr = tl.int32 if IS_INT else tl.float32
     acc = empty_sums(SWAP, BLOCK_M, BLOCK_N, sum_dtype)
@@ -130,6 +139,7 @@ def w8a8_matmul(
     _w8a8_matmul_kernel[(num_tiles, config.num_splits)](
         describe_rows(x, config.block_m, config.block_k) if tma_x else x,
         describe_rows(weight, config.block_n, config.block_k) if tma else weight,
+        weight,
         x_scale,
         weight_scale,
         weight_scale if bias is None else bias,
@@ -146,6 +156,8 @@ def w8a8_matmul(
         TMA_X=tma_x,
         SWAP=config.swap,
         IS_SPLIT=config.num_splits > 1,
+        PDL=config.pdl,
+        PREFETCH=config.prefetch_bytes,
         GROUP_M=config.group_m,
         IMPRECISE=config.imprecise,
         BLOCK_M=config.block_m,
@@ -153,7 +165,8 @@ def w8a8_matmul(
         BLOCK_K=config.block_k,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
+        launch_pdl=config.pdl,
     )
     if config.num_splits > 1:
-        add_splits(partial, out, scales=(x_scale, weight_scale), bias=bias)
+        add_splits(partial, out, scales=(x_scale, weight_scale), bias=bias, pdl=config.pdl)
     return out

@@ -118,8 +118,7 @@ def test_a_token_does_not_depend_on_the_others(device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("max_rank", [8, 16, 64, 128])
-@pytest.mark.parametrize("num_tokens", [1, 64, 300])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_chosen_launches(device, num_tokens, max_rank, dtype) -> None:
-    Layer(device, num_tokens, 8, max_rank, 4096, (4096, 1024, 1024), dtype).check(None)
+@pytest.mark.parametrize(("num_tokens", "max_rank"), [(1, 8), (64, 16), (300, 64), (64, 128)])
+def test_chosen_launches(device, num_tokens, max_rank) -> None:
+    layer = Layer(device, num_tokens, 8, max_rank, 4096, (4096, 1024, 1024), torch.bfloat16)
+    layer.check(None)

@@ -86,9 +86,10 @@ def test_every_code_and_zero(device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("num_tokens", [1, 2, 16, 17, 33, 64, 65, 128, 300, 1025])
-@pytest.mark.parametrize(("out_dim", "dim"), [(4096, 4096), (1000, 1040), (48, 8192)])
-def test_chosen_launches(device, num_tokens, out_dim, dim, symmetric, dtype) -> None:
-    check(device, (num_tokens, out_dim, dim), dtype, None, symmetric=symmetric)
+@pytest.mark.parametrize(
+    ("num_tokens", "out_dim", "dim"),
+    [(1, 4096, 4096), (17, 28672, 512), (33, 1000, 1040), (64, 48, 8192), (300, 4096, 4096)],
+)
+def test_chosen_launches(device, num_tokens, out_dim, dim, symmetric) -> None:
+    check(device, (num_tokens, out_dim, dim), torch.bfloat16, None, symmetric=symmetric)

@@ -91,7 +91,9 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(device) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
-@pytest.mark.parametrize("num_tokens", [1, 2, 15, 16, 17, 33, 64, 65, 100, 128, 300, 1025])
-@pytest.mark.parametrize(("out_dim", "dim"), [(4096, 4096), (1000, 1040), (28672, 512), (48, 8192)])
+@pytest.mark.parametrize(
+    ("num_tokens", "out_dim", "dim"),
+    [(1, 4096, 4096), (17, 28672, 512), (33, 1000, 1040), (64, 48, 8192), (300, 4096, 4096)],
+)
 def test_chosen_launches(device, num_tokens, out_dim, dim, dtype) -> None:
     check(device, (num_tokens, out_dim, dim), dtype, None)
