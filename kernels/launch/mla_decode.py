@@ -32,3 +32,54 @@ def mla_decode_config(gpu: Gpu, *, num_heads: int, element_bytes: int) -> MlaDec
     if gpu.shared_memory_bytes < 200_000 or num_heads <= 16:
         return MlaDecodeConfig(block_h=16, block_n=32, num_warps=4, num_stages=2)
     return MlaDecodeConfig(block_h=64, block_n=64, num_warps=8, num_stages=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopperMlaDecode:
+    """The launch of the body written for Hopper: the cache as a matrix, and boxes of its rows."""
+
+    num_rows: int
+    row_stride: int
+    """Elements from one row to the next."""
+    block_rows: int
+    """Block b begins at row b * block_rows."""
+    rows: int
+    """Rows of a box of the copy engine."""
+    split_size: int = SPLIT_SIZE
+
+
+def hopper_mla_decode(
+    gpu: Gpu,
+    *,
+    num_heads: int,
+    value_dim: int,
+    element_bytes: int,
+    cache_shape: tuple[int, ...],
+    cache_strides: tuple[int, ...],
+) -> HopperMlaDecode | None:
+    """None: not for this body, or its copy engine cannot read the cache.
+
+    It is made for 512 + 64 numbers and tiles of 64 heads; below 33 heads most of a tile is empty.
+    """
+    num_blocks, block_size, key_dim = cache_shape
+    block_stride, row_stride, element_stride = cache_strides
+    fits = (
+        gpu.capability[0] == 9
+        and gpu.shared_memory_bytes >= 230_400
+        and (key_dim, value_dim, element_bytes) == (576, 512, 2)
+        and num_heads > 32
+        and block_size % 16 == 0
+        and element_stride == 1
+        and row_stride % 8 == 0
+        and row_stride >= key_dim
+        and block_stride % row_stride == 0
+    )
+    if not fits:
+        return None
+    block_rows = block_stride // row_stride
+    return HopperMlaDecode(
+        num_rows=(num_blocks - 1) * block_rows + block_size,
+        row_stride=row_stride,
+        block_rows=block_rows,
+        rows=32 if block_size % 32 == 0 else 16,
+    )

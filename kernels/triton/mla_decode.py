@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..dispatch import gpu_of
-from ..launch.mla_decode import mla_decode_config
+from ..launch.mla_decode import hopper_mla_decode, mla_decode_config
 
 LOG2_E = 1.4426950408889634
 
@@ -167,45 +167,62 @@ def mla_decode_triton(
     """Launch both kernels; the second only where a sequence may have more than one split."""
     num_seqs, num_heads, key_dim = query.shape
     value_dim = out.shape[2]
-    rope_dim = key_dim - value_dim
-    config = mla_decode_config(
-        gpu_of(query.device), num_heads=num_heads, element_bytes=query.element_size()
+    gpu = gpu_of(query.device)
+    hopper = hopper_mla_decode(
+        gpu,
+        num_heads=num_heads,
+        value_dim=value_dim,
+        element_bytes=query.element_size(),
+        cache_shape=latent_cache.shape,
+        cache_strides=latent_cache.stride(),
     )
-    max_splits = max(-(-max_seq_len // config.split_size), 1)
+    if not (query.is_cuda and query.is_contiguous() and latent_cache.data_ptr() % 16 == 0):
+        hopper = None
+    config = mla_decode_config(gpu, num_heads=num_heads, element_bytes=query.element_size())
+    split_size = config.split_size if hopper is None else hopper.split_size
+    max_splits = max(-(-max_seq_len // split_size), 1)
     kept = max_splits if max_splits > 1 else 0
     partial = query.new_empty((num_seqs, kept, num_heads, value_dim), dtype=torch.float32)
     partial_lse = query.new_empty((num_seqs, kept, num_heads), dtype=torch.float32)
     padded_value = max(triton.next_power_of_2(value_dim), 16)
-    _split_kernel[(triton.cdiv(num_heads, config.block_h), max_splits, num_seqs)](
-        query,
-        latent_cache,
-        block_tables,
-        seq_lens,
-        out,
-        lse,
-        partial,
-        partial_lse,
-        scale * LOG2_E,
-        num_heads,
-        query.stride(0),
-        query.stride(1),
-        latent_cache.stride(0),
-        latent_cache.stride(1),
-        block_tables.stride(0),
-        out.stride(0),
-        out.stride(1),
-        max_splits,
-        BLOCK_SIZE=latent_cache.shape[1],
-        VALUE_DIM=value_dim,
-        ROPE_DIM=rope_dim,
-        PADDED_VALUE=padded_value,
-        PADDED_ROPE=max(triton.next_power_of_2(rope_dim), 16),
-        SPLIT_SIZE=config.split_size,
-        BLOCK_H=config.block_h,
-        BLOCK_N=config.block_n,
-        num_warps=config.num_warps,
-        num_stages=config.num_stages,
-    )
+    if hopper is not None:
+        from .mla_decode_hopper import launch_splits
+
+        launch_splits(
+            query, latent_cache, block_tables, seq_lens, out, lse, partial, partial_lse,
+            scale * LOG2_E, max_splits, hopper,
+        )  # fmt: skip
+    else:
+        _split_kernel[(triton.cdiv(num_heads, config.block_h), max_splits, num_seqs)](
+            query,
+            latent_cache,
+            block_tables,
+            seq_lens,
+            out,
+            lse,
+            partial,
+            partial_lse,
+            scale * LOG2_E,
+            num_heads,
+            query.stride(0),
+            query.stride(1),
+            latent_cache.stride(0),
+            latent_cache.stride(1),
+            block_tables.stride(0),
+            out.stride(0),
+            out.stride(1),
+            max_splits,
+            BLOCK_SIZE=latent_cache.shape[1],
+            VALUE_DIM=value_dim,
+            ROPE_DIM=key_dim - value_dim,
+            PADDED_VALUE=padded_value,
+            PADDED_ROPE=max(triton.next_power_of_2(key_dim - value_dim), 16),
+            SPLIT_SIZE=split_size,
+            BLOCK_H=config.block_h,
+            BLOCK_N=config.block_n,
+            num_warps=config.num_warps,
+            num_stages=config.num_stages,
+        )
     if kept:
         _merge_kernel[(num_heads, num_seqs)](
             seq_lens,
@@ -219,6 +236,6 @@ def mla_decode_triton(
             max_splits,
             VALUE_DIM=value_dim,
             PADDED_VALUE=padded_value,
-            SPLIT_SIZE=config.split_size,
+            SPLIT_SIZE=split_size,
             num_warps=4,
         )
