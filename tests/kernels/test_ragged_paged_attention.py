@@ -87,7 +87,7 @@ def test_parts_of_the_keys_merge_into_all() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    case = AttentionCase([(1, 7)], CPU)
+    case = AttentionCase([(1, 7)], CPU, num_kv_heads=2)
     q, k, v, batch = case.query, case.key_cache, case.value_cache, case.batch
     scale = torch.ones(2)
 

@@ -27,7 +27,7 @@ class AttentionCase:
         requests: Requests,
         device: torch.device,
         *,
-        num_kv_heads: int = 2,
+        num_kv_heads: int = 1,
         group: int = 3,
         head_dim: int = 16,
         block_size: int = 4,

@@ -29,8 +29,8 @@ SPLIT = 64
 BATCHES: dict[str, Requests] = {
     "one token": [(1, 1)],
     "decodes": [(1, 3), (1, 4), (1, 5), (1, 131), (1, 64), (1, 65)],
-    "chunks": [(17, 17), (19, 90), (70, 70)],
-    "mixed": [(1, 200), (23, 31), (3, 70), (1, 1), (5, 5), (0, 0)],
+    "chunks": [(17, 17), (23, 80)],
+    "mixed": [(1, 130), (17, 31), (3, 70), (6, 6), (0, 0)],
 }
 
 
@@ -70,7 +70,7 @@ def check(case: AttentionCase) -> None:
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_batches(name: str, device: torch.device) -> None:
-    check(AttentionCase(BATCHES[name], device))
+    check(AttentionCase(BATCHES[name], device, num_kv_heads=2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -78,15 +78,15 @@ def test_dtypes(dtype: torch.dtype, device: torch.device) -> None:
     check(AttentionCase([(1, 70), (18, 30)], device, dtype=dtype))
 
 
-@pytest.mark.parametrize("window", [1, 5, 63, 64, 100, 1000])
+@pytest.mark.parametrize("window", [1, 63, 64, 100])
 def test_windows(window: int, device: torch.device) -> None:
-    check(AttentionCase([(1, 140), (20, 90), (1, 3)], device, window=window))
+    check(AttentionCase([(1, 140), (18, 70)], device, window=window))
 
 
 @pytest.mark.parametrize(("softcap", "sinks"), [(2.0, False), (None, True), (1.0, True)])
 def test_softcap_and_sinks(softcap: float | None, sinks: bool, device: torch.device) -> None:
     case = AttentionCase(
-        [(1, 140), (18, 80), (1, 1)], device, softcap=softcap, sinks=sinks, window=90
+        [(1, 140), (18, 70), (1, 1)], device, softcap=softcap, sinks=sinks, window=90
     )
     check(case)
 
@@ -111,13 +111,13 @@ def test_heads(num_kv_heads: int, group: int, head_dim: int, device: torch.devic
     )
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 16])
+@pytest.mark.parametrize("block_size", [1, 7])
 def test_block_sizes(block_size: int, device: torch.device) -> None:
     check(AttentionCase([(1, 33), (1, 15), (18, 49)], device, block_size=block_size))
 
 
 def test_heads_first_in_memory(device: torch.device) -> None:
-    check(AttentionCase(BATCHES["mixed"], device, heads_first=True))
+    check(AttentionCase([(1, 70), (3, 9)], device, num_kv_heads=2, heads_first=True))
 
 
 def test_nothing(device: torch.device) -> None:
@@ -152,7 +152,7 @@ def alone(case: AttentionCase, row: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("window", [None, 70])
 def test_a_row_does_not_depend_on_its_neighbours(window: int | None, device: torch.device) -> None:
-    case = AttentionCase(BATCHES["mixed"], device, window=window, num_kv_heads=1)
+    case = AttentionCase(BATCHES["mixed"], device, window=window)
     out, lse = attend(case)
     starts = case.batch.query_start_loc.tolist()
     for row in range(len(case.requests) - 1):
@@ -163,9 +163,9 @@ def test_a_row_does_not_depend_on_its_neighbours(window: int | None, device: tor
 
 
 def test_a_row_does_not_depend_on_how_the_prompt_was_cut(device: torch.device) -> None:
-    case = AttentionCase([(40, 70)], device, num_kv_heads=1)
+    case = AttentionCase([(40, 70)], device)
     whole, _ = attend(case)
-    for first, second in [(20, 20), (17, 23)]:
+    for first, second in [(17, 23)]:
         parts = []
         for begin, query_len in ((0, first), (first, second)):
             length = 30 + begin + query_len
@@ -186,12 +186,12 @@ def test_a_row_does_not_depend_on_how_the_prompt_was_cut(device: torch.device) -
 
 
 def test_a_plan_serves_several_layers(device: torch.device) -> None:
-    case = AttentionCase(BATCHES["mixed"], device)
+    case = AttentionCase(BATCHES["decodes"][3:], device)
     plan = plan_attention(
         case.batch, num_q_heads=case.query.shape[1], key_cache=case.key_cache, plain=True
     )
     expected, _ = attend(case)
-    for _ in range(2):
+    for _ in range(2):  # the first must leave the plan as it was
         out = ragged_paged_attention(
             case.query, case.key_cache, case.value_cache, case.batch, **case.options(), plan=plan
         )
@@ -199,7 +199,7 @@ def test_a_plan_serves_several_layers(device: torch.device) -> None:
 
 
 def test_bounds_above_the_real_lengths_change_nothing(device: torch.device) -> None:
-    case = AttentionCase(BATCHES["decodes"], device)
+    case = AttentionCase(BATCHES["decodes"][2:4], device)
     expected, _ = attend(case)
     case.batch = dataclasses.replace(case.batch, max_query_len=16, max_seq_len=2000)
     assert torch.equal(attend(case)[0], expected)
