@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.engine.core.config import CacheConfig, KVCacheGroup, SchedulerConfig
-from shoal.engine.core.output import EngineCoreOutputs, ModelRunnerOutput, SchedulerOutput
+from shoal.engine.core.output import (
+    BlockCopies,
+    EngineCoreOutputs,
+    ModelRunnerOutput,
+    SchedulerOutput,
+)
 from shoal.engine.core.request import Request
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.scheduler import Scheduler
@@ -50,6 +55,8 @@ def make_scheduler(
     block_size: int = 4,
     windows: Sequence[int | None] = (None,),
     enable_prefix_caching: bool = True,
+    num_host_blocks: int = 0,
+    max_saves_per_step: int = 512,
     **config: Any,
 ) -> Scheduler:
     """A scheduler over 100 usable blocks of 4 tokens unless told otherwise."""
@@ -60,6 +67,8 @@ def make_scheduler(
             num_blocks=num_blocks,
             block_size=block_size,
             enable_prefix_caching=enable_prefix_caching,
+            num_host_blocks=num_host_blocks,
+            max_saves_per_step=max_saves_per_step,
             groups=tuple(KVCacheGroup(sliding_window=window) for window in windows),
         ),
     )
@@ -88,6 +97,7 @@ class FakeRunner:
         self.num_computed: dict[str, int] = {}
         self.tables: dict[str, list[list[int]]] = {}
         self.kv: dict[tuple[int, int, int], int] = {}
+        self.host_kv: dict[int, dict[tuple[int, int], int]] = {}
         self.num_outputs: dict[str, int] = {}
 
     def submit(self, out: SchedulerOutput) -> Computed[ModelRunnerOutput]:
@@ -105,10 +115,24 @@ class FakeRunner:
         for request_id, new_ids in out.new_block_ids.items():
             for table, ids in zip(self.tables[request_id], new_ids, strict=True):
                 table += ids
+        if out.copies is not None:
+            self._copy(out.copies)
         for request_id, num_tokens in out.num_scheduled_tokens.items():
             self._write(request_id, num_tokens)
         sampled = [self._read(request_id, n) for request_id, n in out.num_scheduled_tokens.items()]
         return ModelRunnerOutput(req_ids=list(out.num_scheduled_tokens), sampled_token_ids=sampled)
+
+    def _copy(self, copies: BlockCopies) -> None:
+        """Move whole blocks: what is in them of every group, and of no slot that is empty."""
+        slots = [(g, i) for g in range(len(self.windows)) for i in range(self.block_size)]
+        for block_id, host_id in copies.saves:
+            kept = {(g, i): self.kv.get((g, block_id, i)) for g, i in slots}
+            self.host_kv[host_id] = {k: v for k, v in kept.items() if v is not None}
+        for host_id, block_id in copies.loads:
+            for g, i in slots:
+                self.kv.pop((g, block_id, i), None)
+            for (g, i), value in self.host_kv[host_id].items():
+                self.kv[g, block_id, i] = value
 
     def _history(self, request_id: str) -> list[int]:
         tokens = self.tokens[request_id]

@@ -1,22 +1,25 @@
 """A fake runner whose results are late: a step may be submitted before the last one was heard of.
 
 It computes in the order of submission, as a device does, and keeps what it sampled to itself
-until it is asked.
+until it is asked. Copies between host and device count as running until then, too.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from shoal.engine.core.output import ModelRunnerOutput, SchedulerOutput
+from shoal.engine.core.output import BlockCopies, ModelRunnerOutput, SchedulerOutput
 from tests.builders import FakeRunner
 
 
 class DelayedOutput:
     """A step that counts as running until its result is taken."""
 
-    def __init__(self, output: ModelRunnerOutput, used_blocks: frozenset[int]) -> None:
+    def __init__(
+        self, output: ModelRunnerOutput, used_blocks: set[int], host_blocks: set[int]
+    ) -> None:
         self.used_blocks = used_blocks
+        self.host_blocks = host_blocks
         self.is_over = False
         self._output = output
 
@@ -37,11 +40,17 @@ class OverlappingRunner(FakeRunner):
     def submit(self, out: SchedulerOutput) -> DelayedOutput:  # type: ignore[override]
         self.steps = [step for step in self.steps if not step.is_over]
         assert len(self.steps) < 2
+        copies = out.copies or BlockCopies([], [])
+        saved, overwritten = map(set, zip(*copies.saves, strict=True)) if copies.saves else ((), ())
         for step in self.steps:
             assert not step.used_blocks & self._handed_out(out)
-        self._used = set()
+            assert not step.used_blocks & set(saved)
+            assert not step.host_blocks & set(overwritten)
+        self._used = {block_id for _, block_id in copies.loads}
         output = self.execute_model(out)
-        self.steps.append(DelayedOutput(output, frozenset(self._used)))
+        read = {host_id for host_id, _ in copies.loads}
+        assert not read & set(overwritten)
+        self.steps.append(DelayedOutput(output, self._used, read | set(overwritten)))
         return self.steps[-1]
 
     def _handed_out(self, out: SchedulerOutput) -> set[int]:

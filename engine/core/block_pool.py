@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 from .kv_cache_events import AllBlocksCleared, BlockRemoved, KVCacheEvent
@@ -21,6 +22,15 @@ BlockKey = tuple[int, bytes]
 """(KV cache group, block hash): the same tokens have one block per group."""
 
 
+@dataclass(frozen=True, slots=True)
+class EvictedBlock:
+    """What a block held before it was given away, and whether a prefix had hit it."""
+
+    block_id: int
+    key: BlockKey
+    was_hit: bool
+
+
 class BlockPool:
     """Hands out block ids, counts references, and evicts cached blocks in LRU order."""
 
@@ -30,8 +40,11 @@ class BlockPool:
         self._key: list[BlockKey | None] = [None] * num_blocks
         self._block_of: dict[BlockKey, int] = {}
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
+        self._was_hit = [False] * num_blocks
         self.events: list[KVCacheEvent] | None = None
         """What changed, oldest first, for whoever set a list here and empties it."""
+        self.evicted: list[EvictedBlock] | None = None
+        """What was given away while it could be found, likewise."""
 
     @property
     def num_free(self) -> int:
@@ -61,6 +74,9 @@ class BlockPool:
             if (key := keys[block_id]) is not None:
                 del self._block_of[key]
                 keys[block_id] = None
+                if self.evicted is not None:
+                    self.evicted.append(EvictedBlock(block_id, key, self._was_hit[block_id]))
+                self._was_hit[block_id] = False
                 if self.events is not None:
                     self.events.append(BlockRemoved(group=key[0], block_hash=key[1]))
         return taken
@@ -81,6 +97,7 @@ class BlockPool:
             if self._ref_cnt[block_id] == 0:
                 del self._free[block_id]
             self._ref_cnt[block_id] += 1
+            self._was_hit[block_id] = True
 
     def free(self, block_ids: Iterable[int]) -> None:
         """Drop a reference each. Pass the blocks to be evicted first, first."""

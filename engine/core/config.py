@@ -60,6 +60,10 @@ class CacheConfig:
     """Tokens per block."""
     enable_prefix_caching: bool = True
     groups: tuple[KVCacheGroup, ...] = (KVCacheGroup(),)
+    num_host_blocks: int = 0
+    """Blocks of host memory for what is evicted from the prefix cache; 0: it is lost."""
+    max_saves_per_step: int = 512
+    """Most blocks that one step may copy there: it waits for them."""
 
     def __post_init__(self) -> None:
         if self.num_blocks < 2:
@@ -68,5 +72,13 @@ class CacheConfig:
             )
         if self.block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {self.block_size}")
+        if self.num_host_blocks < 0:
+            raise ValueError(f"num_host_blocks must be 0 or more, got {self.num_host_blocks}")
+        if self.max_saves_per_step < 1:
+            raise ValueError(
+                f"max_saves_per_step must be at least 1, got {self.max_saves_per_step}"
+            )
+        if self.num_host_blocks and not self.enable_prefix_caching:
+            raise ValueError("num_host_blocks needs enable_prefix_caching: it extends that cache")
         if not self.groups:
             raise ValueError("groups must name at least one KV cache group")

@@ -30,9 +30,25 @@ class BlockRemoved:
     group: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBlocksStored:
+    """Blocks that are being evicted from the device were copied to host memory."""
+
+    block_hashes: list[bytes]
+    group: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBlockRemoved:
+    """A block in host memory made room for another."""
+
+    block_hash: bytes
+    group: int
+
+
 @dataclass(frozen=True, slots=True)
 class AllBlocksCleared:
     """Nothing can be found any more."""
 
 
-KVCacheEvent = BlocksStored | BlockRemoved | AllBlocksCleared
+KVCacheEvent = BlocksStored | BlockRemoved | HostBlocksStored | HostBlockRemoved | AllBlocksCleared

@@ -9,14 +9,16 @@ very step being scheduled; the runner writes all KV of a step before it reads an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from .block_hash import hash_block, root_hash
-from .block_pool import NULL_BLOCK, BlockPool
+from .block_pool import NULL_BLOCK, BlockKey, BlockPool
 from .config import CacheConfig
-from .kv_cache_events import BlocksStored
+from .host_tier import HostTier
+from .kv_cache_events import BlocksStored, KVCacheEvent
+from .output import BlockCopies
 from .request import Request
 
 
@@ -26,6 +28,8 @@ class ComputedBlocks:
 
     block_ids: list[list[int]]
     num_tokens: int
+    on_host: Sequence[tuple[int, int]] = ()
+    """(group, index) of blocks that are in the host tier: the null block stands in their places."""
 
 
 class KVCacheManager:
@@ -39,11 +43,30 @@ class KVCacheManager:
         self._windows = [group.sliding_window for group in config.groups]
         self._has_window = any(window is not None for window in self._windows)
         self._max_chunk = max_num_batched_tokens
+        self.tier: HostTier | None = None
+        if config.num_host_blocks:
+            self.tier = HostTier(
+                config.num_host_blocks, max_saves_per_step=config.max_saves_per_step
+            )
+            self.pool.evicted = []
+        self._find = self.pool.find if self.tier is None else self._find_in_either
 
     @property
     def usage(self) -> float:
         """Share of the pool in use, in [0, 1]."""
         return self.pool.usage
+
+    @property
+    def host_usage(self) -> float:
+        """Share of the host tier in use, in [0, 1]."""
+        return 0.0 if self.tier is None else self.tier.usage
+
+    def num_on_host(self, computed: ComputedBlocks) -> int | None:
+        """Tokens of a prefix that come from the host tier, for one group or more; None: there is no
+        tier."""
+        if self.tier is None:
+            return None
+        return len({index for _, index in computed.on_host}) * self.block_size
 
     def peak_blocks(self, num_tokens: int) -> int:
         """Most blocks a request of `num_tokens` holds at once.
@@ -82,12 +105,15 @@ class KVCacheManager:
         if num_blocks == 0:
             return empty
         find, hashes, tables = self.pool.find, request.block_hashes, []
+        on_host: list[tuple[int, int]] = []
         for group in range(len(self._windows)):
             first = self._first_needed(group, num_blocks * self.block_size)
             table = [NULL_BLOCK] * first
             table += [find((group, hashes[i])) or NULL_BLOCK for i in range(first, num_blocks)]
             tables.append(table)
-        return ComputedBlocks(tables, num_blocks * self.block_size)
+            if self.tier is not None:
+                on_host += [(group, i) for i in range(first, num_blocks) if not table[i]]
+        return ComputedBlocks(tables, num_blocks * self.block_size, on_host)
 
     def num_lacking_blocks(
         self, request: Request, computed: ComputedBlocks, *, reserve: int
@@ -108,6 +134,52 @@ class KVCacheManager:
         request.num_computed_tokens = computed.num_tokens
         request.num_slots = computed.num_tokens
         request.num_published_blocks = computed.num_tokens // self.block_size
+        if computed.on_host:
+            self._load(request, computed.on_host)
+
+    def _load(self, request: Request, places: Sequence[tuple[int, int]]) -> None:
+        """Have blocks of a prefix copied from the host tier; others may share them in this step."""
+        assert self.tier is not None
+        new = self.pool.allocate(len(places))
+        assert new is not None, "num_lacking_blocks said that they fit"
+        targets, indices = [], [list[int]() for _ in self._windows]
+        for (group, index), block_id in zip(places, new, strict=True):
+            request.block_ids[group][index] = block_id
+            targets.append(((group, request.block_hashes[index]), block_id))
+            indices[group].append(index)
+        self.tier.load(targets)
+        for group, of_group in enumerate(indices):
+            self._publish(request, group, of_group)
+
+    def record_events(self) -> None:
+        """From now on keep what becomes findable or is lost, for `take_events`."""
+        self._share_events([])
+
+    def take_events(self) -> list[KVCacheEvent]:
+        """What happened since the last call, oldest first; whoever records must take."""
+        events = self.pool.events
+        if not events:
+            return []
+        self._share_events([])
+        return events
+
+    def _share_events(self, events: list[KVCacheEvent]) -> None:
+        self.pool.events = events
+        if self.tier is not None:
+            self.tier.events = events
+
+    def take_copies(self) -> BlockCopies | None:
+        """What the step that was decided moves between the device and the host tier."""
+        if self.tier is None or self.pool.evicted is None:
+            return None
+        evicted, self.pool.evicted = self.pool.evicted, []
+        copies = self.tier.take_copies(evicted)
+        return copies if copies.saves or copies.loads else None
+
+    def end_copies(self, copies: BlockCopies) -> None:
+        """The step that they belong to is over."""
+        assert self.tier is not None
+        self.tier.end_copies(copies)
 
     def allocate_slots(
         self, request: Request, num_new_tokens: int, *, num_in_flight: int = 0
@@ -175,16 +247,19 @@ class KVCacheManager:
         if not self._enable_prefix_caching or num_blocks <= first:
             return
         self._hash_blocks(request, num_blocks)
-        publish, hashes = self.pool.publish, request.block_hashes
-        for group, table in enumerate(request.block_ids):
-            stored = [
-                index
-                for index in range(first, num_blocks)
-                if table[index] != NULL_BLOCK and publish(table[index], (group, hashes[index]))
-            ]
-            if stored and self.pool.events is not None:
-                self.pool.events += self._stored_events(request, group, stored)
+        for group in range(len(self._windows)):
+            self._publish(request, group, range(first, num_blocks))
         request.num_published_blocks = num_blocks
+
+    def _publish(self, request: Request, group: int, indices: Iterable[int]) -> None:
+        table, hashes, publish = request.block_ids[group], request.block_hashes, self.pool.publish
+        stored = [
+            index
+            for index in indices
+            if table[index] != NULL_BLOCK and publish(table[index], (group, hashes[index]))
+        ]
+        if stored and self.pool.events is not None:
+            self.pool.events += self._stored_events(request, group, stored)
 
     def _stored_events(
         self, request: Request, group: int, indices: list[int]
@@ -219,6 +294,15 @@ class KVCacheManager:
                 assert len(table) * self.block_size == request.num_slots, request
                 held.update(block_id for block_id in table if block_id != NULL_BLOCK)
         self.pool.check_integrity(held)
+        if self.tier is not None:
+            self.tier.check_integrity()
+
+    def _find_in_either(self, key: BlockKey) -> int | None:
+        """Not None where a block is on the device or in the host tier."""
+        found = self.pool.find(key)
+        if found is None and self.tier is not None and key in self.tier:
+            return NULL_BLOCK
+        return found
 
     def _first_needed(self, group: int, position: int) -> int:
         """Index of the first block that a query at `position` still reads."""
@@ -232,7 +316,7 @@ class KVCacheManager:
         miss matters only inside the window, so the candidate shrinks until its window is whole.
         Shrinking one group can break another, so the pass repeats until nothing changes.
         """
-        find, num_blocks, settled = self.pool.find, len(hashes), False
+        find, num_blocks, settled = self._find, len(hashes), False
         while num_blocks and not settled:
             settled = True
             for group, window in enumerate(self._windows):
@@ -249,7 +333,7 @@ class KVCacheManager:
         num_blocks = index = len(hashes)
         while index > self._first_needed(group, num_blocks * self.block_size):
             index -= 1
-            if self.pool.find((group, hashes[index])) is None:
+            if self._find((group, hashes[index])) is None:
                 num_blocks = index
         return num_blocks
 

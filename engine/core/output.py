@@ -71,6 +71,21 @@ class NewRequestData:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockCopies:
+    """(source, destination) pairs of KV cache blocks that one step copies before it computes.
+
+    The saves go first: a load may overwrite what a save reads. No step in flight uses a device
+    block that is saved or loaded, so the copies need not wait for it; a host block may be read or
+    written by one, so copies run in the order of their steps.
+    """
+
+    saves: list[tuple[int, int]]
+    """From the device to the host."""
+    loads: list[tuple[int, int]]
+    """From the host to the device."""
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerOutput:
     """One step: what to compute for whom, and what changed since the last step.
 
@@ -90,6 +105,8 @@ class SchedulerOutput:
     preempted_req_ids: list[str]
     """Lost their blocks in this step: the runner forgets their rows."""
     reasons: list[Reason]
+    copies: BlockCopies | None = None
+    """Blocks to move between the device and the host; None: none."""
 
 
 @dataclass(frozen=True, slots=True)

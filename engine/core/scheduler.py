@@ -36,7 +36,7 @@ from .prefill_time import PrefillTime
 from .request import FinishReason, Request, RequestStatus
 from .request_queue import RequestQueue
 from .running import RunningRequests
-from .stats import SchedulerStats
+from .stats import PrefixCacheHits, SchedulerStats
 from .step import Step
 from .step_time import StepShape, StepTimeModel
 
@@ -65,8 +65,7 @@ class Scheduler:
         self._timed_out: list[str] = []
         self._started: dict[str, Started] = {}
         self._num_preemptions = 0
-        self._prefix_cache_queries = 0
-        self._prefix_cache_hits = 0
+        self._prefix_cache_hits = PrefixCacheHits()
         self._reasons: Counter[str] = Counter()
 
     # -- requests come and go ------------------------------------------------------------
@@ -144,6 +143,8 @@ class Scheduler:
         finish_reasons = dict.fromkeys(self._timed_out, FinishReason.TIMEOUT)
         started, self._started, self._timed_out = self._started, {}, []
         self._step_time.observe(*self._in_flight.end(scheduler_output, now))
+        if scheduler_output.copies is not None:
+            self._kv.end_copies(scheduler_output.copies)
         self._running.begin_booking()
         req_ids, sampled = runner_output.req_ids, runner_output.sampled_token_ids
         one_left, somebody_left = set(), False
@@ -196,15 +197,11 @@ class Scheduler:
 
     def record_kv_events(self) -> None:
         """From now on keep what happens to the prefix cache, for `take_kv_events`."""
-        self._kv.pool.events = []
+        self._kv.record_events()
 
     def take_kv_events(self) -> list[KVCacheEvent]:
         """What happened to it since the last call, oldest first; whoever records must take."""
-        events = self._kv.pool.events
-        if not events:
-            return []
-        self._kv.pool.events = []
-        return events
+        return self._kv.take_events()
 
     def make_stats(self) -> SchedulerStats:
         return SchedulerStats(
@@ -212,8 +209,11 @@ class Scheduler:
             num_waiting=len(self._waiting),
             kv_cache_usage=self._kv.usage,
             num_preemptions=self._num_preemptions,
-            prefix_cache_queries=self._prefix_cache_queries,
-            prefix_cache_hits=self._prefix_cache_hits,
+            prefix_cache_queries=self._prefix_cache_hits.queries,
+            prefix_cache_hits=self._prefix_cache_hits.hits,
+            external_prefix_cache_queries=self._prefix_cache_hits.external_queries,
+            external_prefix_cache_hits=self._prefix_cache_hits.external_hits,
+            host_cache_usage=self._kv.host_usage,
             reasons=dict(self._reasons),
         )
 
@@ -235,7 +235,7 @@ class Scheduler:
         finished, self._finished_req_ids = self._finished_req_ids, []
         if step.reasons:
             self._reasons.update(reason.kind for reason in step.reasons)
-        output = step.output(finished)
+        output = step.output(finished, self._kv.take_copies())
         self._in_flight.begin(StepInFlight(output, now, shape))
         return output
 
@@ -339,8 +339,11 @@ class Scheduler:
         if request.first_scheduled_time is None:
             request.first_scheduled_time = now
             request.num_cached_tokens = computed.num_tokens
-            self._prefix_cache_queries += request.num_tokens
-            self._prefix_cache_hits += computed.num_tokens
+            self._prefix_cache_hits.count(
+                request.num_tokens,
+                num_found=computed.num_tokens,
+                num_on_host=self._kv.num_on_host(computed),
+            )
             self._started[request.request_id] = Started(
                 queue_s=now - request.arrival_time, num_cached_tokens=computed.num_tokens
             )

@@ -5,6 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+@dataclass(slots=True)
+class PrefixCacheHits:
+    """Counters of prompt tokens, in vLLM's words: what is not on the device is external."""
+
+    queries: int = 0
+    hits: int = 0
+    external_queries: int = 0
+    external_hits: int = 0
+
+    def count(self, num_tokens: int, *, num_found: int, num_on_host: int | None) -> None:
+        """A request of `num_tokens` begins, of which `num_found` were found, so many of them in
+        the host tier; None: there is none."""
+        num_on_device = num_found - (num_on_host or 0)
+        self.queries += num_tokens
+        self.hits += num_on_device
+        if num_on_host is not None:
+            self.external_queries += num_tokens - num_on_device
+            self.external_hits += num_on_host
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerStats:
     """Gauges of now, and counters since the start."""
@@ -17,6 +37,12 @@ class SchedulerStats:
     prefix_cache_queries: int = 0
     """Prompt tokens looked up."""
     prefix_cache_hits: int = 0
-    """Prompt tokens found."""
+    """Prompt tokens found on the device."""
+    external_prefix_cache_queries: int = 0
+    """Prompt tokens that were not, looked up in the host tier."""
+    external_prefix_cache_hits: int = 0
+    """Prompt tokens found there."""
+    host_cache_usage: float = 0.0
+    """Share of the host tier's blocks that hold something, in [0, 1]; 0 without a tier."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Decisions by `ReasonKind`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .output import NewRequestData, Reason, ReasonKind, SchedulerOutput
+from .output import BlockCopies, NewRequestData, Reason, ReasonKind, SchedulerOutput
 from .prefill_time import PrefillTime
 from .request import Request
 from .step_time import count_pairs
@@ -95,7 +95,9 @@ class Step:
         cause = None if by is None else by.request_id
         self.reasons.append(Reason(kind, request.request_id, by=cause, detail=detail))
 
-    def output(self, finished_req_ids: list[str]) -> SchedulerOutput:
+    def output(
+        self, finished_req_ids: list[str], copies: BlockCopies | None = None
+    ) -> SchedulerOutput:
         return SchedulerOutput(
             scheduled_new_reqs=self.new_reqs,
             num_scheduled_tokens=self.num_scheduled_tokens,
@@ -104,4 +106,5 @@ class Step:
             finished_req_ids=finished_req_ids,
             preempted_req_ids=self.preempted,
             reasons=self.reasons,
+            copies=copies,
         )

@@ -19,7 +19,8 @@ from shoal.engine.core.request import FinishReason, Request, RequestStatus
 from tests.builders import FakeRunner, make_request, make_scheduler
 from tests.overlapping_runner import DelayedOutput, OverlappingRunner
 
-SHARED = list(range(5_000, 5_200))
+STEMS = [list(range(5_000 + 100 * i, 5_050 + 100 * i)) for i in range(3)]
+"""What prompts begin with: more than a small cache holds, so that they come and go."""
 STOPS = tuple(range(1_000, 1_997, 6))
 """A sixth of all tokens that the fake runner samples."""
 
@@ -40,11 +41,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         budget=st.integers(5, 24),
         block_size=st.sampled_from([1, 2, 4]),
         windows=st.sampled_from([(None,), (None,), (6,), (None, 3)]),
-        caching=st.booleans(),
+        caching=st.sampled_from([True, True, True, False]),
         timeout_s=st.sampled_from([None, 20.0]),
         seconds_per_step=st.sampled_from([0.0, 0.01, 1.0]),
         seconds_per_token=st.sampled_from([0.0, 0.001, 0.1]),
         itl_target_s=st.sampled_from([None, None, 1e-6, 0.02]),
+        num_host_blocks=st.sampled_from([0, 2, 12, 60]),
+        max_saves=st.sampled_from([1, 3, 100]),
     )
     def start(
         self,
@@ -58,12 +61,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         seconds_per_step: float,
         seconds_per_token: float,
         itl_target_s: float | None,
+        num_host_blocks: int,
+        max_saves: int,
     ) -> None:
         self.scheduler = make_scheduler(
             num_blocks=num_blocks,
             block_size=block_size,
             windows=windows,
             enable_prefix_caching=caching,
+            num_host_blocks=num_host_blocks if caching else 0,
+            max_saves_per_step=max_saves,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=budget,
             max_model_len=60,
@@ -85,7 +92,8 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         num_prompt_tokens=st.integers(0, 45),
-        shared=st.integers(0, 30),
+        stem=st.sampled_from(STEMS),
+        shared=st.sampled_from([0, 5, 20, 45]),
         max_tokens=st.integers(1, 20),
         priority=st.integers(0, 2),
         salt=st.sampled_from([None, None, "s"]),
@@ -95,6 +103,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def add(
         self,
         num_prompt_tokens: int,
+        stem: list[int],
         shared: int,
         max_tokens: int,
         priority: int,
@@ -104,7 +113,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     ) -> None:
         self.num_added += 1
         prompt = [100_000 + self.num_added * 1_000 + i for i in range(num_prompt_tokens)]
-        prompt[:shared] = SHARED[: min(shared, len(prompt))]
+        prompt[:shared] = stem[: min(shared, len(prompt))]
         request = make_request(
             prompt=prompt,
             arrival_time=self.now,
