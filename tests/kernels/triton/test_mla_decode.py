@@ -93,9 +93,10 @@ def short_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "mla_decode_config", config)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-@pytest.mark.parametrize("block_size", [1, 4, 16])
-def test_lengths_around_blocks(device: torch.device, dtype: torch.dtype, block_size: int) -> None:
+@pytest.mark.parametrize(
+    ("block_size", "dtype"), [(1, torch.float16), (4, torch.float32), (16, torch.float16)]
+)
+def test_lengths_around_blocks(device: torch.device, block_size: int, dtype: torch.dtype) -> None:
     lens = [1, block_size, block_size + 1, max(block_size - 1, 1), 0, 31]
     case = paged(lens, device=device, num_heads=3, key_dim=48, block_size=block_size, dtype=dtype)
     assert_right(case, value_dim=32, scale=48**-0.5)

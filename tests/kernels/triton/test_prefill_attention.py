@@ -114,8 +114,7 @@ def test_ragged_chunks(device: torch.device, dtype: torch.dtype) -> None:
     assert_right(step(lens, device=device, dtype=dtype, heads=(4, 2), padding=2))
 
 
-@pytest.mark.parametrize("block_size", [1, 3, 16])
-@pytest.mark.parametrize("head_dim", [16, 24])
+@pytest.mark.parametrize(("block_size", "head_dim"), [(1, 16), (3, 24), (16, 24)])
 def test_odd_blocks_and_heads(device: torch.device, block_size: int, head_dim: int) -> None:
     lens = [(17, 17), (16, 33)]
     assert_right(
