@@ -13,6 +13,7 @@ from shoal.errors import ConfigError
 
 from .config import EngineConfig
 from .core.config import CacheConfig, SchedulerConfig
+from .core.sampling_params import MAX_LOGPROBS
 from .models.config import ModelConfig
 from .models.llama import LlamaForCausalLM
 from .models.loader import dummy_model, load_model
@@ -73,8 +74,7 @@ def build_cuda(
         modules = load_model(files, model, dtype=dtype, device=device, progress=progress)
     kv_dtype = kv_dtype_of(config.kv_cache_dtype, dtype)
     builder = _BackendBuilder(modules, config, scheduler, kv_dtype, device)
-    progress.update("measuring the largest step", 0, None)
-    memory = builder.profile()
+    memory = builder.profile(progress)
     kv_cache_bytes = config.kv_cache_bytes or memory.kv_cache_bytes(config.gpu_memory_utilization)
     cache = fill_memory(
         modules.config,
@@ -119,7 +119,7 @@ class _BackendBuilder:
             ranges=nvtx_ranges if self.config.nvtx else no_ranges,
         )
 
-    def profile(self) -> GpuMemory:
+    def profile(self, progress: Progress) -> GpuMemory:
         """Run steps over a cache of two blocks: the largest, then those that compile the rest."""
         torch.cuda.synchronize(self.device)
         torch.cuda.empty_cache()
@@ -131,7 +131,7 @@ class _BackendBuilder:
             groups=self.model.config.kv_groups,
         )
         backend = self.backend(cache)
-        run_trial_steps(backend, self.scheduler, cache)
+        run_trial_steps(backend, self.scheduler, cache, progress)
         torch.cuda.synchronize(self.device)
         activations = torch.cuda.max_memory_reserved(self.device) - before
         del backend
@@ -140,17 +140,21 @@ class _BackendBuilder:
         return GpuMemory(total=total, free=free, activations=activations)
 
 
-def run_trial_steps(backend: CudaBackend, scheduler: SchedulerConfig, cache: CacheConfig) -> None:
+def run_trial_steps(
+    backend: CudaBackend, scheduler: SchedulerConfig, cache: CacheConfig, progress: Progress
+) -> None:
     """The largest step, and small ones of each kind: what they need is compiled afterwards."""
     seats = min(scheduler.max_num_seqs, scheduler.max_num_batched_tokens)
     one_prefill = min(17, scheduler.max_num_batched_tokens, scheduler.max_model_len)
     drawn = trial_plan(seats, temperature=1.0, top_k=50, top_p=0.9)
-    for query_lens, plan in (
+    trials = (
         (largest_step(scheduler), drawn),
         ([1] * seats, replace(drawn, top_k=drawn.top_k * 0, top_p=drawn.top_p * 0 + 1)),
         ([1], trial_plan(1)),
-        ([one_prefill], trial_plan(1)),
-    ):
+        ([one_prefill], trial_plan(1, num_logprobs=MAX_LOGPROBS, with_edits=True)),
+    )
+    for done, (query_lens, plan) in enumerate(trials):
+        progress.update("compiling kernels, measuring the largest step", done, len(trials))
         inputs = trial_inputs(
             query_lens, seq_len=1, block_size=cache.block_size, num_groups=len(cache.groups)
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.config import SchedulerConfig
 from .input_batch import StepInputs
-from .sampling_plan import NO_REPORT, SamplingPlan
+from .sampling_plan import NO_REPORT, Entries, LogitEdits, SamplingPlan
 
 
 def trial_inputs(
@@ -39,9 +39,17 @@ def trial_inputs(
 
 
 def trial_plan(
-    num_rows: int, *, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0
+    num_rows: int,
+    *,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    num_logprobs: int = NO_REPORT,
+    with_edits: bool = False,
 ) -> SamplingPlan:
-    """All rows sample alike, without reports."""
+    """All rows sample alike; with_edits: each rule edits one logit of the first row."""
+    entry = Entries(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
+    edits = LogitEdits(repetition=entry, presence=entry, frequency=entry, added=entry)
     return SamplingPlan(
         temperature=np.full(num_rows, temperature, np.float32),
         top_k=np.full(num_rows, top_k, np.int32),
@@ -49,7 +57,8 @@ def trial_plan(
         min_p=np.zeros(num_rows, np.float32),
         seeds=np.arange(num_rows, dtype=np.int64),
         positions=np.zeros(num_rows, np.int64),
-        num_logprobs=np.full(num_rows, NO_REPORT, np.int32),
+        num_logprobs=np.full(num_rows, num_logprobs, np.int32),
+        edits=edits if with_edits else None,
     )
 
 

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from shoal.engine.core.config import CacheConfig, SchedulerConfig
+from shoal.engine.cuda_builder import run_trial_steps
+from shoal.engine.runner.cuda_backend import CudaBackend
+from shoal.engine.runner.gpu_kv_cache import allocate_kv_caches
+from shoal.engine.sources.progress import NoProgress
 from tests.engine.gpu.gpu_engine import GpuEngine, assert_greedy, load
 from tests.engine.models.test_parity import FAMILIES, save_reference
 
@@ -129,3 +134,17 @@ def test_quantized_caches_stay_close(
     tolerance = 1.0 if kv_dtype is torch.float8_e4m3fn else 0.2
     for request_id, output in engine.run().items():
         assert_greedy(reference, prompts[request_id], output, tolerance=tolerance)
+
+
+def test_trial_steps_run_over_a_cache_of_two_blocks(tmp_path: Path, device: torch.device) -> None:
+    """They read the null block and write nowhere; what is in the cache stays."""
+    save_reference("qwen2 with mixed layers", tmp_path)
+    model = load(tmp_path, dtype=torch.float32, device=device)
+    cache = CacheConfig(num_blocks=2, groups=model.config.kv_groups)
+    config = SchedulerConfig(max_num_seqs=4, max_num_batched_tokens=40, max_model_len=30)
+    kv_caches = allocate_kv_caches(model.config, cache, kv_dtype=torch.float32, device=device)
+    for kv in kv_caches:
+        kv.keys.fill_(0.5)
+    backend = CudaBackend(model, kv_caches, cache=cache, scheduler=config, device=device)
+    run_trial_steps(backend, config, cache, NoProgress())
+    assert all((kv.keys == 0.5).all() and (kv.values == 0).all() for kv in kv_caches)
