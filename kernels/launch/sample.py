@@ -14,6 +14,9 @@ _PROGRAMS_PER_SM = 8
 """Programs that should share the reading of the logits on each multiprocessor: fewer leave memory
 idle, and more only make each one shorter."""
 
+_SAMPLES = 8192
+"""Tokens of a row that tell where its cutoff is, to some 0.5 % of its mass."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
@@ -27,28 +30,39 @@ class SampleConfig:
     row_warps: int
     blocks_per_turn: int
     """Blocks that a row's program reads at once, of those that may hold a kept token."""
-    logprob_warps: int
-    """Warps of a row's program that takes its best tokens one by one: each is a chain of small
-    reductions, so few threads wait less for one another."""
     max_candidates: int
-    """Weights that a row's program holds at once to find a cutoff among them; a row where more
-    could be kept is searched in several passes."""
+    """Weights that a row's program holds at once to find a cutoff among them; rows where more
+    could be kept are wide, and left to a program of their own."""
+    wide_warps: int
+    wide_blocks_per_turn: int
+    max_wide_candidates: int
+    """As above, for wide rows: what is inside the bracket that a sample guesses."""
+    samples_per_block: int
+    """Tokens of each block that make the sample."""
+    logprob_warps: int
+    logprob_blocks_per_turn: int
 
 
 def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
     """The launch for [num_rows, vocab_size] logits."""
     num_blocks = -(-vocab_size // BLOCK)
+    num_blocks_padded = next_power_of_two(num_blocks)
     wanted_programs = gpu.num_sms * _PROGRAMS_PER_SM
     blocks = num_rows * num_blocks // wanted_programs
     blocks_per_program = min(max(_power_of_two_up_to(blocks), 2), 16)
     return SampleConfig(
         blocks_per_program=blocks_per_program,
         stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
-        num_blocks_padded=next_power_of_two(num_blocks),
+        num_blocks_padded=num_blocks_padded,
         row_warps=8,
-        blocks_per_turn=8,
-        logprob_warps=2,
+        blocks_per_turn=16,
         max_candidates=2048,
+        wide_warps=16,
+        wide_blocks_per_turn=16,
+        max_wide_candidates=8192,
+        samples_per_block=max(min(_SAMPLES // num_blocks_padded, BLOCK), 1),
+        logprob_warps=8,
+        logprob_blocks_per_turn=32,
     )
 
 

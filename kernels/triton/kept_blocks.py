@@ -51,7 +51,6 @@ def collect_candidates(
     candidates_ptr,
     num_listed,
     low,
-    high,
     best,
     temperature,
     vocab_size,
@@ -60,20 +59,24 @@ def collect_candidates(
     TURN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write the weights whose bits are in [low, high), at most MAX_CANDIDATES; returns how many
-    there are."""
+    """Write the weights whose bits are at least `low`, as fp64; returns how many they are, or a
+    number above MAX_CANDIDATES as soon as they are more than that."""
     count = num_listed * 0
     turn = num_listed * 0
-    while turn < num_listed:
+    while (turn < num_listed) & (count <= MAX_CANDIDATES):
         weights, _ = load_turn(
             row_ptr, ids_ptr, turn, num_listed, best, temperature, vocab_size, is_broken,
             TURN, BLOCK,
         )  # fmt: skip
         weights = tl.reshape(weights, [TURN * BLOCK])
         bits = weights.to(tl.int32, bitcast=True)
-        is_candidate = (bits >= low) & (bits < high)
+        is_candidate = bits >= low
         places = count + tl.cumsum(is_candidate.to(tl.int32), 0) - 1
-        tl.store(candidates_ptr + places, weights, mask=is_candidate & (places < MAX_CANDIDATES))
+        tl.store(
+            candidates_ptr + places,
+            weights.to(tl.float64),
+            mask=is_candidate & (places < MAX_CANDIDATES),
+        )
         count += tl.sum(is_candidate.to(tl.int32), 0)
         turn += TURN
     tl.debug_barrier()  # what some threads wrote others will read

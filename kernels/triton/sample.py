@@ -26,7 +26,6 @@ from .block_stats import block_stats
 from .kept_blocks import collect_candidates, kept_block_weights, list_blocks
 from .sampled_row import draw, load_logits, load_stats, weights_of
 from .weight_cutoff import (
-    ONE_BITS,
     bits_of,
     kth_largest,
     mass_cutoff,
@@ -56,6 +55,7 @@ def _sample_kernel(
     candidates_ptr,
     wide_ptr,
     stride_row,
+    stride_candidates,
     vocab_size,
     num_blocks,
     IS_RANDOM: tl.constexpr,
@@ -105,9 +105,9 @@ def _sample_kernel(
                 )
                 tl.debug_barrier()
                 if has_top_k | (top_p < 1.0):
-                    row_candidates_ptr = candidates_ptr + row.to(tl.int64) * MAX_CANDIDATES
+                    row_candidates_ptr = candidates_ptr + row.to(tl.int64) * stride_candidates
                     count = collect_candidates(
-                        row_ptr, ids_ptr, row_candidates_ptr, num_listed, low, ONE_BITS + 1,
+                        row_ptr, ids_ptr, row_candidates_ptr, num_listed, low,
                         best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
                     )  # fmt: skip
                     if count > MAX_CANDIDATES:
@@ -118,7 +118,7 @@ def _sample_kernel(
                         places = tl.arange(0, MAX_CANDIDATES)
                         weights = tl.load(
                             row_candidates_ptr + places, mask=places < count, other=0.0
-                        )
+                        ).to(tl.float32)
                         bits = bits_of(weights)
                         if has_top_k:
                             low = kth_largest(bits, top_k, low, 1)
@@ -168,10 +168,13 @@ def sample_tokens_triton(
     maxima, sums = block_stats(logits, None if all_greedy else temperature, config)
     num_blocks = maxima.shape[1]
     is_filtered = not (all_greedy or none_filtered)
-    block_ids = candidates = wide = None
+    block_ids = starts = candidates = wide = None
     if is_filtered:
         block_ids = torch.empty(num_rows, num_blocks, dtype=torch.int32, device=device)
-        candidates = torch.empty(num_rows, config.max_candidates, device=device)
+        starts = torch.empty_like(block_ids)
+        candidates = torch.empty(
+            num_rows, config.max_wide_candidates, dtype=torch.float64, device=device
+        )
         wide = torch.empty(num_rows, 2, dtype=torch.int32, device=device)
     _sample_kernel[(num_rows,)](
         logits,
@@ -189,6 +192,7 @@ def sample_tokens_triton(
         candidates,
         wide,
         logits.stride(0),
+        config.max_wide_candidates,
         vocab_size,
         num_blocks,
         IS_RANDOM=not all_greedy,
@@ -205,7 +209,7 @@ def sample_tokens_triton(
             maxima,
             sums,
             (temperature, top_k, top_p, min_p, seeds, positions),
-            (block_ids, candidates, wide),
+            (block_ids, starts, candidates, wide),
             token_ids,
             config,
         )

@@ -136,7 +136,7 @@ def token_logprobs_triton(
         num_blocks,
         num_top,
         NUM_BLOCKS=config.num_blocks_padded,
-        TURN=config.blocks_per_turn,
+        TURN=config.logprob_blocks_per_turn,
         BLOCK=BLOCK,
         num_warps=config.logprob_warps,
     )

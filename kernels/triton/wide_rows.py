@@ -1,8 +1,10 @@
-"""Rows where more weights may be kept than a program holds: cutoffs found in several passes.
+"""Rows of which more tokens may be kept than a program holds: a flat distribution, a large top_k.
 
-Each pass over the row's listed blocks weighs what reaches each of 8 cutoffs, evenly spaced in the
-bits of the bracket, and the bracket shrinks to an eighth. When few enough weights are left inside,
-they are collected and bisected as for any other row.
+Their cutoff is guessed from a sample, a few tokens of every block, as a bracket of three standard
+deviations. One pass over the row's blocks then weighs what is above the bracket, block by block,
+and collects what is inside, and the exact cutoff is found among that. Where the guess was wrong,
+or the bracket holds too much, the next guess starts from what the pass has shown; every pass
+narrows what is left, so the result is exact whatever the sample was like.
 """
 
 from __future__ import annotations
@@ -12,115 +14,256 @@ import triton.language as tl
 from torch import Tensor
 
 from ..launch.sample import BLOCK, SampleConfig
-from .kept_blocks import collect_candidates, kept_block_weights, load_turn
-from .sampled_row import draw, load_stats, weights_of
+from .kept_blocks import load_turn
+from .sampled_row import draw, load_logits, load_stats, weights_of
 from .weight_cutoff import ONE_BITS, bits_of
 
-CUTOFFS = 8
+_COARSE = tl.constexpr(8192)
+"""Steps of a guess at most, in bits: 0.1 % of a weight."""
 
 
 @triton.jit
-def _measure(
+def _measure(weights, by_count):
+    """What a search adds up: tokens (1 each), or their weights."""
+    return tl.where(by_count, (weights > 0).to(tl.float32), weights)
+
+
+@triton.jit
+def _guess_bracket(known, sampled, scale, low, high, target, by_count):
+    """Bits [first, last) between which the largest cutoff that reaches `target` probably is.
+
+    known: weights that are all there are of their kind; sampled: weights that stand for `scale`
+    tokens each. The margin is three standard deviations: the error of a share q of a sum is that of
+    a ratio, so with A above the cutoff and B below the variance is
+    ((1 - q)^2 sum(A^2) + q^2 sum(B^2)) / sum^2.
+    """
+    step = tl.maximum(tl.minimum((high - low) // 16, _COARSE), 1)
+    known_bits, bits = bits_of(known), bits_of(sampled)
+    known_values, values = _measure(known, by_count), _measure(sampled, by_count)
+    values = tl.where((bits >= low) & (bits < high), values, 0.0)
+    first, last = low, high
+    aim, margin = target, target * 0.0
+    round = low * 0
+    while round < 3:
+        near, far = low, high
+        while far - near > step:
+            middle = near + (far - near) // 2
+            reached = tl.sum(tl.where(known_bits >= middle, known_values, 0.0), 0)
+            reached += scale * tl.sum(tl.where(bits >= middle, values, 0.0), 0)
+            near = tl.where(reached >= aim, middle, near)
+            far = tl.where(reached >= aim, far, middle)
+        if round == 0:
+            above = tl.where(bits >= near, values, 0.0)
+            share = tl.sum(above, 0) / tl.maximum(tl.sum(values, 0), 1e-30)
+            squares = tl.sum(above * above, 0)
+            below = tl.maximum(tl.sum(values * values, 0) - squares, 0.0)
+            variance = (1 - share) * (1 - share) * squares + share * share * below
+            grain = tl.where(by_count, 1.0, near.to(tl.float32, bitcast=True))
+            margin = scale * (3.0 * tl.sqrt(variance) + grain)
+            aim = target + margin
+        elif round == 1:
+            first = near
+            aim = target - margin
+        else:
+            last = tl.where(aim <= 0.0, high, tl.minimum(near + 2 * step, high))
+        round += 1
+    return first, last
+
+
+@triton.jit
+def _weigh(
     row_ptr,
     ids_ptr,
-    num_listed,
-    cutoffs,
-    best,
-    temperature,
-    vocab_size,
-    is_broken,
-    CUTOFFS: tl.constexpr,
-    TURN: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """How many weights reach each of the cutoffs (bits, [CUTOFFS]), and what they weigh together
-    (fp64)."""
-    counts = tl.zeros([CUTOFFS, TURN * BLOCK], tl.int32)
-    masses = tl.zeros([CUTOFFS, TURN * BLOCK], tl.float32)
-    turn = num_listed * 0
-    while turn < num_listed:
-        weights, _ = load_turn(
-            row_ptr, ids_ptr, turn, num_listed, best, temperature, vocab_size, is_broken,
-            TURN, BLOCK,
-        )  # fmt: skip
-        weights = tl.reshape(weights, [1, TURN * BLOCK])
-        reaches = bits_of(weights) >= cutoffs[:, None]
-        counts += reaches.to(tl.int32)
-        masses += tl.where(reaches, weights, 0.0)
-        turn += TURN
-    return tl.sum(counts, 1), tl.sum(masses.to(tl.float64), 1)
-
-
-@triton.jit
-def _at(values, place, CUTOFFS: tl.constexpr):
-    """values[place] of a vector; 0 past its end."""
-    return tl.sum(tl.where(tl.arange(0, CUTOFFS) == place, values, 0), 0)
-
-
-@triton.jit
-def _largest_cutoff(
-    row_ptr,
-    ids_ptr,
+    starts_ptr,
+    sums_ptr,
     candidates_ptr,
     num_listed,
-    target,
     low,
+    first,
+    last,
     best,
     temperature,
     vocab_size,
     is_broken,
-    BY_COUNT: tl.constexpr,
-    CUTOFFS: tl.constexpr,
     MAX_CANDIDATES: tl.constexpr,
     TURN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Bits of the largest cutoff that `target` tokens reach, or (not BY_COUNT) that tokens of that
-    mass (fp64) reach; `low` where none does."""
-    high = low * 0 + (ONE_BITS + 1)
-    above = target * 0.0  # what reaches `high`: tokens or mass
-    num_above = low * 0
-    num_inside = low * 0 + (MAX_CANDIDATES + 1)
-    while (num_inside > MAX_CANDIDATES) & (high - low > 1):
-        step = tl.cdiv(high - low, CUTOFFS)
-        cutoffs = low + tl.arange(0, CUTOFFS) * step
-        counts, masses = _measure(
-            row_ptr, ids_ptr, num_listed, cutoffs, best, temperature, vocab_size, is_broken,
-            CUTOFFS, TURN, BLOCK,
+    """One pass: what is above the bracket [first, last) of bits, and what is inside.
+
+    Each block's weight above goes to `sums_ptr`; the weights inside, the first MAX_CANDIDATES of
+    them, to `candidates_ptr` in the order of tokens, and where those of each listed block start to
+    `starts_ptr`. Returns how many are inside and above, and the masses (fp64) of both, and of all
+    from `low` up.
+    """
+    num_inside = num_listed * 0
+    num_above = tl.zeros([TURN], tl.int32)
+    mass_inside = tl.zeros([TURN], tl.float64)
+    mass_above = tl.zeros([TURN], tl.float64)
+    mass = tl.zeros([TURN], tl.float64)
+    turn = num_listed * 0
+    while turn < num_listed:
+        weights, ids = load_turn(
+            row_ptr, ids_ptr, turn, num_listed, best, temperature, vocab_size, is_broken,
+            TURN, BLOCK,
         )  # fmt: skip
-        if BY_COUNT:
-            reached = counts.to(tl.float64)
-        else:
-            reached = masses
-        # `low` itself counts as reached, and no cutoff from `high` up is.
-        is_enough = (reached >= target) & (cutoffs < high)
-        last = tl.maximum(tl.sum(is_enough.to(tl.int32), 0), 1) - 1
-        next_low = low + last * step
-        num_from_low = _at(counts, last, CUTOFFS)
-        if (last + 1 < CUTOFFS) & (next_low + step < high):
-            high = next_low + step
-            above = _at(reached, last + 1, CUTOFFS)
-            num_above = _at(counts, last + 1, CUTOFFS)
-        low = next_low
-        num_inside = num_from_low - num_above
-    if high - low > 1:
-        count = collect_candidates(
-            row_ptr, ids_ptr, candidates_ptr, num_listed, low, high, best, temperature,
-            vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
-        )  # fmt: skip
-        places = tl.arange(0, MAX_CANDIDATES)
-        weights = tl.load(candidates_ptr + places, mask=places < count, other=0.0)
         bits = bits_of(weights)
-        while high - low > 1:
-            middle = low + (high - low) // 2
-            if BY_COUNT:
-                inside = tl.sum((bits >= middle).to(tl.float64), 0)
+        is_above = bits >= last
+        is_inside = ((bits >= first) & (bits < last)).to(tl.int32)
+        inside_of_block = tl.sum(is_inside, 1)
+        starts = num_inside + tl.cumsum(inside_of_block, 0) - inside_of_block
+        places = starts[:, None] + tl.cumsum(is_inside, 1) - 1
+        is_stored = (is_inside > 0) & (places < MAX_CANDIDATES)
+        tl.store(candidates_ptr + places, weights.to(tl.float64), mask=is_stored)
+        above = tl.sum(tl.where(is_above, weights, 0.0), 1)
+        listed = turn + tl.arange(0, TURN)
+        tl.store(starts_ptr + listed, starts, mask=listed < num_listed)
+        tl.store(sums_ptr + ids, above, mask=listed < num_listed)
+        num_inside += tl.sum(inside_of_block, 0)
+        num_above += tl.sum(is_above.to(tl.int32), 1)
+        mass_above += above.to(tl.float64)
+        mass_inside += tl.sum(tl.where(is_inside > 0, weights, 0.0), 1).to(tl.float64)
+        mass += tl.sum(tl.where(bits >= low, weights, 0.0), 1).to(tl.float64)
+        turn += TURN
+    tl.debug_barrier()  # what some threads wrote others will read
+    return (
+        num_inside,
+        tl.sum(num_above, 0),
+        tl.sum(mass_inside, 0),
+        tl.sum(mass_above, 0),
+        tl.sum(mass, 0),
+    )
+
+
+@triton.jit
+def _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES: tl.constexpr):
+    places = tl.arange(0, MAX_CANDIDATES)
+    return tl.load(candidates_ptr + places, mask=places < num_inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _find_cutoff(
+    row_ptr,
+    ids_ptr,
+    starts_ptr,
+    sums_ptr,
+    candidates_ptr,
+    num_listed,
+    known,
+    sampled,
+    scale,
+    low,
+    share,
+    total,
+    is_total_known,
+    by_count,
+    best,
+    temperature,
+    vocab_size,
+    is_broken,
+    MAX_CANDIDATES: tl.constexpr,
+    TURN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Bits of the largest cutoff that `share` of `total` (fp64) reaches, or `low` where none does.
+
+    by_count: the total is of tokens, else of their mass; where that is not known, it is of all from
+    `low` up, and its value here an estimate. Returns with the cutoff how many the last pass found
+    inside its bracket, and the count and the mass of what the cutoff keeps.
+    """
+    bottom = low
+    high = low * 0 + (ONE_BITS + 1)
+    first, last = low, high
+    base = total * 0.0  # what is known to be above `high`
+    num_inside, num_above = low * 0, low * 0
+    mass_above = total * 0.0
+    must_guess, is_found, num_passes = low * 0 + 1, low * 0, low * 0
+    while is_found == 0:
+        target = share * total
+        if must_guess == 1:
+            aim = (target - base).to(tl.float32)
+            first, last = _guess_bracket(known, sampled, scale, low, high, aim, by_count)
+            is_no_narrower = (num_passes > 0) & (last - first >= high - low)
+            first = tl.where(is_no_narrower, low + (high - low) // 2, first)
+            must_guess = low * 0
+        num_passes += 1
+        num_inside, num_above, mass_inside, mass_above, mass = _weigh(
+            row_ptr, ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, bottom, first,
+            last, best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
+        )  # fmt: skip
+        total = tl.where(is_total_known, total, mass)
+        target = share * total
+        above = tl.where(by_count, num_above.to(tl.float64), mass_above)
+        inside = tl.where(by_count, num_inside.to(tl.float64), mass_inside)
+        width = last - first
+        if width == 0:  # all that ties with the one value that was left has been weighed
+            is_found = low * 0 + 1
+        elif (above >= target) & (last < high):
+            low = last  # the cutoff is further up
+            first = low
+            last = tl.minimum(low + 4 * width, high)
+        elif (above + inside < target) & (first > low):
+            high = first  # further down
+            base = above + inside
+            first = tl.maximum(high - 4 * width, low)
+            last = high
+        else:
+            low, high, base = first, last, above
+            if num_inside <= MAX_CANDIDATES:
+                is_found = low * 0 + 1
+            elif width == 1:
+                last = first
             else:
-                inside = tl.sum(tl.where(bits >= middle, weights, 0.0).to(tl.float64), 0)
-            is_reached = above + inside >= target
-            low = tl.where(is_reached, middle, low)
-            high = tl.where(is_reached, high, middle)
-    return low
+                # Those that were collected are a sample of what is inside.
+                sampled = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
+                scale = num_inside.to(tl.float32) / MAX_CANDIDATES
+                known = known * 0.0
+                must_guess = low * 0 + 1
+    weights = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
+    bits, values = bits_of(weights), _measure(weights, by_count)
+    while high - low > 1:
+        middle = low + (high - low) // 2
+        inside = tl.sum(tl.where(bits >= middle, values, 0.0).to(tl.float64), 0)
+        is_reached = base + inside >= share * total
+        low = tl.where(is_reached, middle, low)
+        high = tl.where(is_reached, high, middle)
+    num_above += tl.sum((bits >= low).to(tl.int32), 0)
+    mass_above += tl.sum(tl.where(bits >= low, weights, 0.0).to(tl.float64), 0)
+    return low, num_inside, num_above, mass_above
+
+
+@triton.jit
+def _add_candidates(
+    ids_ptr,
+    starts_ptr,
+    sums_ptr,
+    candidates_ptr,
+    num_listed,
+    num_inside,
+    cutoff,
+    NUM_BLOCKS: tl.constexpr,
+    MAX_CANDIDATES: tl.constexpr,
+):
+    """Add the candidates that reach the cutoff (bits) to the sums of their blocks.
+
+    They lie in the order of blocks, so those of a block are a difference of two prefix sums.
+    """
+    weights = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
+    kept = tl.where(bits_of(weights) >= cutoff, weights, 0.0).to(tl.float64)
+    tl.debug_barrier()
+    tl.store(candidates_ptr + tl.arange(0, MAX_CANDIDATES), tl.cumsum(kept, 0))
+    tl.debug_barrier()
+    listed = tl.arange(0, NUM_BLOCKS)
+    is_there = listed < num_listed
+    start = tl.load(starts_ptr + listed, mask=is_there, other=0)
+    end = tl.load(starts_ptr + listed + 1, mask=listed + 1 < num_listed, other=0)
+    end = tl.where(listed + 1 < num_listed, end, num_inside)
+    before = tl.load(candidates_ptr + start - 1, mask=is_there & (start > 0), other=0.0)
+    until = tl.load(candidates_ptr + end - 1, mask=is_there & (end > 0), other=0.0)
+    ids = tl.load(ids_ptr + listed, mask=is_there, other=0)
+    above = tl.load(sums_ptr + ids, mask=is_there, other=0.0)
+    tl.store(sums_ptr + ids, above + (until - before).to(tl.float32), mask=is_there)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -136,13 +279,14 @@ def _sample_wide_rows_kernel(
     positions_ptr,
     token_ids_ptr,
     block_ids_ptr,
+    starts_ptr,
     candidates_ptr,
     wide_ptr,
     stride_row,
     vocab_size,
     num_blocks,
     NUM_BLOCKS: tl.constexpr,
-    CUTOFFS: tl.constexpr,
+    SAMPLES: tl.constexpr,
     MAX_CANDIDATES: tl.constexpr,
     TURN: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -156,41 +300,56 @@ def _sample_wide_rows_kernel(
     row_ptr = logits_ptr + row.to(tl.int64) * stride_row
     row_start = row.to(tl.int64) * num_blocks
     ids_ptr = block_ids_ptr + row_start
-    row_candidates_ptr = candidates_ptr + row.to(tl.int64) * MAX_CANDIDATES
+    starts_ptr += row_start
+    candidates_ptr += row.to(tl.int64) * MAX_CANDIDATES
     temperature = tl.load(temperature_ptr + row)
     top_k = tl.load(top_k_ptr + row).to(tl.int32)
     top_p = tl.load(top_p_ptr + row)
     maxima, sums, best, is_broken = load_stats(
         maxima_ptr, sums_ptr, row, vocab_size, num_blocks, NUM_BLOCKS, BLOCK
     )
-    total = tl.sum((sums * weights_of(maxima, best, temperature)).to(tl.float64), 0)
+    sums_ptr += row_start
+    blocks = tl.arange(0, NUM_BLOCKS)
+    best_weights = weights_of(maxima, best, temperature)
+    rest = tl.sum(sums * best_weights - best_weights, 0)
+    total = tl.sum((sums * best_weights).to(tl.float64), 0)
+    tl.debug_barrier()
+    tl.store(sums_ptr + blocks, tl.zeros([NUM_BLOCKS], tl.float32), mask=blocks < num_blocks)
+
+    # A stretch of every block, here and there; the best of each block is known anyway.
+    places = (blocks * 7 % (BLOCK // SAMPLES) * SAMPLES)[:, None] + tl.arange(0, SAMPLES)[None, :]
+    x = load_logits(row_ptr, blocks[:, None] * BLOCK + places, vocab_size, is_broken)
+    sampled = weights_of(x, best, temperature)
+    sampled = tl.where(x == maxima[:, None], 0.0, sampled)
+    sampled = tl.reshape(sampled, [NUM_BLOCKS * SAMPLES])
+
+    # Two searches, one after the other: the cutoff of top_k, then that of top_p above it.
     has_top_k = (top_k > 0) & (top_k < vocab_size)
-    if has_top_k:
-        low = _largest_cutoff(
-            row_ptr, ids_ptr, row_candidates_ptr, num_listed, top_k.to(tl.float64), low, best,
-            temperature, vocab_size, is_broken, True, CUTOFFS, MAX_CANDIDATES, TURN, BLOCK,
+    search = tl.where(has_top_k, 0, 1)
+    end = tl.where(top_p < 1.0, 2, 1)
+    is_total_known = tl.load(min_p_ptr + row) == 0.0
+    ratio = rest / tl.maximum(tl.sum(sampled, 0), 1e-30)
+    num_inside = low * 0
+    while search < end:
+        by_count = search == 0
+        share = tl.where(by_count, 1.0, top_p).to(tl.float64)
+        low, num_inside, num_kept, mass = _find_cutoff(
+            row_ptr, ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, best_weights,
+            sampled, tl.where(by_count, BLOCK / SAMPLES, ratio), low, share,
+            tl.where(by_count, top_k.to(tl.float64), total), by_count | is_total_known, by_count,
+            best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
         )  # fmt: skip
-    if top_p < 1.0:
-        if has_top_k | (tl.load(min_p_ptr + row) > 0.0):
-            # What is left: all from the cutoff up, where ties count only up to k.
-            counts, masses = _measure(
-                row_ptr, ids_ptr, num_listed, low + tl.minimum(tl.arange(0, 2), 1), best,
-                temperature, vocab_size, is_broken, 2, TURN, BLOCK,
-            )  # fmt: skip
-            total = _at(masses, 0, 2)
-            if has_top_k:
-                num_tied = tl.minimum(_at(counts, 0, 2), top_k) - _at(counts, 1, 2)
-                tied = low.to(tl.float32, bitcast=True).to(tl.float64)
-                total = _at(masses, 1, 2) + num_tied * tied
-        low = _largest_cutoff(
-            row_ptr, ids_ptr, row_candidates_ptr, num_listed, top_p.to(tl.float64) * total, low,
-            best, temperature, vocab_size, is_broken, False, CUTOFFS, MAX_CANDIDATES, TURN, BLOCK,
-        )  # fmt: skip
+        # What top_k leaves weighs this much, as ties count only up to k.
+        num_spare = tl.maximum(num_kept - top_k, 0)
+        total = mass - num_spare * low.to(tl.float32, bitcast=True).to(tl.float64)
+        is_total_known = low > 0
+        search += 1
     cutoff = low.to(tl.float32, bitcast=True)
-    block_weights = kept_block_weights(
-        row_ptr, ids_ptr, sums_ptr + row_start, num_listed, cutoff, best, temperature,
-        vocab_size, num_blocks, is_broken, NUM_BLOCKS, TURN, BLOCK,
+    _add_candidates(
+        ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, num_inside, low, NUM_BLOCKS,
+        MAX_CANDIDATES,
     )  # fmt: skip
+    block_weights = tl.load(sums_ptr + blocks, mask=blocks < num_blocks, other=0.0)
     token = draw(
         row_ptr, block_weights, cutoff, best, temperature, tl.load(seeds_ptr + row),
         tl.load(positions_ptr + row), vocab_size, is_broken, NUM_BLOCKS, BLOCK,
@@ -207,8 +366,8 @@ def sample_wide_rows(
     token_ids: Tensor,
     config: SampleConfig,
 ) -> None:
-    """columns: temperature, top_k, top_p, min_p, seeds, positions; scratch: block ids, candidates,
-    and which rows are wide. Sets the token ids of those."""
+    """columns: temperature, top_k, top_p, min_p, seeds, positions; scratch: block ids, starts,
+    candidates, and which rows are wide. Sets the token ids of those."""
     num_rows, vocab_size = logits.shape
     _sample_wide_rows_kernel[(num_rows,)](
         logits,
@@ -221,9 +380,9 @@ def sample_wide_rows(
         vocab_size,
         maxima.shape[1],
         NUM_BLOCKS=config.num_blocks_padded,
-        CUTOFFS=CUTOFFS,
-        MAX_CANDIDATES=config.max_candidates,
-        TURN=config.blocks_per_turn,
+        SAMPLES=config.samples_per_block,
+        MAX_CANDIDATES=config.max_wide_candidates,
+        TURN=config.wide_blocks_per_turn,
         BLOCK=BLOCK,
-        num_warps=config.row_warps,
+        num_warps=config.wide_warps,
     )

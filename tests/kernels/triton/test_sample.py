@@ -224,7 +224,14 @@ def test_rows_with_more_candidates_than_a_program_holds(
     rule: Params, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Room for few, so that a few hundred tokens take several passes."""
-    narrow = replace(sample_config(2, 520, gpu_of(device)), max_candidates=64, blocks_per_turn=2)
+    narrow = replace(
+        sample_config(2, 520, gpu_of(device)),
+        max_candidates=32,
+        blocks_per_turn=2,
+        max_wide_candidates=32,
+        wide_blocks_per_turn=2,
+        samples_per_block=8,
+    )
     monkeypatch.setattr("shoal.kernels.triton.sample.sample_config", lambda *_: narrow)
     logits = random_logits(1, 520, spread=0.7)
     looser = {**rule, **({"top_p": 0.92} if "top_p" in rule else {"top_k": 480})}
@@ -242,8 +249,10 @@ def test_rows_of_a_flat_distribution(rule: Params, device: torch.device) -> None
     assert found == expected
 
 
-def test_all_equal_logits(device: torch.device) -> None:
-    found, expected = both(torch.zeros(2, 600), columns([{"top_k": 5}, {"top_p": 0.5}]), device)
+@pytest.mark.parametrize("vocab_size", [600, *on_gpu(128_256)])
+def test_all_equal_logits(vocab_size: int, device: torch.device) -> None:
+    rules: list[Params] = [{"top_k": 5}, {"top_p": 0.5}]
+    found, expected = both(torch.zeros(2, vocab_size), columns(rules), device)
     assert found == expected
 
 
