@@ -23,7 +23,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is imported, so before any is
 
 from shoal.kernels.dispatch import triton_on_cpu
-from tests.kernels.fuzz import attention_ops, row_ops
+from tests.kernels.fuzz import attention_ops, product_ops, row_ops, sampling_ops
 from tests.kernels.fuzz.draw import Draw
 
 OPERATIONS: dict[str, Callable[[Draw], None]] = {
@@ -33,6 +33,15 @@ OPERATIONS: dict[str, Callable[[Draw], None]] = {
     "gather": row_ops.gather,
     "block_copies": row_ops.block_copies,
     "rope": attention_ops.rope,
+    "attention": attention_ops.attention,
+    "merges": attention_ops.merges,
+    "latent": attention_ops.latent,
+    "w8a8": product_ops.w8a8,
+    "w4a16": product_ops.w4a16,
+    "experts": product_ops.experts,
+    "adapters": product_ops.adapters,
+    "sampling": sampling_ops.sampling,
+    "logprobs": sampling_ops.logprobs,
 }
 
 
