@@ -1,10 +1,11 @@
-"""How fast requests come in: the longest window that nothing speaks against.
+"""How fast requests come in, and whether that changes: the longest history nothing speaks against.
 
 A long window knows a steady rate well, a short one notices a change. Both are had by asking: the
-estimate is the mean of the longest of some windows whose count does not differ from that of any
-shorter one by more than chance (the idea of ADWIN: Bifet and Gavaldà, "Learning from time-changing
-data with adaptive windowing", SDM 2007, with counts of a Poisson process in place of Hoeffding's
-bound). Where a straight line through the window fits better than its mean, the line is taken.
+estimate is the mean of the longest of some windows whose newest parts differ from the rest by no
+more than chance (the idea of ADWIN: Bifet and Gavaldà, "Learning from time-changing data with
+adaptive windowing", SDM 2007, with the variance of counts in place of Hoeffding's bound). A
+straight line that explains a longer history than any mean is taken in its place, and gives the
+trend.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ SPANS_S = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 CHANCE = 2.5
 """Standard deviations between two windows that are still taken for chance."""
 DISPERSION_RATE = 0.02
+MIN_POINTS = 4
+"""Observations that make a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +62,17 @@ class Arrivals:
         """The rate now; None before the first observation."""
         if not self._buckets:
             return None
-        best, shorter = self._sums(SPANS_S[0]), []
-        for span in SPANS_S:
-            sums = self._sums(span)
-            if any(self._differ(sums, other) for other in shorter):
+        mean = self._mean(SPANS_S[0])
+        line = None
+        for span in reversed(SPANS_S):
+            if (steady := self._mean(span)).span_s <= mean.span_s:
                 break
-            shorter.append(sums)
-            best = sums
-        seconds, count = best
-        error = sqrt(max(count, 1.0) * self.dispersion) / seconds
-        mean = Rate(count / seconds, 0.0, error, seconds)
-        return self._line(seconds) or mean
+            if self._explains(steady):
+                mean = steady
+                break
+            if line is None and (trend := self._line(span)) and self._explains(trend):
+                line = trend
+        return mean if line is None else line
 
     @property
     def dispersion(self) -> float:
@@ -90,36 +93,46 @@ class Arrivals:
             count += amount
         return seconds, count
 
-    def _differ(self, long: tuple[float, float], short: tuple[float, float]) -> bool:
-        """Whether the newest part of a window has another rate than the rest of it."""
-        rest_s, rest = long[0] - short[0], long[1] - short[1]
-        if rest_s <= 0:
-            return False
-        pooled = long[1] / long[0]
-        variance = max(pooled, 1 / long[0]) * self.dispersion * (1 / short[0] + 1 / rest_s)
-        return abs(short[1] / short[0] - rest / rest_s) > CHANCE * sqrt(variance)
+    def _mean(self, span_s: float) -> Rate:
+        seconds, count = self._sums(span_s)
+        error = sqrt(max(count, 1.0) * self.dispersion) / seconds
+        return Rate(count / seconds, 0.0, error, seconds)
 
-    def _line(self, seconds: float) -> Rate | None:
-        """A trend in a window of 1.5 times the span, if it is beyond chance; least squares."""
-        span = min(max(2 * seconds, 60.0), SPANS_S[-1])
+    def _explains(self, rate: Rate) -> bool:
+        """Whether no newest part of the rate's window is off by more than chance."""
+        for span in SPANS_S:
+            if span > rate.span_s / 1.9:
+                break
+            seconds, count = self._sums(span)
+            expected = seconds * max(rate.now - rate.slope * seconds / 2, 0.0)
+            # The part belongs to what the rate was made from, so it is nearer than chance alone.
+            rest = 1 - seconds / rate.span_s
+            variance = max(expected, 1.0) * self.dispersion * rest
+            if abs(count - expected) > CHANCE * sqrt(variance):
+                return False
+        return True
+
+    def _line(self, span_s: float) -> Rate | None:
+        """Least squares through a window; None unless the slope is beyond chance."""
         points, total = [], 0.0
         for _, length, amount in self._buckets:
-            if total >= span:
+            if total and total + length > span_s:
                 break
             points.append((-(total + length / 2), amount / length, length))
             total += length
-        if len(points) < 6:
+        if len(points) < MIN_POINTS:
             return None
-        weight = sum(p[2] for p in points)
-        mean_x = sum(x * w for x, _, w in points) / weight
-        mean_y = sum(y * w for _, y, w in points) / weight
+        mean_x = sum(x * w for x, _, w in points) / total
+        mean_y = sum(y * w for _, y, w in points) / total
         spread = sum(w * (x - mean_x) ** 2 for x, _, w in points)
         slope = sum(w * (x - mean_x) * (y - mean_y) for x, y, w in points) / spread
         # The variance of one bucket's rate is rate * dispersion / seconds.
-        variance = max(mean_y, 1 / weight) * self.dispersion
+        variance = max(mean_y, 1 / total) * self.dispersion
         slope_error = sqrt(variance / spread)
         if abs(slope) < CHANCE * slope_error:
             return None
         now = max(mean_y - slope * mean_x, 0.0)
-        error = sqrt(variance * (1 / weight + mean_x * mean_x / spread))
-        return Rate(now, slope, error, total)
+        error = sqrt(variance * (1 / total + mean_x * mean_x / spread))
+        # Rather too flat than too steep: what is extrapolated costs replicas.
+        shrunk = max(abs(slope) - slope_error, 0.0)
+        return Rate(now, shrunk if slope > 0 else -shrunk, error, total)

@@ -29,9 +29,11 @@ class VariantObservation:
     output_tokens_per_s: float | None = None
     tpot_s: float | None = None
     """Mean time per output token of the interval."""
+    num_first_tokens: int | None = None
+    """Requests whose first token came in the interval, and for how many of them in time. First
+    tokens and not ends: what a request suffers is seen while it suffers."""
+    num_in_time: int | None = None
     num_finished: int | None = None
-    """Requests that ended in the interval, and how many of them met the SLO."""
-    num_met: int | None = None
     start_up_s: tuple[float, ...] = ()
     """How long each replica took that became ready in the interval, from its creation on."""
 

@@ -23,8 +23,8 @@ UP_MARGIN = 0.1
 """Parts of a replica that may be lacking before another is ordered."""
 DOWN_MARGIN = 0.03
 """Relative load that must still fit after one is given up."""
-ERROR_WEIGHT = 0.5
-"""Standard errors of the rate that are provided for."""
+RECENT_S = 40.0
+"""What came is measured over so long, to be held against its forecast."""
 DRAIN_S = 20.0
 """A backlog is to be gone so long after the replicas for it are ready."""
 
@@ -46,17 +46,20 @@ def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now:
             continue
         here = seen[name]
         load = load_of(rate.now, variant, state.size, spec.slo)
-        variant.learn_staffing(here, load, now)
+        variant.learn_staffing(here, load, observation.interval_s, now)
         horizon = variant.start_up_s + observation.interval_s
-        cautious = rate.now + ERROR_WEIGHT * rate.error
-        expected = max(cautious, rate.at(horizon)) if rate.slope > 0 else cautious
+        variant.errors.came(now, state.arrivals.recent(RECENT_S))
+        forecast = rate.at(horizon)
+        variant.errors.expect(now + horizon, forecast)
+        margin = variant.errors.quantile(spec.forecast_quantile)
+        expected = max(forecast, rate.now if rate.slope > 0 else 0.0) * (1 + margin)
         coming = load_of(expected, variant, state.size, spec.slo)
         need = variant.staffing.replicas(coming)
         keep = variant.staffing.replicas(coming * (1 + DOWN_MARGIN))
         extra = _for_backlog(observation, here, variant, load, state, spec)
         explain |= {
             f"{name}.load": load, f"{name}.need": need, f"{name}.beta": variant.staffing.beta,
-            f"{name}.backlog": extra,
+            f"{name}.backlog": extra, f"{name}.margin": margin,
         }  # fmt: skip
         wanted, why = _move(here, variant, need + extra, keep + extra, now)
         if extra > 0.5:

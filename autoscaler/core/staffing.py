@@ -9,16 +9,16 @@ requests that met the objective at each headroom, and it holds for loads not yet
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 
 BIN = 0.2
 NUM_BINS = 25
 """Headrooms from 0 to 5."""
-DECAY = 0.999
-"""Of what is known, with each observation; some 1,000 of them count."""
+MEMORY_S = 1800.0
+"""What is known fades by a factor e in so long."""
 ENOUGH = 150.0
 """Requests that make a bin's share worth something."""
-FIRST_BETA = 1.6
+FIRST_BETA = 1.0
 ENOUGH_TO_TRY = 500.0
 """Requests that must have done well before less headroom is tried."""
 TRIED = 1.2
@@ -43,14 +43,17 @@ class Staffing:
         self._may_try = False
         self._bad_below = 0.0
 
-    def observe(self, beta: float, *, num_finished: int, num_met: int) -> None:
-        """Requests that ended while there was such headroom."""
+    def observe(
+        self, beta: float, *, num_requests: int, num_in_time: int, interval_s: float
+    ) -> None:
+        """Requests that got their first token while there was such headroom."""
         index = min(max(int(beta / BIN), 0), NUM_BINS - 1)
+        kept = exp(-interval_s / MEMORY_S)
         for i in range(NUM_BINS):
-            self._total[i] *= DECAY
-            self._met[i] *= DECAY
-        self._total[index] += num_finished
-        self._met[index] += num_met
+            self._total[i] *= kept
+            self._met[i] *= kept
+        self._total[index] += num_requests
+        self._met[index] += num_in_time
         self._learn()
 
     def replicas(self, load: float) -> float:

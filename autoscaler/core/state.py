@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .arrivals import Arrivals
+from .forecast import ForecastErrors
 from .observation import Observation, VariantObservation
 from .spec import ScalingSpec, VariantSpec
 from .staffing import Staffing, headroom
 from .window import MaxWindow
 from .work import TokenCosts
 
-SETTLE_S = 60.0
-"""After a shortage: requests that suffered from it end later, and say nothing of what is enough."""
+SETTLE_S = 15.0
+"""After a shortage: requests that suffered from it say nothing of what is enough."""
+COLD_S = 10.0
+"""The first requests of a new replica are slow."""
 SIZE_RATE = 0.002
 """Weight of one request in the mean lengths."""
 
@@ -51,6 +54,7 @@ class VariantState:
     staffing: Staffing
     needed: MaxWindow
     start_up_s: float
+    errors: ForecastErrors = field(default_factory=ForecastErrors)
     last_desired: int | None = None
     unsettled_until: float = 0.0
     kv_usage_per_request: float = 0.0
@@ -74,14 +78,19 @@ class VariantState:
                 usage = seen.kv_usage / running
                 self.kv_usage_per_request += 0.05 * (usage - self.kv_usage_per_request)
 
-    def learn_staffing(self, seen: VariantObservation, load: float, now: float) -> None:
+    def learn_staffing(
+        self, seen: VariantObservation, load: float, interval_s: float, now: float
+    ) -> None:
         """Book how requests fared at the present headroom, unless a shortage shows in them."""
-        short = seen.ready < load or bool(seen.start_up_s)
-        if short:
-            self.unsettled_until = now + SETTLE_S
-        if now >= self.unsettled_until and seen.num_finished and seen.num_met is not None:
-            beta = headroom(seen.ready, load)
-            self.staffing.observe(beta, num_finished=seen.num_finished, num_met=seen.num_met)
+        if seen.ready < load or (seen.num_waiting or 0.0) > seen.ready:
+            self.unsettled_until = max(self.unsettled_until, now + SETTLE_S)
+        elif seen.start_up_s:
+            self.unsettled_until = max(self.unsettled_until, now + COLD_S)
+        if now >= self.unsettled_until and seen.num_first_tokens and seen.num_in_time is not None:
+            self.staffing.observe(
+                headroom(seen.ready, load), num_requests=seen.num_first_tokens,
+                num_in_time=seen.num_in_time, interval_s=interval_s,
+            )  # fmt: skip
 
 
 @dataclass(slots=True)

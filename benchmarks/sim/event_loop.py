@@ -1,4 +1,4 @@
-"""The event heap: callbacks at points in virtual time, in order; ties in the order they were set."""
+"""The event heap: callbacks at points in virtual time, in order; ties in the order they came."""
 
 from __future__ import annotations
 

@@ -55,8 +55,9 @@ class _Interval:
 
     arrivals: int = 0
     input_tokens: int = 0
+    first_tokens: int = 0
+    in_time: int = 0
     finished: int = 0
-    met: int = 0
     tpots: list[float] = field(default_factory=list)
     start_up_s: list[float] = field(default_factory=list)
 
@@ -102,10 +103,14 @@ class Fleet:
         else:
             self._held.append(request)
 
+    def _first_token(self, request: SimRequest) -> None:
+        self._interval.first_tokens += 1
+        assert request.ttft_s is not None
+        self._interval.in_time += request.ttft_s <= self.slo.ttft_s
+
     def _finished(self, request: SimRequest) -> None:
         interval, tpot = self._interval, request.tpot_s
         interval.finished += 1
-        interval.met += self.slo.is_met(request)
         if tpot is not None and request.num_output_tokens > 1:
             interval.tpots.append(tpot)
         self.on_finished(request)
@@ -140,7 +145,10 @@ class Fleet:
 
     def _order(self, start_up_s: float) -> None:
         now = self._loop.now()
-        member = Member(now, Replica(self._loop, self._spec, finished=self._finished))
+        member = Member(
+            now,
+            Replica(self._loop, self._spec, first_token=self._first_token, finished=self._finished),
+        )
         self._members.append(member)
         if start_up_s:
             member.start = self._loop.at(now + start_up_s, lambda: self._become_ready(member))
@@ -194,7 +202,8 @@ class Fleet:
             output_tokens_per_s=new_output / interval_s,
             tpot_s=sum(interval.tpots) / len(interval.tpots) if interval.tpots else None,
             num_finished=interval.finished,
-            num_met=interval.met,
+            num_first_tokens=interval.first_tokens,
+            num_in_time=interval.in_time,
             start_up_s=tuple(interval.start_up_s),
         )
         return Observation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import exp, log, pi, sin, sqrt
+from math import exp, log, pi, sin
 from random import Random
 
 from shoal.benchmarks.workload.traces.row import TraceRow
@@ -22,15 +22,22 @@ def of_rows(rows: Iterable[TraceRow], *, time_scale: float = 1.0, copies: int = 
     requests = []
     for row in rows:
         for copy in range(copies):
-            shift = rng.uniform(-30, 30) if copy else 0.0
-            requests.append(
-                SimRequest(
-                    max(row.start_s / time_scale + shift, 0.0),
-                    max(row.num_input_tokens, 1),
-                    max(row.num_output_tokens, 1),
-                )
-            )
+            at = row.start_s / time_scale + (rng.uniform(-30, 30) if copy else 0.0)
+            if at >= 0:
+                lengths = max(row.num_input_tokens, 1), max(row.num_output_tokens, 1)
+                requests.append(SimRequest(at, *lengths))
     requests.sort(key=lambda request: request.arrival_s)
+    return requests
+
+
+def stationary(like: list[SimRequest], rate: float, *, duration_s: float, seed: int = 0
+               ) -> list[SimRequest]:  # fmt: skip
+    """Requests of the same lengths at a constant rate: a Poisson process."""
+    rng = Random(seed)
+    requests, now = [], 0.0
+    while (now := now + rng.expovariate(rate)) < duration_s:
+        model = like[rng.randrange(len(like))]
+        requests.append(SimRequest(now, model.num_input_tokens, model.num_output_tokens))
     return requests
 
 
@@ -75,7 +82,8 @@ def flash_crowd(base: float, peak: float, *, at_s: float, rise_s: float, decay_s
             return base
         if t < at_s + rise_s:
             return base + (peak - base) * (t - at_s) / rise_s
-        return base + (peak - base) * 0.5 ** ((t - at_s - rise_s) / decay_s)
+        half_lives = (t - at_s - rise_s) / decay_s
+        return base + (peak - base) * exp(-log(2) * half_lives)
 
     return rate_at
 
@@ -95,4 +103,4 @@ def peak_rate(requests: list[SimRequest], span_s: float = 60.0) -> float:
     for request in requests:
         key = int(request.arrival_s / span_s)
         counts[key] = counts.get(key, 0) + 1
-    return max(counts.values(), default=0) / span_s + sqrt(0.0)
+    return max(counts.values(), default=0) / span_s

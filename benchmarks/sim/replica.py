@@ -22,7 +22,7 @@ from .step_cost import StepCost
 class ReplicaSpec:
     cost: StepCost = field(default_factory=StepCost)
     max_num_seqs: int = 256
-    max_num_batched_tokens: int = 2048
+    max_num_batched_tokens: int = 512
     kv_tokens: int = 400_000
     """Tokens that the KV cache holds."""
 
@@ -34,10 +34,16 @@ class Replica:
     """
 
     def __init__(
-        self, loop: EventLoop, spec: ReplicaSpec, *, finished: Callable[[SimRequest], None]
+        self,
+        loop: EventLoop,
+        spec: ReplicaSpec,
+        *,
+        first_token: Callable[[SimRequest], None],
+        finished: Callable[[SimRequest], None],
     ) -> None:
         self._loop = loop
         self._spec = spec
+        self._first_token = first_token
         self._finished = finished
         self._waiting: deque[SimRequest] = deque()
         self._prompt: SimRequest | None = None
@@ -133,6 +139,7 @@ class Replica:
         self._book_decodes(1)
         for request in complete:
             request.first_token_s = self._loop.now()
+            self._first_token(request)
             self.output_tokens += 1
             self._kv_tokens += request.num_input_tokens
             last = self._steps + request.num_output_tokens - 1

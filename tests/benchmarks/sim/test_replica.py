@@ -12,7 +12,9 @@ COST = StepCost(base_s=0.01, prompt_token_s=1e-4, decode_s=1e-4, kv_token_s=1e-7
 
 def run(requests: list[SimRequest], **spec: int) -> Replica:
     loop = EventLoop()
-    replica = Replica(loop, ReplicaSpec(cost=COST, **spec), finished=lambda _: None)  # type: ignore[arg-type]
+    replica = Replica(
+        loop, ReplicaSpec(cost=COST, **spec), first_token=lambda _: None, finished=lambda _: None
+    )  # type: ignore[arg-type]
     for request in requests:
         loop.at(request.arrival_s, lambda r=request: replica.add(r))  # type: ignore[misc]
     loop.run()
