@@ -103,13 +103,13 @@ def _gate_up_kernel(
         up = _scaled(up, x_scale_ptr, tokens, is_pair, weight_scale_ptr, rows + inner, is_column)
     activated = gate / (1.0 + tl.exp(-gate)) * up
     offsets = places[:, None].to(tl.int64) * inner + columns[None, :]
-    mask = is_pair[:, None] & is_column[None, :]
-    tl.store(out_ptr + offsets, activated.to(out_ptr.dtype.element_ty), mask=mask)
+    # Places without a pair get zeros: they are part of the tiles that come next.
+    tl.store(out_ptr + offsets, activated.to(out_ptr.dtype.element_ty), mask=is_column[None, :])
 
 
 @triton.jit
 def _down_kernel(
-    x_ptr,
+    x,
     weight,
     x_scale_ptr,
     weight_scale_ptr,
@@ -127,6 +127,7 @@ def _down_kernel(
     SUM_DTYPE: tl.constexpr,
     EVEN_K: tl.constexpr,
     TMA: tl.constexpr,
+    TMA_X: tl.constexpr,
     SWAP: tl.constexpr,
     GROUP_M: tl.constexpr,
     IMPRECISE: tl.constexpr,
@@ -148,21 +149,19 @@ def _down_kernel(
     places = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     pairs = tl.load(sorted_pairs_ptr + places)
     is_pair = pairs < num_pairs
-    k = tl.arange(0, BLOCK_K)
-    x_rows = x_ptr + places[:, None].to(tl.int64) * inner + k[None, :]
     first_row = expert * dim + tile_n * BLOCK_N
 
     sums = empty_sums(SWAP, BLOCK_M, BLOCK_N, SUM_DTYPE)
     for start in range(0, inner, BLOCK_K):
-        mask = is_pair[:, None]  # the rows of places without a pair were never written
-        if not EVEN_K:
-            mask = mask & (start + k < inner)[None, :]
-        x = tl.load(x_rows + start, mask=mask, other=0.0)
+        x_tile = load_tile(
+            x, tile_m * BLOCK_M, start, max_blocks * BLOCK_M, inner, inner,
+            TMA_X, EVEN_K, BLOCK_M, BLOCK_K,
+        )  # fmt: skip
         tile = load_tile(
             weight, first_row, start, num_weight_rows, inner, stride_weight,
             TMA, EVEN_K, BLOCK_N, BLOCK_K,
         )  # fmt: skip
-        sums = add_product(x, tile, sums, SWAP, SUM_DTYPE, IMPRECISE)
+        sums = add_product(x_tile, tile, sums, SWAP, SUM_DTYPE, IMPRECISE)
     if SWAP:
         sums = sums.T
 
@@ -203,7 +202,10 @@ def moe_mlp(
     codes = x
     if gate_up_scale is not None:
         codes, x_scale = quantize_rows(x, dtype=gate_up.dtype)
-    activated = torch.empty(num_places, inner, dtype=x.dtype, device=x.device)
+    # Blocks without an expert are never written, nor read but by `quantize_rows`; numpy, which
+    # interprets kernels on a CPU, warns of the NaN that may lie there.
+    new = torch.empty if x.is_cuda else torch.zeros
+    activated = new(num_places, inner, dtype=x.dtype, device=x.device)
     _gate_up(codes, gate_up, permutation, activated, top_k, x_scale, gate_up_scale, config.gate_up)
     if down_scale is not None:
         activated, activated_scale = quantize_rows(activated, dtype=down.dtype)
@@ -266,8 +268,9 @@ def _down(
     weight = with_dense_rows(down).reshape(num_experts * dim, inner)
     max_blocks = permutation.expert_of_block.numel()
     tma = config.tma and fits_tma(weight)
+    tma_x = config.tma_x and fits_tma(x)
     _down_kernel[(max_blocks * triton.cdiv(dim, config.block_n),)](
-        x,
+        describe_rows(x, config.block_m, config.block_k) if tma_x else x,
         describe_rows(weight, config.block_n, config.block_k) if tma else weight,
         x if x_scale is None else x_scale,
         x if weight_scale is None else weight_scale.contiguous(),
@@ -282,6 +285,7 @@ def _down(
         inner,
         weight.stride(0),
         SCALED=weight_scale is not None,
+        TMA_X=tma_x,
         **_constants(config, weight, inner, tma),
     )
 

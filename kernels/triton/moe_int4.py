@@ -21,18 +21,22 @@ _WORDS = tl.constexpr(BLOCK_WORDS)
 
 
 @triton.jit
-def _load_quarters(rows, mask, first_k, dim, EVEN_K: tl.constexpr):
-    """Four tiles [BLOCK_M, 64] of gathered rows: 256 entries from first_k."""
-    k = tl.arange(0, _WORDS)[None, :]
-    xs = ()
-    for i in tl.static_range(4):
-        start = first_k + i * _WORDS
-        if EVEN_K:
-            x = tl.load(rows + start, mask=mask, other=0.0)
-        else:
-            x = tl.load(rows + start, mask=mask & (start + k < dim), other=0.0)
-        xs = xs + (x,)  # noqa: RUF005  Triton has no starred expressions
-    return xs
+def _load_quarter(rows, mask, start, dim, EVEN_K: tl.constexpr):
+    """64 entries of gathered rows from `start` on."""
+    if not EVEN_K:
+        mask = mask & (start + tl.arange(0, _WORDS)[None, :] < dim)
+    return tl.load(rows + start, mask=mask, other=0.0)
+
+
+@triton.jit
+def _load_quarters(rows, mask, start, dim, EVEN_K: tl.constexpr):
+    """Four tiles [BLOCK_M, 64] of gathered rows: 256 entries from `start` on."""
+    return (
+        _load_quarter(rows, mask, start, dim, EVEN_K),
+        _load_quarter(rows, mask, start + _WORDS, dim, EVEN_K),
+        _load_quarter(rows, mask, start + 2 * _WORDS, dim, EVEN_K),
+        _load_quarter(rows, mask, start + 3 * _WORDS, dim, EVEN_K),
+    )
 
 
 @triton.jit
