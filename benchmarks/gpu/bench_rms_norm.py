@@ -70,7 +70,7 @@ def _cases(device: torch.device, *, num_tokens: int, sets: int) -> Iterator[Case
         ("fused_add_rms_norm", add_norm, 2 + 4 + 2, {"torch, two kernels": torch_add_norm}),
         ("fused_add_rms_norm_fp8", add_norm_fp8, 2 + 4 + 1, {}),
     ]
-    for name, call, entry_bytes, peers in table:
+    for name, call, entry_bytes, peers in table if num_tokens > 64 else table[2:]:
         yield Case(
             name=f"{name}/{num_tokens}x{HIDDEN}",
             call=call,
