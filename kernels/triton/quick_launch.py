@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from triton import knobs
@@ -31,7 +32,7 @@ class QuickLaunch:
 
     def __init__(self, kernel: JITFunction) -> None:
         self._kernel = kernel
-        self._programs: dict[Key, tuple] = {}
+        self._programs: dict[Key, tuple[Any, ...]] = {}
         is_compiled = isinstance(kernel, JITFunction)
         self._loose = frozenset(
             param.num for param in (kernel.params if is_compiled else ()) if param.do_not_specialize
@@ -43,8 +44,8 @@ class QuickLaunch:
             self._kernel[grid](*arguments, **constants)
             return
         device = driver.active.get_current_device()
-        key, values = specialization(arguments, self._loose)
-        key = (device, *key, *constants.values())
+        kinds, values = specialization(arguments, self._loose)
+        key = (device, *kinds, *constants.values())
         program = self._programs.get(key)
         if program is None:
             compiled = self._kernel[grid](*arguments, **constants)
