@@ -12,12 +12,8 @@ import torch
 from torch import Tensor
 
 from .dispatch import uses_triton
-from .kv_quantization import (
-    dynamic_scales_torch,
-    encode_torch,
-    is_quantized,
-    scales_are_per_token,
-)
+from .kv_quantization import is_quantized, scales_are_per_token
+from .reshape_and_cache import reshape_and_cache
 from .rms_norm import rms_norm_torch
 from .rotary import rotary_embedding
 
@@ -109,23 +105,10 @@ def rope_and_cache_torch(
     if k_norm is not None:
         key = rms_norm_torch(key, k_norm, eps=eps)
     query, key = rotary_embedding(query, key, cos, sin)
-    written = slot_mapping >= 0
-    slots = slot_mapping[written]
-    _write(key[written], key_cache, slots, k_scale)
-    _write(value[written], value_cache, slots, v_scale)
+    reshape_and_cache(
+        key, value, key_cache, value_cache, slot_mapping, k_scale=k_scale, v_scale=v_scale
+    )
     return query
-
-
-def _write(new: Tensor, cache: Tensor, slots: Tensor, scale: Tensor | None) -> None:
-    places = (slots // cache.shape[1], slots % cache.shape[1])
-    of_tokens = scale
-    if scale is not None and scales_are_per_token(scale):
-        of_tokens = dynamic_scales_torch(new, cache.dtype)
-        scale.index_put_(places, of_tokens)
-    codes = encode_torch(new, of_tokens, cache.dtype)
-    if cache.dtype.itemsize == 1:  # torch does not scatter fp8
-        codes, cache = codes.view(torch.uint8), cache.view(torch.uint8)
-    cache.index_put_(places, codes)
 
 
 def _check_shapes(
