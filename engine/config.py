@@ -76,6 +76,10 @@ class EngineConfig:
     """Prompt plus output tokens of one request; None: what the model was made for."""
     kv_cache_bytes: int | None = None
     """Memory of the KV cache; None: a share of what is free after the model is loaded."""
+    kv_offloading_bytes: int | None = None
+    """Host memory that keeps KV blocks which a GPU evicts from its prefix cache; None: none."""
+    async_scheduling: bool = True
+    """Whether a GPU's next step is scheduled and prepared while one runs."""
     gpu_memory_utilization: float = 0.9
     """Share of the GPU's memory for weights, a step's activations and the KV cache together."""
     cuda_graphs: bool = True
@@ -125,7 +129,15 @@ class EngineConfig:
             )
         if self.device not in ("cpu", "cuda"):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
-        for name in ("num_threads", "max_model_len", "kv_cache_bytes", "block_size"):
+        if self.kv_offloading_bytes is not None and self.device != "cuda":
+            raise ValueError(
+                "kv_offloading_bytes keeps what a GPU evicts and needs device cuda; on a CPU raise"
+                " kv_cache_bytes instead"
+            )
+        if self.kv_offloading_bytes is not None and not self.enable_prefix_caching:
+            raise ValueError("kv_offloading_bytes extends the prefix cache, which is switched off")
+        sizes = ("num_threads", "max_model_len", "kv_cache_bytes", "block_size")
+        for name in (*sizes, "kv_offloading_bytes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

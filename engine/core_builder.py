@@ -50,7 +50,7 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         Scheduler(scheduler_config, cache_config),
         runner,
         MonotonicClock(),
-        max_in_flight=backend.max_in_flight,
+        max_in_flight=backend.max_in_flight if load.config.async_scheduling else 1,
         ranges=_ranges(load.config),
     )
     return core, ready

@@ -22,7 +22,7 @@ from .runner.cuda_graph import CaptureReport
 from .runner.gpu_kv_cache import allocate_kv_caches, kv_dtype_of, layer_block_bytes
 from .runner.gpu_memory import GpuMemory
 from .runner.graph_buckets import CaptureLimits
-from .runner.kv_cache import fill_memory
+from .runner.kv_cache import add_host_blocks, fill_memory
 from .runner.nvtx import nvtx_ranges
 from .runner.step_ranges import no_ranges
 from .runner.torch_device import resolve_dtype
@@ -86,6 +86,15 @@ def build_cuda(
         block_size=config.block_size,
         enable_prefix_caching=config.enable_prefix_caching,
     )
+    if config.kv_offloading_bytes is not None:
+        cache = add_host_blocks(
+            cache,
+            modules.config,
+            layer_block_bytes=layer_block_bytes(
+                modules.config, block_size=config.block_size, kv_dtype=kv_dtype
+            ),
+            num_bytes=config.kv_offloading_bytes,
+        )
     backend = builder.backend(cache)
     graphs = None
     if config.cuda_graphs:

@@ -21,6 +21,8 @@ from shoal.errors import ConfigError
 from .core.kv_cache_events import AllBlocksCleared as Cleared
 from .core.kv_cache_events import BlockRemoved as Removed
 from .core.kv_cache_events import BlocksStored as Stored
+from .core.kv_cache_events import HostBlockRemoved as HostRemoved
+from .core.kv_cache_events import HostBlocksStored as HostStored
 from .core.kv_cache_events import KVCacheEvent
 
 BUFFER_STEPS = 10_000
@@ -28,6 +30,8 @@ BUFFER_STEPS = 10_000
 HIGH_WATER_MARK = 100_000
 MEDIUM = "GPU"
 """What vLLM calls the tier that attention reads, whatever the device."""
+HOST_MEDIUM = "CPU"
+"""And host memory behind it, of whose blocks it tells the hashes alone."""
 
 
 class BlockStored(msgspec.Struct, tag=True, omit_defaults=True, kw_only=True):
@@ -94,6 +98,27 @@ def events_on_wire(
                     BlockRemoved(
                         block_hashes=[hash_on_wire(event.block_hash)],
                         medium=MEDIUM,
+                        group_idx=event.group or None,
+                    )
+                )
+            case HostStored():
+                wire.append(
+                    BlockStored(
+                        block_hashes=[hash_on_wire(h) for h in event.block_hashes],
+                        parent_block_hash=None,
+                        token_ids=[],
+                        block_size=block_size,
+                        lora_id=None,
+                        medium=HOST_MEDIUM,
+                        lora_name=None,
+                        group_idx=event.group or None,
+                    )
+                )
+            case HostRemoved():
+                wire.append(
+                    BlockRemoved(
+                        block_hashes=[hash_on_wire(event.block_hash)],
+                        medium=HOST_MEDIUM,
                         group_idx=event.group or None,
                     )
                 )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 # Gauges.
 NUM_REQUESTS_RUNNING = "vllm:num_requests_running"
 NUM_REQUESTS_WAITING = "vllm:num_requests_waiting"
+HOST_CACHE_USAGE = "shoal:host_kv_cache_usage_perc"
+"""Of the host's tier of the KV cache, in [0, 1]."""
 KV_CACHE_USAGE_PERC = "vllm:kv_cache_usage_perc"
 """In [0, 1], whatever the name says."""
 CACHE_CONFIG_INFO = "vllm:cache_config_info"
@@ -20,6 +22,8 @@ CACHE_CONFIG_INFO = "vllm:cache_config_info"
 # Counters.
 PREFIX_CACHE_QUERIES = "vllm:prefix_cache_queries_total"
 PREFIX_CACHE_HITS = "vllm:prefix_cache_hits_total"
+EXTERNAL_PREFIX_CACHE_QUERIES = "vllm:external_prefix_cache_queries_total"
+EXTERNAL_PREFIX_CACHE_HITS = "vllm:external_prefix_cache_hits_total"
 NUM_PREEMPTIONS = "vllm:num_preemptions_total"
 PROMPT_TOKENS = "vllm:prompt_tokens_total"
 GENERATION_TOKENS = "vllm:generation_tokens_total"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from ..core.output import TokenLogprobs
+from ..core.output import BlockCopies, TokenLogprobs
 from .input_batch import StepInputs
 from .pending import Pending
 from .sampling_plan import LongInts, SamplerOutput, SamplingPlan
@@ -38,4 +38,13 @@ class Backend(Protocol):
     ) -> list[TokenLogprobs]:
         """How likely each target is to follow its token of the last step; `num_top` of the best
         beside it."""
+        ...
+
+
+@runtime_checkable
+class BlockCopier(Protocol):
+    """What a backend is, too, whose cache has host blocks (`CacheConfig.num_host_blocks`)."""
+
+    def copy_blocks(self, copies: BlockCopies) -> None:
+        """Move blocks between the device and the host, before the next step that is submitted."""
         ...

@@ -18,11 +18,12 @@ from shoal.kernels.ragged_batch import RaggedBatch
 from shoal.kernels.token_logprobs import token_logprobs
 
 from ..core.config import CacheConfig, SchedulerConfig
-from ..core.output import TokenLogprobs
+from ..core.output import BlockCopies, TokenLogprobs
 from ..models.causal_lm import CausalLM
 from ..models.paged_kv import LayerKV
 from ..sources.progress import Progress
 from .backend import PendingSample
+from .cpu_tier import CpuTier
 from .cuda_graph import CaptureReport, StepGraphs
 from .device_sampling import SampleOnItsWay, sample_on_device
 from .graph_buckets import MIXED_SIZES, CaptureLimits, GraphBucket, capture_order
@@ -73,6 +74,14 @@ class CudaBackend:
         """[tokens of the largest graph, hidden_size]: where graphs leave the hidden states."""
         self._graphs: StepGraphs | None = None
         self._hidden = torch.empty(0, device=device)
+        self._tier: CpuTier | None = None
+        if cache.num_host_blocks:
+            self._tier = CpuTier(self._kv_caches, cache.num_host_blocks)
+
+    def copy_blocks(self, copies: BlockCopies) -> None:
+        assert self._tier is not None
+        with self.ranges("copy blocks"):
+            self._tier.copy(copies)
 
     @torch.inference_mode()
     def capture_graphs(self, limits: CaptureLimits, progress: Progress) -> CaptureReport:

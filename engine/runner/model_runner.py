@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..core.config import CacheConfig, SchedulerConfig
 from ..core.output import ModelRunnerOutput, SchedulerOutput
-from .backend import Backend
+from .backend import Backend, BlockCopier
 from .input_batch import InputBatch, StepInputs
 from .pending import Computed, Pending
 from .prompt_logprobs import PromptLogprobs
@@ -53,6 +53,9 @@ class PagedModelRunner:
     def submit(self, scheduler_output: SchedulerOutput) -> Pending[ModelRunnerOutput]:
         """Begin a step; `ModelRunner` and `SchedulerOutput` state the contract."""
         self._update_rows(scheduler_output)
+        if scheduler_output.copies is not None:
+            assert isinstance(self._backend, BlockCopier)
+            self._backend.copy_blocks(scheduler_output.copies)
         if not scheduler_output.num_scheduled_tokens:
             return Computed(ModelRunnerOutput(req_ids=[], sampled_token_ids=[]))
         inputs = self._batch.prepare(scheduler_output)

@@ -13,10 +13,11 @@ from shoal.kernels.kv_cache_shape import kv_cache_shape
 from shoal.kernels.paged_batch import PagedBatch
 
 from ..core.config import CacheConfig
-from ..core.output import TokenLogprobs
+from ..core.output import BlockCopies, TokenLogprobs
 from ..models.causal_lm import CausalLM
 from ..models.paged_kv import LayerKV
 from .backend import PendingSample
+from .cpu_tier import CpuTier
 from .input_batch import StepInputs
 from .kv_cache import share_among_layers
 from .logprobs import token_logprobs
@@ -52,6 +53,13 @@ class TorchBackend:
             config, lambda: LayerKV(_zeros(shape, dtype, device), _zeros(shape, dtype, device))
         )
         self._hidden = torch.empty(0)
+        self._tier: CpuTier | None = None
+        if cache.num_host_blocks:
+            self._tier = CpuTier(self._kv_caches, cache.num_host_blocks)
+
+    def copy_blocks(self, copies: BlockCopies) -> None:
+        assert self._tier is not None
+        self._tier.copy(copies)
 
     def submit(
         self, inputs: StepInputs, tokens: LongInts, plan: SamplingPlan | None

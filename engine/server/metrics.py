@@ -88,6 +88,8 @@ class EngineCollector(Collector):
             (names.NUM_REQUESTS_WAITING, "Requests in the queue.", scheduler.num_waiting),
             (names.KV_CACHE_USAGE_PERC, "Share of KV blocks in use, 0 to 1.",
              scheduler.kv_cache_usage),
+            (names.HOST_CACHE_USAGE, "Share of the host's KV blocks that hold a prefix, 0 to 1.",
+             scheduler.host_cache_usage),
         ):  # fmt: skip
             family = GaugeMetricFamily(name, text, labels=_LABELS)
             family.add_metric(labels, gauge)
@@ -98,6 +100,11 @@ class EngineCollector(Collector):
              scheduler.prefix_cache_queries),
             (names.PREFIX_CACHE_HITS, "Prompt tokens found in the prefix cache.",
              scheduler.prefix_cache_hits),
+            (names.EXTERNAL_PREFIX_CACHE_QUERIES,
+             "Prompt tokens not found in the prefix cache, looked up in the host's memory.",
+             scheduler.external_prefix_cache_queries),
+            (names.EXTERNAL_PREFIX_CACHE_HITS, "Prompt tokens found there.",
+             scheduler.external_prefix_cache_hits),
         ):  # fmt: skip
             counter = CounterMetricFamily(name, text, labels=_LABELS)
             counter.add_metric(labels, count)

@@ -187,6 +187,24 @@ def serve(
             rich_help_panel=ENGINE,
         ),
     ] = None,
+    kv_offloading_size: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GIB",
+            min=0.001,
+            help="Memory of the host, in GiB, that keeps KV blocks which the GPU evicts.",
+            show_default="none",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    async_scheduling: Annotated[
+        bool,
+        typer.Option(
+            "--async-scheduling/--no-async-scheduling",
+            help="Prepare a GPU's next step while one runs.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = True,
     gpu_memory_utilization: Annotated[
         float,
         typer.Option(
@@ -339,6 +357,10 @@ def serve(
             num_threads=threads,
             max_model_len=max_model_len,
             kv_cache_bytes=None if kv_cache_gib is None else int(kv_cache_gib * BYTES_PER_GIB),
+            kv_offloading_bytes=(
+                None if kv_offloading_size is None else int(kv_offloading_size * BYTES_PER_GIB)
+            ),
+            async_scheduling=async_scheduling,
             gpu_memory_utilization=gpu_memory_utilization,
             cuda_graphs=not no_cuda_graphs,
             nvtx=nvtx,

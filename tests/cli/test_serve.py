@@ -59,8 +59,9 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
         "--host 0.0.0.0 --port 8123 --served-model-name small --api-key a --api-key b"
         " --cors-origin https://one --cors-origin https://two --max-body-mib 2"
         " --device cuda --dtype float16 --threads 3 --max-model-len 2048 --kv-cache-gib 1.5"
+        " --kv-offloading-size 2.5 --no-async-scheduling"
         " --load-format dummy --gpu-memory-utilization 0.5 --no-cuda-graphs --nvtx"
-        " --no-prefix-caching --max-num-seqs 8 --max-num-batched-tokens 256"
+        " --max-num-seqs 8 --max-num-batched-tokens 256"
         " --itl-target-ms 80"
         " --max-num-waiting 9 --queue-timeout-s 0 --drain-timeout-s 7 --on-core-crash exit"
     )
@@ -77,11 +78,18 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
     assert (config.load_format, config.gpu_memory_utilization) == ("dummy", 0.5)
     assert (config.cuda_graphs, config.nvtx) == (False, True)
     assert config.kv_cache_bytes == GIB * 3 // 2
-    assert not config.enable_prefix_caching
+    assert config.kv_offloading_bytes == GIB * 5 // 2
+    assert not config.async_scheduling
     assert (config.max_num_seqs, config.max_num_batched_tokens) == (8, 256)
     assert config.itl_target_s == 0.08
     assert (config.max_num_waiting, config.queue_timeout_s) == (9, None)
     assert config.supervision.on_core_crash == "exit"
+
+
+def test_prefix_caching_can_be_switched_off(served: FakeServe) -> None:
+    CliRunner().invoke(app, ["serve", "m", "--no-prefix-caching"], catch_exceptions=False)
+    assert not served.config.enable_prefix_caching
+    assert served.config.async_scheduling
 
 
 def test_keys_come_from_the_environment_too(served: FakeServe) -> None:

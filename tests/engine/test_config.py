@@ -42,6 +42,7 @@ def test_a_gpu_has_larger_steps() -> None:
         ("num_threads", 0),
         ("max_model_len", 0),
         ("kv_cache_bytes", -1),
+        ("kv_offloading_bytes", 1 << 30),
         ("block_size", 0),
         ("max_num_seqs", 0),
         ("max_num_batched_tokens", 1),
@@ -67,3 +68,12 @@ def test_a_wrong_value_is_refused_by_name(field: str, value: Any) -> None:
 def test_a_wrong_supervision_value_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         SupervisionConfig(**{field: value})
+
+
+def test_a_host_tier_is_for_a_gpu_with_a_prefix_cache() -> None:
+    gpu = {"model": "m", "device": "cuda"}
+    assert EngineConfig(**gpu, kv_offloading_bytes=1 << 30).kv_offloading_bytes == 1 << 30
+    with pytest.raises(ValueError, match="kv_offloading_bytes must be at least 1"):
+        EngineConfig(**gpu, kv_offloading_bytes=0)
+    with pytest.raises(ValueError, match="extends the prefix cache, which is switched off"):
+        EngineConfig(**gpu, kv_offloading_bytes=1, enable_prefix_caching=False)

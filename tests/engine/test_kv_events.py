@@ -12,6 +12,8 @@ import zmq
 from shoal.engine.core.kv_cache_events import AllBlocksCleared as Cleared
 from shoal.engine.core.kv_cache_events import BlockRemoved as Removed
 from shoal.engine.core.kv_cache_events import BlocksStored as Stored
+from shoal.engine.core.kv_cache_events import HostBlockRemoved as HostRemoved
+from shoal.engine.core.kv_cache_events import HostBlocksStored as HostStored
 from shoal.engine.kv_events import KVEventPublisher, events_on_wire, hash_on_wire
 from shoal.errors import ConfigError
 
@@ -54,6 +56,19 @@ def test_events_are_maps_in_vllms_words() -> None:
         "medium": "GPU",
     }
     assert cleared == {"type": "AllBlocksCleared"}
+
+
+def test_blocks_in_host_memory_are_told_by_their_hashes() -> None:
+    """As vLLM tells of what it offloads: another medium, no tokens, no parent."""
+    events = [
+        HostStored(block_hashes=HASHES, group=0),
+        HostRemoved(block_hash=HASHES[0], group=1),
+    ]
+    stored, removed = msgspec.to_builtins(events_on_wire(events, block_size=2))
+    assert (stored["type"], stored["medium"]) == ("BlockStored", "CPU")
+    assert stored["block_hashes"] == [hash_on_wire(h) for h in HASHES]
+    assert (stored["parent_block_hash"], stored["token_ids"]) == (None, [])
+    assert (removed["type"], removed["medium"], removed["group_idx"]) == ("BlockRemoved", "CPU", 1)
 
 
 def test_a_child_names_its_parent_and_its_group() -> None:

@@ -32,6 +32,12 @@ def test_scheduler_config_says_what_is_wrong(kwargs: dict[str, Any], message: st
         ({"num_blocks": 1}, "num_blocks must be at least 2"),
         ({"num_blocks": 2, "block_size": 0}, "block_size"),
         ({"num_blocks": 2, "groups": ()}, "groups"),
+        ({"num_blocks": 2, "num_host_blocks": -1}, "num_host_blocks must be 0 or more"),
+        ({"num_blocks": 2, "max_saves_per_step": 0}, "max_saves_per_step must be at least 1"),
+        (
+            {"num_blocks": 2, "num_host_blocks": 1, "enable_prefix_caching": False},
+            "num_host_blocks needs enable_prefix_caching",
+        ),
     ],
 )
 def test_cache_config_says_what_is_wrong(kwargs: dict[str, Any], message: str) -> None:

@@ -37,8 +37,11 @@ class GpuEngine:
         kv_dtype: torch.dtype = torch.float32,
         num_blocks: int = 41,
         max_in_flight: int = 2,
+        num_host_blocks: int = 0,
     ) -> None:
-        cache = CacheConfig(num_blocks=num_blocks, groups=model.config.kv_groups)
+        cache = CacheConfig(
+            num_blocks=num_blocks, groups=model.config.kv_groups, num_host_blocks=num_host_blocks
+        )
         config = SchedulerConfig(
             max_num_seqs=8, max_num_batched_tokens=32, max_model_len=MAX_MODEL_LEN
         )

@@ -31,8 +31,14 @@ class RunningEngine:
         num_blocks: int,
         dtype: torch.dtype = torch.float32,
         overlaps: bool = False,
+        num_host_blocks: int = 0,
     ) -> None:
-        cache = CacheConfig(num_blocks=num_blocks, block_size=4, groups=model.config.kv_groups)
+        cache = CacheConfig(
+            num_blocks=num_blocks,
+            block_size=4,
+            groups=model.config.kv_groups,
+            num_host_blocks=num_host_blocks,
+        )
         config = SchedulerConfig(
             max_num_seqs=8, max_num_batched_tokens=16, max_model_len=MAX_MODEL_LEN
         )

@@ -34,6 +34,9 @@ async def test_engine_numbers_are_read_at_the_scrape(
     assert samples[names.NUM_REQUESTS_RUNNING] == 1
     assert samples[names.PREFIX_CACHE_QUERIES] == 10
     assert samples[names.PREFIX_CACHE_HITS] == 4
+    assert samples[names.EXTERNAL_PREFIX_CACHE_QUERIES] == 6
+    assert samples[names.EXTERNAL_PREFIX_CACHE_HITS] == 2
+    assert samples[names.HOST_CACHE_USAGE] == 0.25
     assert samples["shoal:scheduler_decisions_total no_blocks"] == 3
     assert samples[names.CACHE_CONFIG_INFO] == 1
 
