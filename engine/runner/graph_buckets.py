@@ -6,8 +6,9 @@ tokens cost rows of the matrix products, longer contexts wider block tables, whi
 every step: 256 rows of 131,072 tokens are 8 MiB. So there is a graph for each of several sizes, and
 for each of a few context lengths.
 
-Decode steps have vLLM's sizes: 1, 2, 4, then steps of 8. Steps with prompts in them are captured up
-to 512 tokens: beyond, they compute longer than it takes to launch them.
+Up to some 200 rows the weights bound the time of a step, so padding by a quarter costs nothing that
+can be measured. Steps with prompts in them are captured up to 512 tokens: beyond, they compute
+longer than it takes to launch them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ DENSE_LENGTH = 32768
 """Up to this context length there is a graph for every batch size, above it for powers of two:
 with longer contexts fewer requests fit the memory, and a step is long."""
 MIXED_SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
-"""Tokens of steps with prompts. Up to some 200 tokens the weights bound a step's time, not the
-padding."""
+"""Tokens of steps with prompts."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,8 +56,9 @@ class GraphBucket:
 
 
 def batch_sizes(max_num_seqs: int) -> list[int]:
-    """1, 2, 4, 8, 16, 24, ... 256, then steps of 16, and `max_num_seqs` itself; ascending."""
-    sizes = [1, 2, 4, *range(8, 257, 8), *range(272, max_num_seqs, 16)]
+    """1, 2, 4, 8, 16, 24, ... 64, 80, ... 128, 160, ... 256, 320, ..., and `max_num_seqs` itself."""
+    fine = [1, 2, 4, *range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32)]
+    sizes = [*fine, *range(256, max_num_seqs, 64)]
     return [size for size in sizes if size < max_num_seqs] + [max_num_seqs]
 
 
