@@ -56,7 +56,7 @@ class GraphBucket:
 
 
 def batch_sizes(max_num_seqs: int) -> list[int]:
-    """1, 2, 4, 8, 16, 24, ... 64, 80, ... 128, 160, ... 256, 320, ..., and `max_num_seqs` itself."""
+    """1, 2, 4, 8, 16, ... 64, 80, ... 128, 160, ... 256, 320, ..., and `max_num_seqs` itself."""
     fine = [1, 2, 4, *range(8, 64, 8), *range(64, 128, 16), *range(128, 256, 32)]
     sizes = [*fine, *range(256, max_num_seqs, 64)]
     return [size for size in sizes if size < max_num_seqs] + [max_num_seqs]
