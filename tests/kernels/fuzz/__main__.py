@@ -42,6 +42,7 @@ OPERATIONS: dict[str, Callable[[Draw], None]] = {
     "adapters": product_ops.adapters,
     "sampling": sampling_ops.sampling,
     "logprobs": sampling_ops.logprobs,
+    "edits": sampling_ops.edits,
 }
 
 
