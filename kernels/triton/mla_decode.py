@@ -89,14 +89,15 @@ def _split_kernel(
             mask=held[:, None] & in_rope[None, :],
             other=0.0,
         )
-        scores = tl.dot(query, tl.trans(value))
-        scores = tl.dot(query_rope, tl.trans(rope), scores)
+        scores = tl.dot(query, tl.trans(value), input_precision="ieee")
+        scores = tl.dot(query_rope, tl.trans(rope), scores, input_precision="ieee")
         scores = tl.where(held[None, :], scores * factor, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, 1))
         weights = tl.exp2(scores - new_top[:, None])
         shrink = tl.exp2(top - new_top)
         total = total * shrink + tl.sum(weights, 1)
-        acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None])
+        acc *= shrink[:, None]
+        acc = tl.dot(weights.to(value.dtype), value, acc, input_precision="ieee")
         top = new_top
     # An empty sequence has a sum of zero: its result is zero, its log -inf.
     divisor = tl.where(total > 0, total, 1.0)
