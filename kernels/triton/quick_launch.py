@@ -40,7 +40,7 @@ class QuickLaunch:
         self._is_compiled = is_compiled
 
     def __call__(self, grid: Sequence[int], *arguments, **constants) -> None:
-        if not self._is_compiled or knobs.runtime.launch_enter_hook is not None:
+        if not self._is_compiled or _hooks():
             self._kernel[grid](*arguments, **constants)
             return
         device = driver.active.get_current_device()
@@ -63,8 +63,14 @@ class QuickLaunch:
         run(x, y, 1, stream, function, metadata, None, None, None, *values, *tail)
 
 
+def _hooks() -> bool:
+    """Whether a profiler wants to be told of launches; Triton tells it."""
+    hooks = knobs.runtime
+    return bool(hooks.launch_enter_hook.calls or hooks.launch_exit_hook.calls)
+
+
 def specialization(
-    arguments: Sequence[object], loose: frozenset[int] = frozenset()
+    arguments: Sequence[Any], loose: frozenset[int] = frozenset()
 ) -> tuple[list[object], list[object]]:
     """What Triton compiles for, and the arguments as the driver takes them.
 
@@ -73,10 +79,11 @@ def specialization(
     key: list[object] = []
     values: list[object] = []
     for position, argument in enumerate(arguments):
-        if argument is None or type(argument) is float:
-            key.append(type(argument))
+        kind = type(argument)
+        if argument is None or kind is float:
+            key.append(kind)
             values.append(argument)
-        elif type(argument) is int:
+        elif kind is int:
             width = 0 if -(2**31) <= argument < 2**31 else 32
             if position in loose:
                 key.append(width)
@@ -84,8 +91,8 @@ def specialization(
                 key.append(width + (1 if argument == 1 else 16 if argument % 16 == 0 else 0))
             values.append(argument)
         else:
-            address = argument.data_ptr()  # type: ignore[attr-defined]
-            dtype = argument.dtype  # type: ignore[attr-defined]
+            address = argument.data_ptr()
+            dtype = argument.dtype
             key.append(dtype if address % 16 == 0 else (dtype,))
             values.append(address)
     return key, values
