@@ -23,6 +23,7 @@ STEPS: dict[str, list[tuple[int, int]]] = {
     "8k-of-32k": [(8192, 32768)],
     "2k-of-16k": [(2048, 16384)],
     "4x2k": [(2048, 2048)] * 4,
+    "512-of-4k": [(512, 4096)],
 }
 """(query_len, seq_len) of each request."""
 

@@ -40,7 +40,7 @@ def hopper_body_takes(gpu: Gpu, *, head_dim: int, block_size: int, element_bytes
     """
     return (
         gpu.capability[0] == 9
-        and head_dim == 128
+        and head_dim in (64, 128)
         and element_bytes == 2
         and block_size in (8, 16, 32, 64, 128)
     )
@@ -106,8 +106,6 @@ class HopperPrefill:
     """Keys of a step."""
     num_stages: int = 2
     """Key tiles, and value tiles, in shared memory: with the queries 160 KiB at 128 x 128 x 128."""
-    turns: bool = False
-    """Whether the two warpgroups take turns at the matrix units."""
 
 
 def hopper_prefill(

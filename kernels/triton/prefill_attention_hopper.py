@@ -1,11 +1,11 @@
-"""Prefill attention for Hopper: one warp loads, two groups of warps compute, all at their own pace.
+"""Prefill attention for Hopper: two warps load, two groups of warps compute, each at its own pace.
 
 After FlashAttention-3 (Shah et al., 2024), in Gluon, Triton's lower language, where warps can be
 given different work and products run while the warps that issued them go on:
 
-- a warp walks the block table and has the copy engine bring each block of K and V, as one box for
-  each half of the head, to where the matrix units expect it: no gathered copy, no address
-  arithmetic in the warps that compute;
+- two warps walk the block table, one for K and one for V, and have the copy engine bring each
+  block to where the matrix units expect it: no gathered copy, no address arithmetic in the warps
+  that compute. One warp for both is slower: K, free earlier, waits behind V;
 - two warpgroups hold 64 queries each. A step issues the scores of the next key tile and the values
   of this one, and computes the softmax of the next under them;
 - programs stay for all their tiles, so the next tile's loads run under this tile's end. They take
@@ -82,43 +82,26 @@ def _work_of(item, schedule, NUM_HEADS: gl.constexpr, BLOCK_M: gl.constexpr):
 
 
 @gluon.jit
-def _load_tile(
-    desc, pages, bar, table, tile, num_blocks, stage, cache, kv_head,
-    BLOCK_N: gl.constexpr, HALVES: gl.constexpr, PAGE: gl.constexpr,
-):  # fmt: skip
-    """Bring one tile of keys or values: a box for each block and half of the head."""
-    no_row, block_rows, head_rows, head_columns = cache
-    PAGES: gl.constexpr = BLOCK_N // PAGE
-    mbarrier.expect(bar, BLOCK_N * HALVES * 64 * 2)
-    for page in gl.static_range(PAGES):
-        at = tile * PAGES + page
-        held = at < num_blocks
-        block = gl.load(table + at, mask=held, other=0)
-        row = gl.where(held, block * block_rows + kv_head * head_rows, no_row)
-        for half in gl.static_range(HALVES):
-            tma.async_copy_global_to_shared(
-                desc,
-                [row, kv_head * head_columns + half * 64],
-                bar,
-                pages.index((stage * HALVES + half) * PAGES + page),
-            )
-
-
-@gluon.jit
 def _load(
-    descs, buffers, bars, schedule, tables, cache,
+    KEYS: gl.constexpr, descs, buffers, bars, schedule, tables, cache,
     NUM_HEADS: gl.constexpr, GROUP: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr,
     HEAD_DIM: gl.constexpr, PAGE: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """The warp that loads: queries of each item, then its keys and values, last tile first."""
-    q_desc, k_desc, v_desc = descs
+    """A warp that loads: queries and keys of each item, or its values; the last tile first.
+
+    A tile is a box for each block and for each 64 columns of the head.
+    """
     q_smem, k_smem, v_smem = buffers
     q_ready, q_empty, k_ready, k_empty, v_ready, v_empty = bars
     tables_ptr, stride_tables = tables
-    HALVES: gl.constexpr = HEAD_DIM // 64
-    BOXES: gl.constexpr = STAGES * HALVES * (BLOCK_N // PAGE)
-    k_pages = k_smem._reinterpret(k_desc.dtype, [BOXES, PAGE, 64], k_desc.layout)
-    v_pages = v_smem._reinterpret(v_desc.dtype, [BOXES, PAGE, 64], v_desc.layout)
+    no_row, block_rows, head_rows, head_columns = cache
+    if KEYS:
+        desc, smem, ready, empty = descs[1], k_smem, k_ready, k_empty
+    else:
+        desc, smem, ready, empty = descs[2], v_smem, v_ready, v_empty
+    COLUMNS: gl.constexpr = HEAD_DIM // 64
+    PAGES: gl.constexpr = BLOCK_N // PAGE
+    boxes = smem._reinterpret(desc.dtype, [STAGES * COLUMNS * PAGES, PAGE, 64], desc.layout)
     num_programs = gl.num_programs(0)
     loaded = gl.program_id(0) * 0
     queries = gl.program_id(0) * 0
@@ -128,34 +111,38 @@ def _load(
             item, schedule, NUM_HEADS, BLOCK_M
         )
         if num_keys > 0:
+            if KEYS:
+                mbarrier.wait(q_empty, (queries & 1) ^ 1)
+                mbarrier.expect(q_ready, BLOCK_M * HEAD_DIM * 2)
+                for part in gl.static_range(2):
+                    tma.async_copy_global_to_shared(
+                        descs[0],
+                        [token + part * (BLOCK_M // 2), head * HEAD_DIM],
+                        q_ready,
+                        q_smem.index(part),
+                    )
+                queries += 1
             kv_head = head // GROUP
-            mbarrier.wait(q_empty, (queries & 1) ^ 1)
-            mbarrier.expect(q_ready, BLOCK_M * HEAD_DIM * 2)
-            for part in gl.static_range(2):
-                tma.async_copy_global_to_shared(
-                    q_desc,
-                    [token + part * (BLOCK_M // 2), head * HEAD_DIM],
-                    q_ready,
-                    q_smem.index(part),
-                )
-            queries += 1
             num_blocks = gl.cdiv(seq_len, PAGE)
             table = tables_ptr + request.to(gl.int64) * stride_tables
             num_tiles = gl.cdiv(num_keys, BLOCK_N)
             for i in range(num_tiles):
-                tile = num_tiles - 1 - i
                 stage = loaded % STAGES
-                free = ((loaded // STAGES) & 1) ^ 1
-                mbarrier.wait(k_empty.index(stage), free)
-                _load_tile(
-                    k_desc, k_pages, k_ready.index(stage), table, tile, num_blocks, stage, cache,
-                    kv_head, BLOCK_N, HALVES, PAGE,
-                )  # fmt: skip
-                mbarrier.wait(v_empty.index(stage), free)
-                _load_tile(
-                    v_desc, v_pages, v_ready.index(stage), table, tile, num_blocks, stage, cache,
-                    kv_head, BLOCK_N, HALVES, PAGE,
-                )  # fmt: skip
+                bar = ready.index(stage)
+                mbarrier.wait(empty.index(stage), ((loaded // STAGES) & 1) ^ 1)
+                mbarrier.expect(bar, BLOCK_N * HEAD_DIM * 2)
+                for page in gl.static_range(PAGES):
+                    at = (num_tiles - 1 - i) * PAGES + page
+                    held = at < num_blocks
+                    block = gl.load(table + at, mask=held, other=0)
+                    row = gl.where(held, block * block_rows + kv_head * head_rows, no_row)
+                    for column in gl.static_range(COLUMNS):
+                        tma.async_copy_global_to_shared(
+                            desc,
+                            [row, kv_head * head_columns + column * 64],
+                            bar,
+                            boxes.index((stage * COLUMNS + column) * PAGES + page),
+                        )
                 loaded += 1
 
 
@@ -206,20 +193,16 @@ def _scores(
 def _step(
     q, buffers, bars, state, tile, position, factor,
     PART: gl.constexpr, ROWS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
-    TURNS: gl.constexpr, MASKED: gl.constexpr,
+    MASKED: gl.constexpr,
 ):  # fmt: skip
     """Issue the scores of `tile` and the values of the tile before; softmax under the latter."""
     _, k_smem, v_smem = buffers
-    _, _, k_ready, k_empty, v_ready, v_empty = bars[:6]
-    weights, out, top, total, used, turn = state
+    _, _, k_ready, k_empty, v_ready, v_empty = bars
+    weights, out, top, total, used = state
     stage = used % STAGES
-    if TURNS:
-        mbarrier.wait(bars[6].index(PART), (turn & 1) ^ (1 - PART))
     scores = _scores(q, k_smem, k_ready, used + 1, ROWS, BLOCK_N, STAGES)
     mbarrier.wait(v_ready.index(stage), (used // STAGES) & 1)
     out = warpgroup_mma(weights, v_smem.index(stage), out, is_async=True)
-    if TURNS:
-        mbarrier.arrive(bars[6].index(1 - PART), count=1)
     scores = warpgroup_mma_wait(1, deps=[scores])
     gl.thread_barrier()
     mbarrier.arrive(k_empty.index((used + 1) % STAGES), count=1)
@@ -231,7 +214,7 @@ def _step(
     gl.thread_barrier()
     mbarrier.arrive(v_empty.index(stage), count=1)
     out = out * gl.convert_layout(shrink, gl.SliceLayout(1, out.type.layout))[:, None]
-    return new_weights, out, top, total, used + 1, turn + 1
+    return new_weights, out, top, total, used + 1
 
 
 @gluon.jit
@@ -240,14 +223,14 @@ def _clear_tail(
     BLOCK_N: gl.constexpr, PAGE: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Zeros for the slots behind the sequence in its last block: they may hold NaN, and 0 * NaN."""
-    HALVES: gl.constexpr = v_smem.type.shape[2] // 64
+    COLUMNS: gl.constexpr = v_smem.type.shape[2] // 64
     PAGES: gl.constexpr = BLOCK_N // PAGE
     THREADS: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-    pages = v_smem._reinterpret(v_smem.dtype, [STAGES * HALVES * PAGES, PAGE, 64], v_layout)
+    pages = v_smem._reinterpret(v_smem.dtype, [STAGES * COLUMNS * PAGES, PAGE, 64], v_layout)
     held = gl.arange(0, PAGE, layout=gl.SliceLayout(1, THREADS)) < seq_len % PAGE
     at = seq_len // PAGE - tile * PAGES
-    for half in gl.static_range(HALVES):
-        page = pages.index((stage * HALVES + half) * PAGES + at)
+    for column in gl.static_range(COLUMNS):
+        page = pages.index((stage * COLUMNS + column) * PAGES + at)
         values = page.load(THREADS)
         page.store(gl.where(held[:, None], values, gl.zeros_like(values)))
     fence_async_shared()
@@ -258,24 +241,25 @@ def _clear_tail(
 def _attend(
     PART: gl.constexpr, buffers, bars, schedule, results, factor,
     NUM_HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, HEAD_DIM: gl.constexpr,
-    PAGE: gl.constexpr, STAGES: gl.constexpr, TURNS: gl.constexpr, WITH_LSE: gl.constexpr,
+    PAGE: gl.constexpr, STAGES: gl.constexpr, WITH_LSE: gl.constexpr,
     V_LAYOUT: gl.constexpr,
 ):  # fmt: skip
     """A warpgroup: rows [64 * PART, + 64) of each item. Online softmax, the last keys first."""
     q_smem, k_smem, v_smem = buffers
-    q_ready, q_empty, k_ready, k_empty, v_ready, v_empty = bars[:6]
+    q_ready, q_empty, k_ready, k_empty, v_ready, v_empty = bars
     out_ptr, lse_ptr, stride_out_token, stride_out_head = results
     ROWS: gl.constexpr = BLOCK_M // 2
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
     O_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, HEAD_DIM, 16])
     P_LAYOUT: gl.constexpr = gl.DotOperandLayout(0, O_LAYOUT, 2)
     ROW: gl.constexpr = gl.SliceLayout(1, S_LAYOUT)
-    STORED: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
+    STORED: gl.constexpr = gl.BlockedLayout(
+        [1, 8], [256 // HEAD_DIM, HEAD_DIM // 8], [4, 1], [1, 0]
+    )
     q = q_smem.index(PART)
     num_programs = gl.num_programs(0)
     used = gl.program_id(0) * 0
     queries = gl.program_id(0) * 0
-    turn = gl.program_id(0) * 0
     for round_ in range(gl.cdiv(schedule[4], num_programs)):
         item = _item_of(round_, num_programs)
         head, _request, token, rows_left, position, seq_len, num_keys = _work_of(
@@ -304,18 +288,18 @@ def _attend(
             if (num_tiles * BLOCK_N > seq_len) & (seq_len % PAGE != 0):
                 mbarrier.wait(v_ready.index(stage), (used // STAGES) & 1)
                 _clear_tail(v_smem, V_LAYOUT, stage, num_tiles - 1, seq_len, BLOCK_N, PAGE, STAGES)
-            state = (weights, out, top, total, used, turn)
+            state = (weights, out, top, total, used)
             for i in range(num_tiles - 1 - num_full):
                 state = _step(
                     q, buffers, bars, state, num_tiles - 2 - i, position, factor,
-                    PART, ROWS, BLOCK_N, STAGES, TURNS, True,
+                    PART, ROWS, BLOCK_N, STAGES, True,
                 )  # fmt: skip
             for _i in range(num_full):
                 state = _step(
                     q, buffers, bars, state, 0, position, factor,
-                    PART, ROWS, BLOCK_N, STAGES, TURNS, False,
+                    PART, ROWS, BLOCK_N, STAGES, False,
                 )  # fmt: skip
-            weights, out, top, total, used, turn = state
+            weights, out, top, total, used = state
             mbarrier.arrive(q_empty, count=1)
             stage = used % STAGES
             mbarrier.wait(v_ready.index(stage), (used // STAGES) & 1)
@@ -375,15 +359,13 @@ def _prefill_kernel(
     HEAD_DIM: gl.constexpr,
     PAGE: gl.constexpr,
     STAGES: gl.constexpr,
-    TURNS: gl.constexpr,
     WITH_LSE: gl.constexpr,
     LAYOUT: gl.constexpr,
 ):
     """Shared memory and barriers, then everyone to work.
 
     `ready` barriers are passed once the bytes of a stage are there, `empty` ones once both
-    warpgroups have read them. `turns`: a warpgroup issues its products when the other has issued
-    its own, so that one computes a softmax while the other has the matrix units.
+    warpgroups have read them.
     """
     DTYPE: gl.constexpr = q_desc.dtype
     q_smem = gl.allocate_shared_memory(DTYPE, [2, BLOCK_M // 2, HEAD_DIM], LAYOUT)
@@ -395,7 +377,6 @@ def _prefill_kernel(
     k_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    turns = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_ready, count=1)
     mbarrier.init(q_empty, count=2)
     for stage in gl.static_range(STAGES):
@@ -403,8 +384,6 @@ def _prefill_kernel(
         mbarrier.init(k_empty.index(stage), count=2)
         mbarrier.init(v_ready.index(stage), count=1)
         mbarrier.init(v_empty.index(stage), count=2)
-    for part in gl.static_range(2):
-        mbarrier.init(turns.index(part), count=1)
     fence_async_shared()
 
     buffers = (q_smem, k_smem, v_smem)
@@ -414,33 +393,39 @@ def _prefill_kernel(
     descs = (q_desc, k_desc, v_desc)
     tables = (tables_ptr, stride_tables)
     cache = (no_row, block_rows, head_rows, head_columns)
-    all_bars = (q_ready, q_empty, k_ready, k_empty, v_ready, v_empty, turns)
     gl.warp_specialize(
         [
             (
                 _attend,
                 (
-                    0, buffers, all_bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
-                    HEAD_DIM, PAGE, STAGES, TURNS, WITH_LSE, LAYOUT,
+                    0, buffers, bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
+                    HEAD_DIM, PAGE, STAGES, WITH_LSE, LAYOUT,
                 ),
             ),
             (
                 _attend,
                 (
-                    1, buffers, all_bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
-                    HEAD_DIM, PAGE, STAGES, TURNS, WITH_LSE, LAYOUT,
+                    1, buffers, bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
+                    HEAD_DIM, PAGE, STAGES, WITH_LSE, LAYOUT,
                 ),
             ),
             (
                 _load,
                 (
-                    descs, buffers, bars, schedule, tables, cache, NUM_HEADS, GROUP, BLOCK_M,
+                    True, descs, buffers, bars, schedule, tables, cache, NUM_HEADS, GROUP, BLOCK_M,
+                    BLOCK_N, HEAD_DIM, PAGE, STAGES,
+                ),
+            ),
+            (
+                _load,
+                (
+                    False, descs, buffers, bars, schedule, tables, cache, NUM_HEADS, GROUP, BLOCK_M,
                     BLOCK_N, HEAD_DIM, PAGE, STAGES,
                 ),
             ),
         ],
-        [4, 1],
-        [240, 24],
+        [4, 1, 1],
+        [240, 24, 24],
     )  # fmt: skip
 
 
@@ -496,7 +481,6 @@ def prefill_attention_hopper(
         HEAD_DIM=head_dim,
         PAGE=config.page,
         STAGES=config.num_stages,
-        TURNS=config.turns,
         WITH_LSE=lse is not None,
         LAYOUT=TILE,
         num_warps=4,

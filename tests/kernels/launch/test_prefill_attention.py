@@ -30,7 +30,7 @@ def test_a_long_chunk_on_hopper_takes_the_path() -> None:
     "change",
     [
         {"max_query_len": MIN_QUERY_LEN - 1},
-        {"head_dim": 64},
+        {"head_dim": 96},
         {"head_dim": 256},
         {"block_size": 4},
         {"block_size": 24},

@@ -131,14 +131,38 @@ def test_a_sequence_does_not_depend_on_its_neighbours(device: torch.device) -> N
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="bf16 products and these sizes need a GPU")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("num_heads", [1, 16, 65, 128])
-@pytest.mark.parametrize("block_size", [16, 64])
+@pytest.mark.parametrize(
+    ("num_heads", "block_size", "dtype"),
+    [
+        (1, 16, torch.float16),
+        (16, 64, torch.bfloat16),
+        (65, 16, torch.bfloat16),
+        (128, 64, torch.bfloat16),
+        (128, 32, torch.float16),
+    ],
+)
 def test_deepseek_shapes(
-    device: torch.device, dtype: torch.dtype, num_heads: int, block_size: int
+    device: torch.device, num_heads: int, block_size: int, dtype: torch.dtype
 ) -> None:
-    lens = [1, 63, 64, 65, 1023, 1024, 1025, 4097, 0]
+    lens = [1, 63, 64, 65, 1023, 1024, 1025, 4097, 0, 31, 33]
     case = paged(
         lens, device=device, num_heads=num_heads, key_dim=576, block_size=block_size, dtype=dtype
     )
     assert_right(case, value_dim=512, scale=192**-0.5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="the body for Hopper cannot be interpreted")
+def test_neighbours_on_hopper(device: torch.device) -> None:
+    together = paged(
+        [3000, 70, 2100], device=device, num_heads=128, key_dim=576, block_size=16,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    out, lse = together.attend(value_dim=512, scale=0.07)
+    alone = Paged(
+        query=together.query[2:], cache=together.cache, tables=together.tables[2:],
+        seq_lens=together.seq_lens[2:], max_seq_len=2100,
+    )  # fmt: skip
+    out_alone, lse_alone = alone.attend(value_dim=512, scale=0.07)
+    assert torch.equal(out_alone[0], out[2])
+    assert torch.equal(lse_alone[0], lse[2])
