@@ -18,8 +18,8 @@ from .step_time import StepShape
 class DecodesAhead:
     """Decodes of a step that is decided ahead."""
 
-    request_ids: dict[str, None]
-    """In execution order."""
+    num_tokens: dict[str, int]
+    """One of each request, in execution order."""
     due: list[Request]
     """Those that lack a slot for their token."""
     extra_context: int
@@ -28,7 +28,7 @@ class DecodesAhead:
     """Whether running prefills have tokens left beside these."""
 
     def shape(self, decodes_now: StepShape) -> StepShape:
-        return StepShape(len(self.request_ids), decodes_now.decode_context + self.extra_context)
+        return StepShape(len(self.num_tokens), decodes_now.decode_context + self.extra_context)
 
 
 def decodes_after(
@@ -39,15 +39,14 @@ def decodes_after(
 ) -> DecodesAhead:
     """Every decode is in the step in flight (`num_in_flight` tokens of each request) and goes on,
     but those of `one_left`; prefills that it completes, or all but for one token, join them."""
-    ids = dict.fromkeys(decoding)
+    num_tokens = dict.fromkeys(decoding, 1)
     due = [request for request in decoding.values() if len(request.token_ids) >= request.num_slots]
-    extra_context = len(ids)
-    ending = one_left & decoding.keys()
-    if ending:
+    extra_context = len(num_tokens)
+    if one_left and (ending := one_left & decoding.keys()):
         for request_id in ending:
-            del ids[request_id]
+            del num_tokens[request_id]
             extra_context -= decoding[request_id].num_tokens + 1
-        due = [request for request in due if request.request_id in ids]
+        due = [request for request in due if request.request_id in num_tokens]
     has_prefills = False
     for request_id, request in prefilling.items():
         start = request.num_computed_tokens + num_in_flight.get(request_id, 0)
@@ -57,8 +56,8 @@ def decodes_after(
         num_known = request.num_tokens + (start == request.num_tokens)
         if num_known >= request.max_num_tokens:
             continue
-        ids[request_id] = None
+        num_tokens[request_id] = 1
         extra_context += num_known
         if num_known > request.num_slots:
             due.append(request)
-    return DecodesAhead(ids, due, extra_context, has_prefills)
+    return DecodesAhead(num_tokens, due, extra_context, has_prefills)

@@ -123,7 +123,7 @@ class Scheduler:
             return None
         num_tokens = self._in_flight.num_tokens
         decodes = self._running.decodes_after(num_tokens)
-        if not (decodes.request_ids or decodes.has_prefills or len(self._waiting)):
+        if not (decodes.num_tokens or decodes.has_prefills or len(self._waiting)):
             return None
         new_block_ids = self._kv.allocate_ahead(decodes.due)
         if new_block_ids is None:
@@ -131,7 +131,7 @@ class Scheduler:
         step = Step(self._config.max_num_batched_tokens, in_flight=num_tokens)
         self._expire(step, now)
         step.new_block_ids = new_block_ids
-        step.add_decodes(decodes.request_ids)
+        step.begin_with(decodes.num_tokens)
         shape = decodes.shape(self._running.decode_shape())
         self._add_prefills(step, shape, now)
         return self._begin(step, shape, now)
@@ -287,7 +287,7 @@ class Scheduler:
             for request in due:
                 if request.request_id in self._running.decoding:  # else a victim of one before it
                     self._grow(step, request, 1)
-        step.add_decodes(self._running.decoding)
+        step.begin_with(dict.fromkeys(self._running.decoding, 1))
 
     def _schedule_prefills(self, step: Step) -> None:
         for request in sorted(self._running.prefilling.values(), key=order_key):

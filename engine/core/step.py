@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from .output import BlockCopies, NewRequestData, Reason, ReasonKind, SchedulerOutput
 from .prefill_time import PrefillTime
@@ -33,10 +33,10 @@ class Step:
         """Tokens of the request that the step before computes, and that are not booked yet."""
         return self._in_flight.get(request.request_id, 0)
 
-    def add_decodes(self, request_ids: Iterable[str]) -> None:
-        """Schedule one token each; comes first, so that decodes lead the execution order."""
-        self.num_scheduled_tokens = dict.fromkeys(request_ids, 1)
-        self.budget -= len(self.num_scheduled_tokens)
+    def begin_with(self, decodes: dict[str, int]) -> None:
+        """Schedule decodes, one token each: they lead the execution order. Keeps the dictionary."""
+        self.num_scheduled_tokens = decodes
+        self.budget -= len(decodes)
 
     @property
     def has_room(self) -> bool:

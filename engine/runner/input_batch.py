@@ -14,7 +14,7 @@ submitted steps have run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,13 +91,16 @@ class InputBatch:
         self._block_tables = [
             np.zeros((max_num_seqs, max_blocks), dtype=np.int32) for _ in range(num_groups)
         ]
-        self._num_blocks = [0] * max_num_seqs
+        self._num_blocks: IntArray = np.zeros(max_num_seqs, dtype=np.int64)
         self._block_size = block_size
         self._row_of: dict[str, int] = {}
         self._free_rows = list(reversed(range(max_num_seqs)))
         self._tenant: IntArray = np.zeros(max_num_seqs, dtype=np.int64)
         """How many requests have left each row."""
         self._num_removals = 0
+        self._last_rows: tuple[list[str], int, IntArray] = ([], 0, np.empty(0, np.int64))
+        """Requests of the last step, removals until then, and their rows: most steps have the same
+        requests as the one before."""
         self._pending: PendingTokens | None = None
         """Of the newest step, while they are not known."""
 
@@ -129,23 +132,41 @@ class InputBatch:
     def append_blocks(self, request_id: str, block_ids: list[list[int]]) -> None:
         """Extend the block tables of a request, one list per KV cache group, of equal length."""
         row = self._row_of[request_id]
-        start = self._num_blocks[row]
+        start = int(self._num_blocks[row])
         end = self._num_blocks[row] = start + len(block_ids[0])
         for table, new_ids in zip(self._block_tables, block_ids, strict=True):
             table[row, start:end] = new_ids
+
+    def append_all(self, new_block_ids: dict[str, list[list[int]]]) -> None:
+        """`append_blocks` of many requests: decodes get one block each, and one call for all."""
+        if any(len(block_ids[0]) != 1 for block_ids in new_block_ids.values()):
+            for request_id, block_ids in new_block_ids.items():
+                self.append_blocks(request_id, block_ids)
+            return
+        rows = self._rows(new_block_ids)
+        places = self._num_blocks[rows]
+        for group, table in enumerate(self._block_tables):
+            table[rows, places] = [block_ids[group][0] for block_ids in new_block_ids.values()]
+        self._num_blocks[rows] = places + 1
 
     def prepare(self, scheduler_output: SchedulerOutput) -> StepInputs:
         """The arrays of a step. Changes nothing."""
         num_scheduled = scheduler_output.num_scheduled_tokens
         req_ids, num_reqs = list(num_scheduled), len(num_scheduled)
-        rows = np.fromiter(map(self._row_of.__getitem__, req_ids), np.int64, num_reqs)
-        query_lens = np.fromiter(num_scheduled.values(), np.int64, num_reqs)
+        rows = self._rows_of_step(req_ids)
         starts = self.num_computed_tokens[rows]
+        if scheduler_output.total_num_scheduled_tokens == num_reqs:  # one token each
+            query_lens = np.ones(num_reqs, np.int64)
+            last_tokens = np.arange(num_reqs)
+            token_rows, positions = rows, starts
+        else:
+            query_lens = np.fromiter(num_scheduled.values(), np.int64, num_reqs)
+            ends = query_lens.cumsum()
+            last_tokens = ends - 1
+            # Token t of the step belongs to request i and stands at starts[i] + (t - first[i]).
+            token_rows = np.repeat(rows, query_lens)
+            positions = np.arange(ends[-1]) + np.repeat(starts - (ends - query_lens), query_lens)
         seq_lens = starts + query_lens
-        ends = query_lens.cumsum()
-        # Token t of the step belongs to request i and stands at starts[i] + (t - first[i]).
-        token_rows = np.repeat(rows, query_lens)
-        positions = np.arange(ends[-1]) + np.repeat(starts - (ends - query_lens), query_lens)
         block, offset = np.divmod(positions, self._block_size)
         width = -(-int(seq_lens.max()) // self._block_size)
         slots = [
@@ -158,18 +179,20 @@ class InputBatch:
             query_lens=query_lens,
             seq_lens=seq_lens,
             samples=seq_lens == self.history.num_tokens[rows],
-            last_tokens=ends - 1,
+            last_tokens=last_tokens,
             input_ids=self.history.token_ids[token_rows, positions].astype(np.int64),
             positions=positions,
             block_tables=[table[rows, :width] for table in self._block_tables],
             slot_mapping=slots,
-            sampled_before=self._sampled_before(rows, ends - 1),
+            sampled_before=self._sampled_before(rows, last_tokens),
         )
 
     def advance(self, inputs: StepInputs) -> PendingTokens:
         """Book a step that is submitted: progress of all, and one more token for who samples."""
         self.num_computed_tokens[inputs.rows] = inputs.seq_lens
-        rows, positions = inputs.rows[inputs.samples], inputs.seq_lens[inputs.samples]
+        rows, positions = inputs.rows, inputs.seq_lens
+        if not inputs.samples.all():
+            rows, positions = rows[inputs.samples], positions[inputs.samples]
         self.history.num_tokens[rows] = positions + 1
         self._pending = PendingTokens(
             rows=rows,
@@ -189,18 +212,37 @@ class InputBatch:
             rows, positions, token_ids = rows[stays], positions[stays], token_ids[stays]
         self.history.token_ids[rows, positions] = token_ids
 
+    def _rows(self, request_ids: Collection[str]) -> IntArray:
+        return np.fromiter(map(self._row_of.__getitem__, request_ids), np.int64, len(request_ids))
+
+    def _rows_of_step(self, req_ids: list[str]) -> IntArray:
+        """The same array as for the step before, if that had the same requests."""
+        last_ids, num_removals, rows = self._last_rows
+        if num_removals != self._num_removals or last_ids != req_ids:
+            rows = self._rows(req_ids)
+            self._last_rows = req_ids, self._num_removals, rows
+        return rows
+
     def _sampled_before(self, rows: IntArray, last_tokens: IntArray) -> IntArray | None:
         """`StepInputs.sampled_before`: of each row's tokens only the last may be pending."""
         pending = self._pending
         if pending is None or not pending.rows.size:
             return None
+        if pending.rows is rows:  # the same requests, all of which sampled
+            places_of_rows = np.arange(len(rows))
+        else:
+            places_of_rows = self._places_in(pending)[rows]
+        num_tokens = int(last_tokens[-1]) + 1
+        if num_tokens == len(rows):
+            return places_of_rows
+        sampled_before: IntArray = np.full(num_tokens, -1, dtype=np.int64)
+        sampled_before[last_tokens] = places_of_rows
+        return sampled_before
+
+    def _places_in(self, pending: PendingTokens) -> IntArray:
+        """Of each row of the batch, the place of its pending token among all; -1: it has none."""
         places: IntArray = np.full(len(self._tenant), -1, dtype=np.int64)
         places[pending.rows] = np.where(
             pending.tenants == self._tenant[pending.rows], np.arange(len(pending.rows)), -1
         )
-        num_tokens = int(last_tokens[-1]) + 1
-        if num_tokens == len(rows):
-            return places[rows]
-        sampled_before: IntArray = np.full(num_tokens, -1, dtype=np.int64)
-        sampled_before[last_tokens] = places[rows]
-        return sampled_before
+        return places

@@ -83,8 +83,8 @@ class PagedModelRunner:
         for new in scheduler_output.scheduled_new_reqs:
             self._sampling.set_row(self._batch.add(new), new)
             self._prompt_logprobs.add(new)
-        for request_id, block_ids in scheduler_output.new_block_ids.items():
-            self._batch.append_blocks(request_id, block_ids)
+        if scheduler_output.new_block_ids:
+            self._batch.append_all(scheduler_output.new_block_ids)
 
     def _plan(self, inputs: StepInputs) -> SamplingPlan | None:
         """For each request that samples in this step; logits exist for those rows only."""

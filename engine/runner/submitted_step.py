@@ -42,13 +42,18 @@ class SubmittedStep:
 
     def _make_output(self, sampled: SamplerOutput) -> ModelRunnerOutput:
         inputs = self._inputs
-        sampling_ids = [inputs.req_ids[i] for i in inputs.samples.nonzero()[0].tolist()]
+        token_ids = [[token_id] for token_id in sampled.token_ids.tolist()]
+        sampling_ids, of_requests = inputs.req_ids, token_ids
+        if len(token_ids) < len(inputs.req_ids):
+            sampling = inputs.samples.nonzero()[0].tolist()
+            sampling_ids = [inputs.req_ids[i] for i in sampling]
+            of_requests = [[] for _ in inputs.req_ids]
+            for i, new in zip(sampling, token_ids, strict=True):
+                of_requests[i] = new
         self._warn_of_broken([sampling_ids[row] for row in sampled.broken_rows])
-        token_ids = sampled.token_ids.tolist()
-        new_token_ids = {id_: [t] for id_, t in zip(sampling_ids, token_ids, strict=True)}
         return ModelRunnerOutput(
             req_ids=inputs.req_ids,
-            sampled_token_ids=[new_token_ids.get(id_, []) for id_ in inputs.req_ids],
+            sampled_token_ids=of_requests,
             logprobs={sampling_ids[row]: [report] for row, report in sampled.logprobs.items()},
             prompt_logprobs=self._prompt_logprobs,
         )
