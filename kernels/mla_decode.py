@@ -39,7 +39,7 @@ def mla_decode(
     of the softmax denominator, [num_seqs, num_heads] fp32. A padding sequence gets zeros and -inf.
     A sequence's result does not depend on its neighbours: the keys are split at fixed places.
     """
-    _check(query, latent_cache, block_tables, seq_lens, value_dim, max_seq_len)
+    _check(query, latent_cache, block_tables, seq_lens, value_dim, scale, max_seq_len)
     num_seqs, num_heads, _ = query.shape
     if out is None:
         out = query.new_empty((num_seqs, num_heads, value_dim))
@@ -90,8 +90,11 @@ def _check(
     block_tables: Tensor,
     seq_lens: Tensor,
     value_dim: int,
+    scale: float,
     max_seq_len: int,
 ) -> None:
+    if not scale > 0:
+        raise ValueError(f"mla_decode: scale must be positive, not {scale}")
     if query.dim() != 3 or latent_cache.dim() != 3 or query.shape[2] != latent_cache.shape[2]:
         raise ValueError(
             "mla_decode: query must be [num_seqs, num_heads, key_dim] and latent_cache [num_blocks,"

@@ -69,6 +69,7 @@ def test_an_empty_batch() -> None:
         ("query must be", {"query": torch.randn(2, 8)}),
         ("query must be", {"query": torch.randn(2, 3, 9)}),
         ("convert the queries", {"query": torch.randn(2, 3, 8).half()}),
+        ("scale must be positive", {"scale": 0.0}),
         ("value_dim", {"value_dim": 9}),
         ("value_dim", {"value_dim": 0}),
         ("queries, but block_tables", {"block_tables": torch.zeros(1, 1).int()}),
