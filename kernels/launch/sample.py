@@ -50,6 +50,7 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
     wanted_programs = gpu.num_sms * _PROGRAMS_PER_SM
     blocks = num_rows * num_blocks // wanted_programs
     blocks_per_program = min(max(_power_of_two_up_to(blocks), 2), 16)
+    samples_per_block = max(min(_SAMPLES // num_blocks_padded, BLOCK), 1)
     return SampleConfig(
         blocks_per_program=blocks_per_program,
         stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
@@ -59,8 +60,9 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
         max_candidates=2048,
         wide_warps=16,
         wide_blocks_per_turn=16,
-        max_wide_candidates=8192,
-        samples_per_block=max(min(_SAMPLES // num_blocks_padded, BLOCK), 1),
+        # What a pass collects takes the place of the sample, so there are as many of them.
+        max_wide_candidates=num_blocks_padded * samples_per_block,
+        samples_per_block=samples_per_block,
         logprob_warps=8,
         logprob_blocks_per_turn=32,
     )

@@ -203,7 +203,7 @@ def sample_tokens_triton(
         BLOCK=BLOCK,
         num_warps=config.row_warps,
     )
-    if is_filtered:
+    if is_filtered and vocab_size > config.max_candidates:  # no row of a smaller one is wide
         sample_wide_rows(
             logits,
             maxima,
