@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .gpu import Gpu
 
@@ -108,6 +109,7 @@ class HopperPrefill:
     """Key tiles, and value tiles, in shared memory: with the queries 160 KiB at 128 x 128 x 128."""
 
 
+@lru_cache(maxsize=64)
 def hopper_prefill(
     gpu: Gpu,
     *,
