@@ -25,9 +25,9 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
             rows,
             ids.reshape(-1),
             out,
-            rows.stride(0),
             rows.shape[0],
-            dim,
+            STRIDE_ROW=rows.stride(0),
+            DIM=dim,
             BLOCK=launch.block,
             PDL=pdl,
             num_warps=launch.num_warps,
@@ -38,12 +38,12 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
 
 @triton.jit(do_not_specialize=["num_rows"])
 def _gather_rows_kernel(
-    table_ptr,  # [num_rows, dim], row stride stride_row
+    table_ptr,  # [num_rows, DIM], row stride STRIDE_ROW
     ids_ptr,  # [n]
-    out_ptr,  # [n, dim] contiguous
-    stride_row,
+    out_ptr,  # [n, DIM] contiguous
     num_rows,
-    dim,
+    STRIDE_ROW: tl.constexpr,
+    DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -54,9 +54,9 @@ def _gather_rows_kernel(
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row = tl.load(ids_ptr + index).to(tl.int64)
     inside = (row >= 0) & (row < num_rows)
-    mask = columns < dim
-    values = tl.load(table_ptr + row * stride_row + columns, mask=mask & inside, other=0.0)
-    tl.store(out_ptr + index * dim + columns, values, mask=mask)
+    mask = columns < DIM
+    values = tl.load(table_ptr + row * STRIDE_ROW + columns, mask=mask & inside, other=0.0)
+    tl.store(out_ptr + index * DIM + columns, values, mask=mask)
 
 
 _quick_gather_rows = QuickLaunch(_gather_rows_kernel)

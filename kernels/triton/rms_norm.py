@@ -11,11 +11,11 @@ from triton.language.extra.cuda import gdc_wait
 from ..launch.rms_norm import rms_norm_launch
 from .fp8_codes import row_codes
 from .quick_launch import QuickLaunch, dependent_launch
-from .rows import as_rows, as_rows_in_place
+from .rows import as_rows, as_rows_in_place, empty_contiguous
 
 
 def rms_norm_triton(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out = empty_contiguous(x)
     _launch(as_rows(x), None, weight, out, None, eps)
     return out
 
@@ -23,7 +23,7 @@ def rms_norm_triton(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def fused_add_rms_norm_triton(
     x: Tensor, residual: Tensor, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out = empty_contiguous(x)
     _launch(as_rows(x), as_rows_in_place(residual, "residual"), weight, out, None, eps)
     return out, residual
 
@@ -67,10 +67,10 @@ def _launch(
         weight,
         out,
         scales,
-        x.stride(0),
         num_rows,
-        dim,
         eps,
+        STRIDE_X=x.stride(0),
+        DIM=dim,
         ROWS=launch.rows,
         BLOCK=launch.block,
         PDL=pdl,
@@ -81,15 +81,15 @@ def _launch(
 
 @triton.jit(do_not_specialize=["num_rows"])
 def _rms_norm_kernel(
-    x_ptr,  # [num_rows, dim], row stride stride_x
-    residual_ptr,  # [num_rows, dim] contiguous, updated; or None
-    weight_ptr,  # [dim]
-    out_ptr,  # [num_rows, dim] contiguous
+    x_ptr,  # [num_rows, DIM], row stride STRIDE_X
+    residual_ptr,  # [num_rows, DIM] contiguous, updated; or None
+    weight_ptr,  # [DIM]
+    out_ptr,  # [num_rows, DIM] contiguous
     scales_ptr,  # [num_rows] fp32: out is fp8; or None
-    stride_x,
     num_rows,
-    dim,
     eps,
+    STRIDE_X: tl.constexpr,
+    DIM: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
     PDL: tl.constexpr,
@@ -100,11 +100,11 @@ def _rms_norm_kernel(
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     row_mask = rows < num_rows
-    column_mask = columns < dim
+    column_mask = columns < DIM
     mask = row_mask[:, None] & column_mask[None, :]
-    places = rows[:, None] * dim + columns[None, :]
+    places = rows[:, None] * DIM + columns[None, :]
 
-    values = tl.load(x_ptr + rows[:, None] * stride_x + columns[None, :], mask=mask, other=0.0)
+    values = tl.load(x_ptr + rows[:, None] * STRIDE_X + columns[None, :], mask=mask, other=0.0)
     values = values.to(tl.float32)
     if residual_ptr is not None:
         before = tl.load(residual_ptr + places, mask=mask, other=0.0)
@@ -113,7 +113,7 @@ def _rms_norm_kernel(
         # What is normalized is the sum as later layers will read it.
         values = after.to(tl.float32)
     weight = tl.load(weight_ptr + columns, mask=column_mask, other=0.0).to(tl.float32)
-    inverse = tl.rsqrt(tl.sum(values * values, axis=1) / dim + eps)
+    inverse = tl.rsqrt(tl.sum(values * values, axis=1) / DIM + eps)
     normed = values * inverse[:, None] * weight[None, :]
 
     if scales_ptr is not None:

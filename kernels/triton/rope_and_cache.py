@@ -55,19 +55,17 @@ def rope_and_cache_triton(
         k_scale,
         v_scale,
         num_tokens,
-        num_q_heads,
-        num_kv_heads,
-        head_dim,
-        key_cache.shape[1],
-        q_tiles,
-        kv_tiles,
         eps,
-        qkv.stride(0),
-        cos.stride(0),
-        *key_cache.stride()[:3],
-        *value_cache.stride()[:3],
-        *_scale_strides(k_scale),
-        *_scale_strides(v_scale),
+        NUM_Q_HEADS=num_q_heads,
+        NUM_KV_HEADS=num_kv_heads,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=key_cache.shape[1],
+        STRIDE_QKV=qkv.stride(0),
+        STRIDE_COS=cos.stride(0),
+        **_strides("KC", key_cache),
+        **_strides("VC", value_cache),
+        **_strides("KS", k_scale),
+        **_strides("VS", v_scale),
         K_SCALE_PER_TOKEN=scales_are_per_token(k_scale),
         V_SCALE_PER_TOKEN=scales_are_per_token(v_scale),
         TOKENS=launch.tokens,
@@ -80,13 +78,14 @@ def rope_and_cache_triton(
     return query
 
 
-def _scale_strides(scale: Tensor | None) -> tuple[int, int, int]:
-    """Of block, offset and head."""
-    if scale is None:
-        return 0, 0, 0
-    if scale.dim() == 1:
-        return 0, 0, scale.stride(0)
-    return scale.stride(0), scale.stride(1), scale.stride(2)
+def _strides(name: str, of_slots: Tensor | None) -> dict[str, int]:
+    """Of block, offset and head: of a cache, or of scales, where one a head has only the last."""
+    block, offset, head = 0, 0, 0
+    if of_slots is not None and of_slots.dim() == 1:
+        head = of_slots.stride(0)
+    elif of_slots is not None:
+        block, offset, head = of_slots.stride()[:3]
+    return {f"{name}_BLOCK": block, f"{name}_OFFSET": offset, f"{name}_HEAD": head}
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
@@ -103,27 +102,25 @@ def _rope_and_cache_kernel(
     k_scale_ptr,  # None, [num_kv_heads], or [num_blocks, block_size, num_kv_heads] and written
     v_scale_ptr,  # as k_scale
     num_tokens,
-    num_q_heads,
-    num_kv_heads,
-    head_dim,
-    block_size,
-    q_tiles,
-    kv_tiles,
     eps,
-    stride_qkv,
-    stride_cos,
-    stride_kc_block,
-    stride_kc_offset,
-    stride_kc_head,
-    stride_vc_block,
-    stride_vc_offset,
-    stride_vc_head,
-    stride_ks_block,
-    stride_ks_offset,
-    stride_ks_head,
-    stride_vs_block,
-    stride_vs_offset,
-    stride_vs_head,
+    NUM_Q_HEADS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    STRIDE_QKV: tl.constexpr,
+    STRIDE_COS: tl.constexpr,
+    KC_BLOCK: tl.constexpr,  # strides: of the key cache from block to block, ...
+    KC_OFFSET: tl.constexpr,
+    KC_HEAD: tl.constexpr,
+    VC_BLOCK: tl.constexpr,
+    VC_OFFSET: tl.constexpr,
+    VC_HEAD: tl.constexpr,
+    KS_BLOCK: tl.constexpr,
+    KS_OFFSET: tl.constexpr,
+    KS_HEAD: tl.constexpr,
+    VS_BLOCK: tl.constexpr,
+    VS_OFFSET: tl.constexpr,
+    VS_HEAD: tl.constexpr,
     K_SCALE_PER_TOKEN: tl.constexpr,
     V_SCALE_PER_TOKEN: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -138,142 +135,99 @@ def _rope_and_cache_kernel(
     """
     if PDL:
         gdc_wait()
+    q_tiles: tl.constexpr = (NUM_Q_HEADS + HEADS - 1) // HEADS
+    kv_tiles: tl.constexpr = (NUM_KV_HEADS + HEADS - 1) // HEADS
     tile = tl.program_id(1)
     tokens = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    half = head_dim // 2
-    dims = tl.arange(0, HALF)
     token_mask = tokens < num_tokens
 
     if tile < q_tiles:
         heads = tile * HEADS + tl.arange(0, HEADS)
-        low, high, mask = _load_heads(
-            qkv_ptr, tokens, heads, heads, num_q_heads, token_mask, half, dims, stride_qkv
-        )
+        mask = _mask(token_mask, heads < NUM_Q_HEADS, HEAD_DIM, HALF)
+        low, high = _load_heads(qkv_ptr + tokens * STRIDE_QKV, heads, mask, HEAD_DIM, HALF)
         low, high = _norm_and_rotate(
-            low, high, q_norm_ptr, cos_ptr, sin_ptr, tokens, token_mask, half, dims, stride_cos, eps
-        )
-        heads_of_tokens = tokens[:, None] * num_q_heads + heads[None, :]
-        out_ptrs = query_ptr + (heads_of_tokens * head_dim)[:, :, None] + dims[None, None, :]
+            low, high, q_norm_ptr, cos_ptr, sin_ptr, tokens * STRIDE_COS, token_mask, eps,
+            HEAD_DIM, HALF,
+        )  # fmt: skip
+        places = (tokens[:, None] * NUM_Q_HEADS + heads[None, :]) * HEAD_DIM
+        out_ptrs = query_ptr + places[:, :, None] + tl.arange(0, HALF)[None, None, :]
         tl.store(out_ptrs, low.to(query_ptr.dtype.element_ty), mask=mask)
-        tl.store(out_ptrs + half, high.to(query_ptr.dtype.element_ty), mask=mask)
+        tl.store(out_ptrs + HEAD_DIM // 2, high.to(query_ptr.dtype.element_ty), mask=mask)
     else:
         slots = tl.load(slots_ptr + tokens, mask=token_mask, other=-1)
         token_mask = slots >= 0
-        blocks, offsets = slots // block_size, slots % block_size
+        blocks, offsets = slots // BLOCK_SIZE, slots % BLOCK_SIZE
+        heads = (tile - q_tiles) % kv_tiles * HEADS + tl.arange(0, HEADS)
+        head_mask = heads < NUM_KV_HEADS
+        mask = _mask(token_mask, head_mask, HEAD_DIM, HALF)
         if tile < q_tiles + kv_tiles:
-            heads = (tile - q_tiles) * HEADS + tl.arange(0, HEADS)
-            low, high, mask = _load_heads(
-                qkv_ptr,
-                tokens,
-                heads,
-                num_q_heads + heads,
-                num_kv_heads,
-                token_mask,
-                half,
-                dims,
-                stride_qkv,
-            )
+            row_ptrs = qkv_ptr + tokens * STRIDE_QKV
+            low, high = _load_heads(row_ptrs, NUM_Q_HEADS + heads, mask, HEAD_DIM, HALF)
             low, high = _norm_and_rotate(
-                low,
-                high,
-                k_norm_ptr,
-                cos_ptr,
-                sin_ptr,
-                tokens,
-                token_mask,
-                half,
-                dims,
-                stride_cos,
-                eps,
-            )
+                low, high, k_norm_ptr, cos_ptr, sin_ptr, tokens * STRIDE_COS, token_mask, eps,
+                HEAD_DIM, HALF,
+            )  # fmt: skip
             _write_heads(
-                low,
-                high,
-                mask,
-                key_cache_ptr,
-                k_scale_ptr,
-                blocks,
-                offsets,
-                token_mask,
-                heads,
-                num_kv_heads,
-                half,
-                dims,
-                stride_kc_block,
-                stride_kc_offset,
-                stride_kc_head,
-                stride_ks_block,
-                stride_ks_offset,
-                stride_ks_head,
-                K_SCALE_PER_TOKEN,
-            )
+                low, high, mask,
+                key_cache_ptr + blocks * KC_BLOCK + offsets * KC_OFFSET, heads * KC_HEAD,
+                k_scale_ptr, blocks * KS_BLOCK + offsets * KS_OFFSET, heads * KS_HEAD,
+                token_mask, head_mask, K_SCALE_PER_TOKEN, HEAD_DIM, HALF,
+            )  # fmt: skip
         else:
-            heads = (tile - q_tiles - kv_tiles) * HEADS + tl.arange(0, HEADS)
-            low, high, mask = _load_heads(
-                qkv_ptr,
-                tokens,
-                heads,
-                num_q_heads + num_kv_heads + heads,
-                num_kv_heads,
-                token_mask,
-                half,
-                dims,
-                stride_qkv,
-            )
+            row_ptrs = qkv_ptr + tokens * STRIDE_QKV
+            first: tl.constexpr = NUM_Q_HEADS + NUM_KV_HEADS
+            low, high = _load_heads(row_ptrs, first + heads, mask, HEAD_DIM, HALF)
             _write_heads(
-                low,
-                high,
-                mask,
-                value_cache_ptr,
-                v_scale_ptr,
-                blocks,
-                offsets,
-                token_mask,
-                heads,
-                num_kv_heads,
-                half,
-                dims,
-                stride_vc_block,
-                stride_vc_offset,
-                stride_vc_head,
-                stride_vs_block,
-                stride_vs_offset,
-                stride_vs_head,
-                V_SCALE_PER_TOKEN,
-            )
+                low, high, mask,
+                value_cache_ptr + blocks * VC_BLOCK + offsets * VC_OFFSET, heads * VC_HEAD,
+                v_scale_ptr, blocks * VS_BLOCK + offsets * VS_OFFSET, heads * VS_HEAD,
+                token_mask, head_mask, V_SCALE_PER_TOKEN, HEAD_DIM, HALF,
+            )  # fmt: skip
 
 
 @triton.jit
-def _load_heads(
-    qkv_ptr, tokens, heads, heads_of_qkv, num_heads, token_mask, half, dims, stride_qkv
-):
-    """Both halves, fp32 [TOKENS, HEADS, HALF], and the mask of what is there."""
-    mask = (token_mask[:, None] & (heads < num_heads)[None, :])[:, :, None]
-    mask = mask & (dims < half)[None, None, :]
-    places = (tokens * stride_qkv)[:, None] + (heads_of_qkv * (2 * half))[None, :]
-    ptrs = qkv_ptr + places[:, :, None] + dims[None, None, :]
+def _mask(token_mask, head_mask, HEAD_DIM: tl.constexpr, HALF: tl.constexpr):
+    """[TOKENS, HEADS, HALF]: what of a tile is there."""
+    dims = tl.arange(0, HALF)
+    return (token_mask[:, None] & head_mask[None, :])[:, :, None] & (dims < HEAD_DIM // 2)
+
+
+@triton.jit
+def _load_heads(row_ptrs, heads, mask, HEAD_DIM: tl.constexpr, HALF: tl.constexpr):
+    """Both halves, fp32 [TOKENS, HEADS, HALF]."""
+    ptrs = (row_ptrs[:, None] + (heads * HEAD_DIM)[None, :])[:, :, None] + tl.arange(0, HALF)
     low = tl.load(ptrs, mask=mask, other=0.0).to(tl.float32)
-    high = tl.load(ptrs + half, mask=mask, other=0.0).to(tl.float32)
-    return low, high, mask
+    high = tl.load(ptrs + HEAD_DIM // 2, mask=mask, other=0.0).to(tl.float32)
+    return low, high
 
 
 @triton.jit
 def _norm_and_rotate(
-    low, high, norm_ptr, cos_ptr, sin_ptr, tokens, token_mask, half, dims, stride_cos, eps
+    low,
+    high,
+    norm_ptr,
+    cos_ptr,
+    sin_ptr,
+    places,  # [TOKENS] of the tokens' rows of cos and sin
+    token_mask,
+    eps,
+    HEAD_DIM: tl.constexpr,
+    HALF: tl.constexpr,
 ):
-    dim_mask = dims < half
-    table_mask = token_mask[:, None] & dim_mask[None, :]
+    half: tl.constexpr = HEAD_DIM // 2
+    dims = tl.arange(0, HALF)
+    table_mask = token_mask[:, None] & (dims < half)[None, :]
     # The second halves: cos repeats itself, and there the sine has its own sign.
-    places = (tokens * stride_cos)[:, None] + (half + dims)[None, :]
+    places = places[:, None] + half + dims[None, :]
     cos = tl.load(cos_ptr + places, mask=table_mask, other=0.0)[:, None, :]
     sin = tl.load(sin_ptr + places, mask=table_mask, other=0.0)[:, None, :]
     if norm_ptr is not None:
         squares = tl.sum(low * low + high * high, axis=2)
-        inverse = tl.rsqrt(squares / (2 * half) + eps)[:, :, None]
-        low_weight = tl.load(norm_ptr + dims, mask=dim_mask, other=0.0).to(tl.float32)
-        high_weight = tl.load(norm_ptr + half + dims, mask=dim_mask, other=0.0).to(tl.float32)
-        low = low * inverse * low_weight[None, None, :]
-        high = high * inverse * high_weight[None, None, :]
+        inverse = tl.rsqrt(squares / HEAD_DIM + eps)[:, :, None]
+        low_weight = tl.load(norm_ptr + dims, mask=dims < half, other=0.0)
+        high_weight = tl.load(norm_ptr + half + dims, mask=dims < half, other=0.0)
+        low = low * inverse * low_weight.to(tl.float32)
+        high = high * inverse * high_weight.to(tl.float32)
     return low * cos - high * sin, high * cos + low * sin
 
 
@@ -282,29 +236,21 @@ def _write_heads(
     low,
     high,
     mask,
-    cache_ptr,
+    slot_ptrs,  # [TOKENS]
+    head_places,  # [HEADS]
     scale_ptr,
-    blocks,
-    offsets,
+    scale_places,  # [TOKENS]
+    scale_head_places,  # [HEADS]
     token_mask,
-    heads,
-    num_kv_heads,
-    half,
-    dims,
-    stride_block,
-    stride_offset,
-    stride_head,
-    stride_scale_block,
-    stride_scale_offset,
-    stride_scale_head,
+    head_mask,
     SCALE_PER_TOKEN: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    HALF: tl.constexpr,
 ):
     """Codes of the cache's type, and their scales where those belong to a token."""
-    element: tl.constexpr = cache_ptr.dtype.element_ty
-    head_mask = heads < num_kv_heads
+    element: tl.constexpr = slot_ptrs.dtype.element_ty
     if scale_ptr is not None:
-        places = (blocks * stride_scale_block + offsets * stride_scale_offset)[:, None]
-        scale_ptrs = scale_ptr + places + (heads * stride_scale_head)[None, :]
+        scale_ptrs = scale_ptr + scale_places[:, None] + scale_head_places[None, :]
         scale_mask = token_mask[:, None] & head_mask[None, :]
         if SCALE_PER_TOKEN:
             largest = tl.maximum(tl.max(tl.abs(low), axis=2), tl.max(tl.abs(high), axis=2))
@@ -315,10 +261,9 @@ def _write_heads(
             scale = tl.load(scale_ptrs, mask=scale_mask, other=1.0)
         inverse = (1.0 / scale)[:, :, None]
         low, high = low * inverse, high * inverse
-    places = (blocks * stride_block + offsets * stride_offset)[:, None]
-    places = (places + (heads * stride_head)[None, :])[:, :, None] + dims[None, None, :]
-    tl.store(cache_ptr + places, _encode(low, element), mask=mask)
-    tl.store(cache_ptr + places + half, _encode(high, element), mask=mask)
+    ptrs = (slot_ptrs[:, None] + head_places[None, :])[:, :, None] + tl.arange(0, HALF)
+    tl.store(ptrs, _encode(low, element), mask=mask)
+    tl.store(ptrs + HEAD_DIM // 2, _encode(high, element), mask=mask)
 
 
 @triton.jit

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
 def as_rows(x: Tensor) -> Tensor:
     """x as [rows, dim], each row contiguous; copied only where its strides cannot say so."""
+    if x.dim() == 2 and x.stride(1) == 1:  # what nearly every call has, and reshaping takes time
+        return x
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return rows if rows.stride(1) == 1 or rows.shape[1] <= 1 else rows.contiguous()
 
@@ -20,4 +23,11 @@ def as_rows_in_place(x: Tensor, name: str) -> Tensor:
             f"{name} is updated in place and must be contiguous; its strides are"
             f" {x.stride()} for shape {tuple(x.shape)}"
         )
-    return x.view(math.prod(x.shape[:-1]), x.shape[-1])
+    return x if x.dim() == 2 else x.view(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def empty_contiguous(x: Tensor) -> Tensor:
+    """Of x's shape and dtype."""
+    if x.is_contiguous():
+        return torch.empty_like(x)
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)

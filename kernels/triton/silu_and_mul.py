@@ -22,8 +22,8 @@ def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
             (rows.shape[0], -(-dim // launch.block)),
             rows,
             out,
-            rows.stride(0),
-            dim,
+            STRIDE_ROW=rows.stride(0),
+            DIM=dim,
             BLOCK=launch.block,
             PDL=pdl,
             num_warps=launch.num_warps,
@@ -44,8 +44,8 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
             rows,
             codes,
             scales,
-            rows.stride(0),
-            dim,
+            STRIDE_ROW=rows.stride(0),
+            DIM=dim,
             BLOCK=launch.block,
             CHUNKS=launch.chunks,
             PDL=pdl,
@@ -57,10 +57,10 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
 
 @triton.jit
 def _silu_and_mul_kernel(
-    gate_up_ptr,  # [num_rows, 2 * dim], row stride stride_row
-    out_ptr,  # [num_rows, dim] contiguous
-    stride_row,
-    dim,
+    gate_up_ptr,  # [num_rows, 2 * DIM], row stride STRIDE_ROW
+    out_ptr,  # [num_rows, DIM] contiguous
+    STRIDE_ROW: tl.constexpr,
+    DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -69,18 +69,18 @@ def _silu_and_mul_kernel(
         gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    values = _activated(gate_up_ptr + row * stride_row, columns, dim)
-    out_ptrs = out_ptr + row * dim + columns
-    tl.store(out_ptrs, values.to(out_ptr.dtype.element_ty), mask=columns < dim)
+    values = _activated(gate_up_ptr + row * STRIDE_ROW, columns, DIM)
+    out_ptrs = out_ptr + row * DIM + columns
+    tl.store(out_ptrs, values.to(out_ptr.dtype.element_ty), mask=columns < DIM)
 
 
 @triton.jit
 def _silu_and_mul_fp8_kernel(
-    gate_up_ptr,  # [num_rows, 2 * dim], row stride stride_row
-    codes_ptr,  # [num_rows, dim] contiguous, fp8 e4m3
+    gate_up_ptr,  # [num_rows, 2 * DIM], row stride STRIDE_ROW
+    codes_ptr,  # [num_rows, DIM] contiguous, fp8 e4m3
     scales_ptr,  # [num_rows] fp32
-    stride_row,
-    dim,
+    STRIDE_ROW: tl.constexpr,
+    DIM: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNKS: tl.constexpr,
     PDL: tl.constexpr,
@@ -96,7 +96,7 @@ def _silu_and_mul_fp8_kernel(
     largest = tl.zeros((BLOCK,), tl.float32)
     for chunk in tl.static_range(CHUNKS):
         columns = chunk * BLOCK + tl.arange(0, BLOCK)
-        values = _activated(gate_up_ptr + row * stride_row, columns, dim)
+        values = _activated(gate_up_ptr + row * STRIDE_ROW, columns, DIM)
         largest = tl.maximum(largest, tl.abs(values))
         kept += (values,)  # type: ignore[assignment]
     top = tl.max(largest, axis=0)
@@ -107,14 +107,14 @@ def _silu_and_mul_fp8_kernel(
     for chunk in tl.static_range(CHUNKS):
         columns = chunk * BLOCK + tl.arange(0, BLOCK)
         codes = (kept[chunk] * inverse).to(tl.float8e4nv)
-        tl.store(codes_ptr + row * dim + columns, codes, mask=columns < dim)
+        tl.store(codes_ptr + row * DIM + columns, codes, mask=columns < DIM)
 
 
 @triton.jit
-def _activated(row_ptr, columns, dim):
-    mask = columns < dim
+def _activated(row_ptr, columns, DIM: tl.constexpr):
+    mask = columns < DIM
     gate = tl.load(row_ptr + columns, mask=mask, other=0.0).to(tl.float32)
-    up = tl.load(row_ptr + dim + columns, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(row_ptr + DIM + columns, mask=mask, other=0.0).to(tl.float32)
     return gate / (1.0 + tl.exp(-gate)) * up
 
 
