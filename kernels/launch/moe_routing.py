@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from .powers import next_power_of_two
 
-SMALL_PAIRS = 512
-"""Up to here one program sorts everything: a decode step's routing is one launch."""
-CHUNK = 256
+SMALL_PAIRS = 128
+"""Up to here one program sorts everything, in one launch. With 512 pairs it took 33 us on an H100,
+two launches of 4 programs a fifth of that."""
+CHUNK = 128
 """Pairs that a program counts, then places, where there are more."""
+MANY_PAIRS = 4096
+"""From here on chunks are twice as long: each program reads the counts of all chunks."""
 MIN_EXPERTS = 32
 """Bins of a histogram: at least one for each lane of a warp."""
 
@@ -47,7 +50,7 @@ class PermuteConfig:
 def permute_config(num_pairs: int, num_experts: int) -> PermuteConfig:
     """One program for few pairs; else chunks, counted by one launch and placed by another."""
     experts = max(next_power_of_two(num_experts), MIN_EXPERTS)
-    chunk = CHUNK
+    chunk = CHUNK if num_pairs < MANY_PAIRS else 2 * CHUNK
     if num_pairs <= SMALL_PAIRS:
         chunk = max(next_power_of_two(num_pairs), 32)
     return PermuteConfig(

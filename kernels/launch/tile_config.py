@@ -28,7 +28,3 @@ class TileConfig:
     """fp8: terms that the matrix unit sums in its own 14 bits before fp32 takes over; None: all."""
     fold_scales: bool = False
     """4-bit weights: multiply each weight by its scale in 16 bits, not each group's sum in fp32."""
-    pdl: bool = False
-    """Start before the kernel ahead has ended (compute capability 9 and up)."""
-    prefetch_bytes: int = 0
-    """Bytes of each row of its weight that a program asks for before it waits for its input."""

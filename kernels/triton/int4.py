@@ -12,9 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
-from ..int4_weight import SYMMETRIC_ZERO
+from ..int4_weight import BLOCK_WORDS, SYMMETRIC_ZERO
 
 _ZERO = tl.constexpr(SYMMETRIC_ZERO)
+_WORDS = tl.constexpr(BLOCK_WORDS)
 TRITON_DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -110,12 +111,35 @@ def column_of_groups(values, GROUP: tl.constexpr, GROUPS: tl.constexpr, BLOCK_N:
 
 
 @triton.jit
+def load_quarter(x, first_row, mask, start, dim, TMA_X: tl.constexpr, EVEN_K: tl.constexpr):
+    """64 entries of the rows of a tile from `start` on, [BLOCK_M, 64].
+
+    `x` is a descriptor when TMA_X, else pointers [BLOCK_M, 64] to the rows' first 64 entries; mask:
+    [BLOCK_M, 1], the rows that are there.
+    """
+    if TMA_X:
+        tile = x.load([first_row, start])
+    elif EVEN_K:
+        tile = tl.load(x + start, mask=mask, other=0.0)
+    else:
+        is_there = mask & (start + tl.arange(0, _WORDS)[None, :] < dim)
+        tile = tl.load(x + start, mask=is_there, other=0.0)
+    return tile
+
+
+@triton.jit
 def add_int4_product(
     words,
-    xs,
     scales,
     zeros,
+    x,
+    first_row,
+    mask,
+    first_k,
+    dim,
     sums,
+    TMA_X: tl.constexpr,
+    EVEN_K: tl.constexpr,
     FOLD: tl.constexpr,
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -124,12 +148,14 @@ def add_int4_product(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """sums [BLOCK_N, BLOCK_M] + the product of a block of 256 entries: weight @ x^T.
+    """sums [BLOCK_N, BLOCK_M] + weight @ x^T over a block of 256 entries from first_k on.
 
-    words: [BLOCK_N, 64]; xs: four tiles [BLOCK_M, 64], one for each nibble; scales, zeros:
-    [BLOCK_N, GROUPS]. The weight is the matrix unit's first operand, the one that may come from
-    registers. A group's sum is multiplied by its scale afterwards, in fp32, or, when FOLD, each
-    weight before, in DTYPE: as exact as a weight that was dequantized beforehand.
+    words: [BLOCK_N, 64]; scales, zeros: [BLOCK_N, GROUPS]; x, first_row, mask: see `load_quarter`.
+    The weight is the matrix unit's first operand, the one that may come from registers. A group's
+    sum is multiplied by its scale afterwards, in fp32, or, when FOLD, each weight before, in DTYPE:
+    as exact as a weight that was dequantized beforehand.
+
+    Each quarter of x is loaded where it is used, so that only that one is waited for there.
     """
     for g in tl.static_range(GROUPS):
         if HAS_ZEROS:
@@ -139,17 +165,19 @@ def add_int4_product(
         scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None]
         if FOLD:
             scale = scale.to(DTYPE)
-            for i in tl.static_range(4 // GROUPS):
-                weight = unpack_nibbles(
-                    words, zero, scale, 4 * (g * (4 // GROUPS) + i), True, DTYPE, INTERPRETED
-                )
-                sums = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, sums)
+            part = sums
         else:
             part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
-            for i in tl.static_range(4 // GROUPS):
-                weight = unpack_nibbles(
-                    words, zero, scale, 4 * (g * (4 // GROUPS) + i), False, DTYPE, INTERPRETED
-                )
-                part = tl.dot(weight, xs[g * (4 // GROUPS) + i].T, part)
+        for i in tl.static_range(4 // GROUPS):
+            quarter = load_quarter(
+                x, first_row, mask, first_k + (g * (4 // GROUPS) + i) * _WORDS, dim, TMA_X, EVEN_K
+            )
+            weight = unpack_nibbles(
+                words, zero, scale, 4 * (g * (4 // GROUPS) + i), FOLD, DTYPE, INTERPRETED
+            )
+            part = tl.dot(weight, quarter.T, part)
+        if FOLD:
+            sums = part
+        else:
             sums += part * scale.to(tl.float32)
     return sums

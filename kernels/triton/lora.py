@@ -6,10 +6,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..launch.lora import LoraConfig, lora_config
 from ..lora import LoraMapping
+from .quick_launch import dependent_launch
 from .tile_loads import with_dense_rows
 
 
@@ -32,11 +34,14 @@ def _shrink_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """shrunk[split, slice, t, r] = sum over the split's k of A[adapter, slice, r, k] * x[t, k]."""
     block = tl.program_id(0)
     split = tl.program_id(1)
     slice_index = tl.program_id(2)
+    if PDL:
+        gdc_wait()
     adapter = tl.load(adapter_of_block_ptr + block)
     if adapter < 0:
         return
@@ -91,6 +96,7 @@ def _expand_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_R: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[t, n] += sum over r of B[adapter, n, r] * shrunk[t, r], which is the splits' sum.
 
@@ -99,6 +105,8 @@ def _expand_kernel(
     """
     block = tl.program_id(0)
     tile = tl.program_id(1)
+    if PDL:
+        gdc_wait()
     adapter = tl.load(adapter_of_block_ptr + block)
     if adapter < 0:
         return
@@ -172,6 +180,7 @@ def add_lora(
     shrunk = torch.empty(
         config.num_splits, num_slices, num_tokens, max_rank, dtype=torch.float32, device=x.device
     )
+    pdl = dependent_launch(x.device)
     block_r = max(triton.next_power_of_2(max_rank), 16)
     _shrink_kernel[(max_blocks, config.num_splits, num_slices)](
         x,
@@ -191,7 +200,9 @@ def add_lora(
         BLOCK_M=permutation.block_m,
         BLOCK_R=block_r,
         BLOCK_K=config.block_k,
+        PDL=pdl,
         num_warps=config.shrink_warps,
+        launch_pdl=pdl,
         num_stages=config.shrink_stages,
     )
     num_tiles = sum(triton.cdiv(size, config.block_n) for size in slice_sizes)
@@ -213,7 +224,9 @@ def add_lora(
         BLOCK_M=permutation.block_m,
         BLOCK_N=config.block_n,
         BLOCK_R=block_r,
+        PDL=pdl,
         num_warps=config.expand_warps,
+        launch_pdl=pdl,
         num_stages=1,
     )
     return out

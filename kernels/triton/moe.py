@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..launch.moe import MoeConfig, moe_config
@@ -13,6 +14,7 @@ from ..launch.tile_config import TileConfig
 from ..moe_routing import TokenPermutation, permute_tokens
 from ..quantize_rows import quantize_rows
 from .moe_slots import add_slots
+from .quick_launch import dependent_launch
 from .tile_dot import add_product, empty_sums
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
@@ -53,6 +55,7 @@ def _gate_up_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[place, n] = silu(x . gate[n]) * (x . up[n]), x the token of the place, of its expert.
 
@@ -62,6 +65,8 @@ def _gate_up_kernel(
     tile_m, tile_n = tile_of_program(
         tl.program_id(0), max_blocks * BLOCK_M, inner, BLOCK_M, BLOCK_N, GROUP_M
     )
+    if PDL:
+        gdc_wait()
     expert = tl.load(expert_of_block_ptr + tile_m)
     if expert < 0:
         return
@@ -134,6 +139,7 @@ def _down_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[pair, n] = topk_weight[pair] * (x[place] . down[n]) of the place's expert.
 
@@ -143,6 +149,8 @@ def _down_kernel(
     tile_m, tile_n = tile_of_program(
         tl.program_id(0), max_blocks * BLOCK_M, dim, BLOCK_M, BLOCK_N, GROUP_M
     )
+    if PDL:
+        gdc_wait()
     expert = tl.load(expert_of_block_ptr + tile_m)
     if expert < 0:
         return
@@ -302,6 +310,8 @@ def _constants(config: TileConfig, weight: Tensor, summed_dim: int, tma: bool) -
         "BLOCK_M": config.block_m,
         "BLOCK_N": config.block_n,
         "BLOCK_K": config.block_k,
+        "PDL": dependent_launch(weight.device),
+        "launch_pdl": dependent_launch(weight.device),
         "num_warps": config.num_warps,
         "num_stages": config.num_stages,
     }

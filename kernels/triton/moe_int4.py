@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
@@ -14,29 +15,11 @@ from ..launch.tile_config import TileConfig
 from ..moe_routing import TokenPermutation, permute_tokens
 from .int4 import TRITON_DTYPES, add_int4_product, load_groups
 from .moe_slots import add_slots
+from .quick_launch import dependent_launch
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
 
 _WORDS = tl.constexpr(BLOCK_WORDS)
-
-
-@triton.jit
-def _load_quarter(rows, mask, start, dim, EVEN_K: tl.constexpr):
-    """64 entries of gathered rows from `start` on."""
-    if not EVEN_K:
-        mask = mask & (start + tl.arange(0, _WORDS)[None, :] < dim)
-    return tl.load(rows + start, mask=mask, other=0.0)
-
-
-@triton.jit
-def _load_quarters(rows, mask, start, dim, EVEN_K: tl.constexpr):
-    """Four tiles [BLOCK_M, 64] of gathered rows: 256 entries from `start` on."""
-    return (
-        _load_quarter(rows, mask, start, dim, EVEN_K),
-        _load_quarter(rows, mask, start + _WORDS, dim, EVEN_K),
-        _load_quarter(rows, mask, start + 2 * _WORDS, dim, EVEN_K),
-        _load_quarter(rows, mask, start + 3 * _WORDS, dim, EVEN_K),
-    )
 
 
 @triton.jit
@@ -67,17 +50,21 @@ def _gate_up_int4_kernel(
     GROUP_M: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[place, n] = silu(x . gate[n]) * (x . up[n]), as `_gate_up_kernel`, of 4-bit rows."""
     tile_m, tile_n = tile_of_program(
         tl.program_id(0), max_blocks * BLOCK_M, inner, BLOCK_M, BLOCK_N, GROUP_M
     )
+    if PDL:
+        gdc_wait()
     expert = tl.load(expert_of_block_ptr + tile_m)
     if expert < 0:
         return
     places = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     pairs = tl.load(sorted_pairs_ptr + places)
     is_pair = pairs < num_pairs
+    is_row = is_pair[:, None]
     x_rows = x_ptr + (pairs // TOP_K)[:, None].to(tl.int64) * stride_x
     x_rows += tl.arange(0, _WORDS)[None, :]
     gate_row = expert * 2 * inner + tile_n * BLOCK_N
@@ -88,8 +75,21 @@ def _gate_up_int4_kernel(
 
     gate = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     up = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+    # As in `_w4a16_matmul_kernel`, scales and zeros come one block ahead of their use.
+    gate_scales = load_groups(
+        scales_ptr, 0, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+    )
+    up_scales = load_groups(scales_ptr, 0, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N)
+    gate_zeros = gate_scales
+    up_zeros = up_scales
+    if HAS_ZEROS:
+        gate_zeros = load_groups(
+            zeros_ptr, 0, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        )
+        up_zeros = load_groups(
+            zeros_ptr, 0, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        )
     for block in range(num_blocks):
-        xs = _load_quarters(x_rows, is_pair[:, None], block * 4 * _WORDS, dim, EVEN_K)
         gate_words = load_tile(
             packed, gate_row, block * _WORDS, num_weight_rows, num_blocks * _WORDS, stride_packed,
             TMA, True, BLOCK_N, _WORDS,
@@ -98,29 +98,32 @@ def _gate_up_int4_kernel(
             packed, up_row, block * _WORDS, num_weight_rows, num_blocks * _WORDS, stride_packed,
             TMA, True, BLOCK_N, _WORDS,
         )  # fmt: skip
-        gate_scales = load_groups(
-            scales_ptr, block, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        next_gate_scales = load_groups(
+            scales_ptr, block + 1, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
         )
-        up_scales = load_groups(
-            scales_ptr, block, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        next_up_scales = load_groups(
+            scales_ptr, block + 1, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
         )
-        gate_zeros = gate_scales
-        up_zeros = up_scales
         if HAS_ZEROS:
-            gate_zeros = load_groups(
-                zeros_ptr, block, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+            next_gate_zeros = load_groups(
+                zeros_ptr, block + 1, gate_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
             )
-            up_zeros = load_groups(
-                zeros_ptr, block, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+            next_up_zeros = load_groups(
+                zeros_ptr, block + 1, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
             )
         gate = add_int4_product(
-            gate_words, xs, gate_scales, gate_zeros, gate,
-            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            gate_words, gate_scales, gate_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, gate,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         up = add_int4_product(
-            up_words, xs, up_scales, up_zeros, up,
-            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            up_words, up_scales, up_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, up,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
+        gate_scales = next_gate_scales
+        up_scales = next_up_scales
+        if HAS_ZEROS:
+            gate_zeros = next_gate_zeros
+            up_zeros = next_up_zeros
 
     activated = (gate / (1.0 + tl.exp(-gate)) * up).T
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -156,41 +159,54 @@ def _down_int4_kernel(
     GROUP_M: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """out[pair, n] = topk_weight[pair] * (x[place] . down[n]), as `_down_kernel`, of 4-bit rows."""
     tile_m, tile_n = tile_of_program(
         tl.program_id(0), max_blocks * BLOCK_M, dim, BLOCK_M, BLOCK_N, GROUP_M
     )
+    if PDL:
+        gdc_wait()
     expert = tl.load(expert_of_block_ptr + tile_m)
     if expert < 0:
         return
     places = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     pairs = tl.load(sorted_pairs_ptr + places)
     is_pair = pairs < num_pairs
+    is_row = is_pair[:, None]
     x_rows = x_ptr + places[:, None].to(tl.int64) * inner + tl.arange(0, _WORDS)[None, :]
     first_row = expert * dim + tile_n * BLOCK_N
     weight_columns = first_row + tl.arange(0, BLOCK_N)
     num_blocks = tl.cdiv(inner, 4 * _WORDS)
 
     sums = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
+    scales = load_groups(
+        scales_ptr, 0, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+    )
+    zeros = scales
+    if HAS_ZEROS:
+        zeros = load_groups(
+            zeros_ptr, 0, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        )
     for block in range(num_blocks):
-        xs = _load_quarters(x_rows, is_pair[:, None], block * 4 * _WORDS, inner, EVEN_K)
         words = load_tile(
             packed, first_row, block * _WORDS, num_weight_rows, num_blocks * _WORDS, stride_packed,
             TMA, True, BLOCK_N, _WORDS,
         )  # fmt: skip
-        scales = load_groups(
-            scales_ptr, block, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+        next_scales = load_groups(
+            scales_ptr, block + 1, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
         )
-        zeros = scales
         if HAS_ZEROS:
-            zeros = load_groups(
-                zeros_ptr, block, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
+            next_zeros = load_groups(
+                zeros_ptr, block + 1, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
             )
         sums = add_int4_product(
-            words, xs, scales, zeros, sums,
-            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            words, scales, zeros, x_rows, 0, is_row, block * 4 * _WORDS, inner, sums,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
+        scales = next_scales
+        if HAS_ZEROS:
+            zeros = next_zeros
 
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     result = sums.T * tl.load(topk_weights_ptr + pairs, mask=is_pair, other=0.0)[:, None]
@@ -303,6 +319,8 @@ def _constants(x: Tensor, weight: Int4Weight, config: TileConfig, tma: bool) -> 
         "GROUP_M": config.group_m,
         "BLOCK_M": config.block_m,
         "BLOCK_N": config.block_n,
+        "PDL": dependent_launch(x.device),
+        "launch_pdl": dependent_launch(x.device),
         "num_warps": config.num_warps,
         "num_stages": config.num_stages,
     }

@@ -6,9 +6,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..launch.moe_routing import permute_config, topk_config
 from ..moe_routing import TokenPermutation, max_permuted_blocks
+from .quick_launch import dependent_launch
 from .rows import as_rows
 
 
@@ -25,11 +27,14 @@ def _topk_softmax_kernel(
     TOKENS: tl.constexpr,
     EXPERTS: tl.constexpr,
     SLOTS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """weights = exp(logit - log_z) of the TOP_K largest logits, the lower expert first of equals.
 
     log_z is over the chosen experts when RENORMALIZE, else over all.
     """
+    if PDL:
+        gdc_wait()
     tokens = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     experts = tl.arange(0, EXPERTS)
     slots = tl.arange(0, SLOTS)
@@ -71,6 +76,7 @@ def topk_softmax(router_logits: Tensor, top_k: int, renormalize: bool) -> tuple[
     weights = torch.empty(num_tokens, top_k, dtype=torch.float32, device=logits.device)
     ids = torch.empty(num_tokens, top_k, dtype=torch.int32, device=logits.device)
     config = topk_config(num_tokens, num_experts)
+    pdl = dependent_launch(logits.device)
     _topk_softmax_kernel[(triton.cdiv(num_tokens, config.tokens),)](
         logits,
         weights,
@@ -83,16 +89,26 @@ def topk_softmax(router_logits: Tensor, top_k: int, renormalize: bool) -> tuple[
         TOKENS=config.tokens,
         EXPERTS=config.experts,
         SLOTS=triton.next_power_of_2(top_k),
+        PDL=pdl,
         num_warps=config.num_warps,
+        launch_pdl=pdl,
     )
     return weights, ids
 
 
 @triton.jit
 def _count_kernel(
-    ids_ptr, counts_ptr, num_pairs, num_experts, CHUNK: tl.constexpr, EXPERTS: tl.constexpr
+    ids_ptr,
+    counts_ptr,
+    num_pairs,
+    num_experts,
+    CHUNK: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """counts[c, e] = pairs of chunk c whose expert is e."""
+    if PDL:
+        gdc_wait()
     pairs = tl.program_id(0) * CHUNK + tl.arange(0, CHUNK)
     experts = tl.arange(0, EXPERTS)
     counts = _chunk_counts(ids_ptr, pairs, num_pairs, num_experts, EXPERTS)
@@ -123,6 +139,7 @@ def _place_kernel(
     CHUNKS: tl.constexpr,
     EXPERTS: tl.constexpr,
     STRIP: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Write each pair of a chunk to its place: start of its expert + pairs of it that come before.
 
@@ -130,6 +147,8 @@ def _place_kernel(
     fill the places behind each expert's last pair with num_pairs, and name the blocks' experts.
     CHUNKS: counts read at a time; 0 where one program has all pairs and counts them itself.
     """
+    if PDL:
+        gdc_wait()
     chunk = tl.program_id(0)
     experts = tl.arange(0, EXPERTS)
     pairs = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -185,6 +204,7 @@ def permute_tokens(expert_ids: Tensor, num_experts: int, block_m: int) -> TokenP
     sorted_pairs = ids.new_empty(max_blocks * block_m)
     expert_of_block = ids.new_empty(max_blocks)
     config = permute_config(num_pairs, num_experts)
+    pdl = dependent_launch(ids.device)
     num_chunks = triton.cdiv(num_pairs, config.chunk)
     counts = ids
     if num_chunks > 1:
@@ -196,7 +216,9 @@ def permute_tokens(expert_ids: Tensor, num_experts: int, block_m: int) -> TokenP
             num_experts,
             CHUNK=config.chunk,
             EXPERTS=config.experts,
+            PDL=pdl,
             num_warps=config.num_warps,
+            launch_pdl=pdl,
         )
     _place_kernel[(num_chunks,)](
         ids,
@@ -213,7 +235,9 @@ def permute_tokens(expert_ids: Tensor, num_experts: int, block_m: int) -> TokenP
         CHUNKS=config.chunks if num_chunks > 1 else 0,
         EXPERTS=config.experts,
         STRIP=config.strip,
+        PDL=pdl,
         num_warps=config.num_warps,
+        launch_pdl=pdl,
     )
     return TokenPermutation(
         sorted_pairs=sorted_pairs,

@@ -6,8 +6,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..launch.quantize_rows import quantize_rows_config
+from .quick_launch import dependent_launch
 from .rows import as_rows
 
 # Adding and taking away 1.5 * 2^23 rounds an fp32 below 2^22 to the nearest integer, ties to even.
@@ -24,12 +26,15 @@ def _quantize_rows_kernel(
     dim,
     stride_x,
     TO_INT8: tl.constexpr,
+    PDL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """scale = max|x| / code_max; codes = x / scale, rounded to nearest even.
 
     A row longer than BLOCK is read twice: for the maximum, then again, from the L2 cache.
     """
+    if PDL:
+        gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     code_max: tl.constexpr = _INT8_MAX if TO_INT8 else _FP8_MAX
     columns = tl.arange(0, BLOCK)
@@ -68,6 +73,7 @@ def quantize_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     codes = torch.empty(num_rows, dim, dtype=dtype, device=x.device)
     scale = torch.empty(num_rows, 1, dtype=torch.float32, device=x.device)
     config = quantize_rows_config(dim)
+    pdl = dependent_launch(x.device)
     _quantize_rows_kernel[(num_rows,)](
         rows,
         codes,
@@ -75,7 +81,9 @@ def quantize_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         dim,
         rows.stride(0),
         TO_INT8=dtype == torch.int8,
+        PDL=pdl,
         BLOCK=config.block,
         num_warps=config.num_warps,
+        launch_pdl=pdl,
     )
     return codes.view(x.shape), scale.view(*x.shape[:-1], 1)

@@ -6,8 +6,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
-from .dependent_launch import let_dependents_start, wait_for_inputs
+from .quick_launch import dependent_launch
 
 _BLOCK = 512
 
@@ -32,8 +33,8 @@ def _add_splits_kernel(
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = columns < out_dim
     offsets = row.to(tl.int64) * out_dim + columns
-    let_dependents_start(PDL)
-    wait_for_inputs(PDL)
+    if PDL:
+        gdc_wait()
     total = tl.load(partial_ptr + offsets, mask=mask, other=0)
     for split in tl.static_range(1, SPLITS):
         rows = (split * num_tokens + row).to(tl.int64) * out_dim
@@ -53,14 +54,14 @@ def add_splits(
     *,
     scales: tuple[Tensor, Tensor] | None = None,
     bias: Tensor | None = None,
-    pdl: bool = False,
 ) -> None:
     """Write the sum over partial's first axis to `out`.
 
     partial: [num_splits, num_tokens, out_dim] fp32 or int32; scales: those of the rows and of the
-    columns, fp32; pdl: start before the kernel ahead has ended.
+    columns, fp32.
     """
     num_splits, num_tokens, out_dim = partial.shape
+    pdl = dependent_launch(out.device)
     x_scale, weight_scale = scales or (partial, partial)
     _add_splits_kernel[(num_tokens, triton.cdiv(out_dim, _BLOCK))](
         partial,

@@ -6,13 +6,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.tile_config import TileConfig
 from ..launch.w4a16_matmul import w4a16_matmul_config
-from .dependent_launch import let_dependents_start, prefetch_rows, wait_for_inputs
 from .int4 import TRITON_DTYPES, add_int4_product, load_groups
+from .quick_launch import dependent_launch
 from .split_sums import add_splits, split_output
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
@@ -24,7 +25,6 @@ _WORDS = tl.constexpr(BLOCK_WORDS)
 def _w4a16_matmul_kernel(
     x,
     packed,
-    packed_ptr,
     scales_ptr,
     zeros_ptr,
     bias_ptr,
@@ -43,7 +43,6 @@ def _w4a16_matmul_kernel(
     TMA_X: tl.constexpr,
     IS_SPLIT: tl.constexpr,
     PDL: tl.constexpr,
-    PREFETCH: tl.constexpr,
     GROUP_M: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -63,12 +62,16 @@ def _w4a16_matmul_kernel(
     blocks_per_split = tl.cdiv(num_blocks, tl.num_programs(1))
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
-    let_dependents_start(PDL)
-    prefetch_rows(
-        packed_ptr, tile_n * BLOCK_N, first * _WORDS, out_dim, stride_packed, BLOCK_N, PREFETCH
-    )
-    wait_for_inputs(PDL)
+    if PDL:
+        gdc_wait()
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
+
+    rows = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
+    is_row = rows[:, None] < num_tokens
+    if TMA_X:
+        x_rows = x
+    else:
+        x_rows = x + rows[:, None].to(tl.int64) * stride_x + tl.arange(0, _WORDS)[None, :]
 
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     # Scales and zeros come one block ahead of their use: too few bytes for an asynchronous copy,
@@ -89,36 +92,16 @@ def _w4a16_matmul_kernel(
             next_zeros = load_groups(
                 zeros_ptr, block + 1, columns, num_groups, out_dim, GROUPS, BLOCK_N
             )
-        first_k = block * 4 * _WORDS
-        xs = (
-            load_tile(
-                x, tile_m * BLOCK_M, first_k, num_tokens, dim, stride_x,
-                TMA_X, EVEN_K, BLOCK_M, _WORDS,
-            ),
-            load_tile(
-                x, tile_m * BLOCK_M, first_k + _WORDS, num_tokens, dim, stride_x,
-                TMA_X, EVEN_K, BLOCK_M, _WORDS,
-            ),
-            load_tile(
-                x, tile_m * BLOCK_M, first_k + 2 * _WORDS, num_tokens, dim, stride_x,
-                TMA_X, EVEN_K, BLOCK_M, _WORDS,
-            ),
-            load_tile(
-                x, tile_m * BLOCK_M, first_k + 3 * _WORDS, num_tokens, dim, stride_x,
-                TMA_X, EVEN_K, BLOCK_M, _WORDS,
-            ),
-        )  # fmt: skip
         acc = add_int4_product(
-            words, xs, scales, zeros, acc,
-            FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            words, scales, zeros, x_rows, tile_m * BLOCK_M, is_row, block * 4 * _WORDS, dim, acc,
+            TMA_X, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales
         if HAS_ZEROS:
             zeros = next_zeros
     result = acc.T
 
-    rows = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
-    mask = (rows[:, None] < num_tokens) & (columns[None, :] < out_dim)
+    mask = is_row & (columns[None, :] < out_dim)
     if not IS_SPLIT:
         if HAS_BIAS:
             bias = tl.load(bias_ptr + columns, mask=columns < out_dim, other=0.0).to(tl.float32)
@@ -141,13 +124,13 @@ def w4a16_matmul(
         config = w4a16_matmul_config(num_tokens, out_dim, dim, gpu_of(x.device))
     tma = config.tma and fits_tma(packed)
     tma_x = config.tma_x and fits_tma(x)
+    pdl = dependent_launch(x.device)
     out = torch.empty(num_tokens, out_dim, dtype=x.dtype, device=x.device)
     partial = split_output(out, config.num_splits)
     num_tiles = triton.cdiv(num_tokens, config.block_m) * triton.cdiv(out_dim, config.block_n)
     _w4a16_matmul_kernel[(num_tiles, config.num_splits)](
         describe_rows(x, config.block_m, BLOCK_WORDS) if tma_x else x,
         describe_rows(packed, config.block_n, BLOCK_WORDS) if tma else packed,
-        packed,
         scales,
         scales if zeros is None else zeros.contiguous(),
         scales if bias is None else bias,
@@ -165,8 +148,7 @@ def w4a16_matmul(
         TMA=tma,
         TMA_X=tma_x,
         IS_SPLIT=config.num_splits > 1,
-        PDL=config.pdl,
-        PREFETCH=config.prefetch_bytes,
+        PDL=pdl,
         GROUP_M=config.group_m,
         GROUPS=BLOCK_ELEMENTS // weight.group_size,
         DTYPE=TRITON_DTYPES[x.dtype],
@@ -175,8 +157,8 @@ def w4a16_matmul(
         BLOCK_N=config.block_n,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
-        launch_pdl=config.pdl,
+        launch_pdl=pdl,
     )
     if config.num_splits > 1:
-        add_splits(partial, out, bias=bias, pdl=config.pdl)
+        add_splits(partial, out, bias=bias)
     return out

@@ -6,11 +6,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..launch.tile_config import TileConfig
 from ..launch.w8a8_matmul import w8a8_matmul_config
-from .dependent_launch import let_dependents_start, prefetch_rows, wait_for_inputs
+from .quick_launch import dependent_launch
 from .split_sums import add_splits, split_output
 from .tile_dot import add_product, empty_sums
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
@@ -21,7 +22,6 @@ from .tile_order import tile_of_program
 def _w8a8_matmul_kernel(
     x,
     weight,
-    weight_ptr,
     x_scale_ptr,
     weight_scale_ptr,
     bias_ptr,
@@ -39,7 +39,6 @@ def _w8a8_matmul_kernel(
     SWAP: tl.constexpr,
     IS_SPLIT: tl.constexpr,
     PDL: tl.constexpr,
-    PREFETCH: tl.constexpr,
     GROUP_M: tl.constexpr,
     IMPRECISE: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -59,11 +58,8 @@ def _w8a8_matmul_kernel(
     blocks_per_split = tl.cdiv(num_blocks, tl.num_programs(1))
     first = split * blocks_per_split
     last = min(first + blocks_per_split, num_blocks)
-    let_dependents_start(PDL)
-    prefetch_rows(
-        weight_ptr, tile_n * BLOCK_N, first * BLOCK_K, out_dim, stride_weight, BLOCK_N, PREFETCH
-    )
-    wait_for_inputs(PDL)
+    if PDL:
+        gdc_wait()
 
     sum_dtype: tl.constexpr = tl.int32 if IS_INT else tl.float32
     acc = empty_sums(SWAP, BLOCK_M, BLOCK_N, sum_dtype)
@@ -130,6 +126,7 @@ def w8a8_matmul(
         config = w8a8_matmul_config(num_tokens, out_dim, dim, gpu_of(x.device))
     tma = config.tma and fits_tma(weight)
     tma_x = config.tma_x and fits_tma(x)
+    pdl = dependent_launch(x.device)
     out = torch.empty(num_tokens, out_dim, dtype=out_dtype, device=x.device)
     is_int = x.dtype == torch.int8
     partial = split_output(
@@ -139,7 +136,6 @@ def w8a8_matmul(
     _w8a8_matmul_kernel[(num_tiles, config.num_splits)](
         describe_rows(x, config.block_m, config.block_k) if tma_x else x,
         describe_rows(weight, config.block_n, config.block_k) if tma else weight,
-        weight,
         x_scale,
         weight_scale,
         weight_scale if bias is None else bias,
@@ -156,8 +152,7 @@ def w8a8_matmul(
         TMA_X=tma_x,
         SWAP=config.swap,
         IS_SPLIT=config.num_splits > 1,
-        PDL=config.pdl,
-        PREFETCH=config.prefetch_bytes,
+        PDL=pdl,
         GROUP_M=config.group_m,
         IMPRECISE=config.imprecise,
         BLOCK_M=config.block_m,
@@ -165,8 +160,8 @@ def w8a8_matmul(
         BLOCK_K=config.block_k,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
-        launch_pdl=config.pdl,
+        launch_pdl=pdl,
     )
     if config.num_splits > 1:
-        add_splits(partial, out, scales=(x_scale, weight_scale), bias=bias, pdl=config.pdl)
+        add_splits(partial, out, scales=(x_scale, weight_scale), bias=bias)
     return out
