@@ -61,7 +61,7 @@ def test_tiles_fit_the_shared_memory(gpu: Gpu, head_dim: int, element_bytes: int
 
 def test_tiles_on_hopper() -> None:
     assert prefill_config(H100, head_dim=128, element_bytes=2) == PrefillConfig(
-        block_m=128, block_n=64, num_warps=8, num_stages=3
+        block_m=64, block_n=64, num_warps=4, num_stages=3
     )
 
 
