@@ -13,15 +13,23 @@ from .llama_8b import CONFIG
 
 
 def measure_transformers(
-    device: torch.device, *, prompts: list[list[int]], output_len: int, limit_s: float
+    device: torch.device,
+    *,
+    prompts: list[list[int]],
+    output_len: int,
+    limit_s: float,
+    max_requests_per_batch: int | None = None,
 ) -> dict[str, Any]:
     """Output tokens a second; after `limit_s` seconds what has come by then is the figure.
 
     Attention is what transformers finds by itself: FlashAttention where it is installed, else
-    torch's SDPA over gathered pages. CUDA graphs and double buffering are its own choice too.
+    torch's SDPA over the gathered pages of all requests, whose cost grows with the square of their
+    number: there `max_requests_per_batch` helps it. CUDA graphs and double buffering are its own
+    choice.
     """
     import transformers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers.generation import ContinuousBatchingConfig
     from transformers.generation.continuous_batching.utils import WorkloadHints
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -44,7 +52,13 @@ def measure_transformers(
     )
     num_tokens: dict[str, int] = {}
     with model.continuous_batching_context_manager(
-        generation_config=generation, block=True, timeout=5, workload_hints=hints
+        generation_config=generation,
+        continuous_batching_config=ContinuousBatchingConfig(
+            max_requests_per_batch=max_requests_per_batch
+        ),
+        block=True,
+        timeout=5,
+        workload_hints=hints,
     ) as manager:
         started = time.perf_counter()
         ids = manager.add_requests(inputs=prompts, max_new_tokens=output_len, streaming=True)
@@ -64,6 +78,7 @@ def measure_transformers(
     figures = {
         "version": transformers.__version__,
         "attention": str(model.config._attn_implementation),
+        "max_requests_per_batch": max_requests_per_batch,
         "seconds": round(seconds, 2),
         "finished": finished,
         "output_tokens_per_s": round(sum(num_tokens.values()) / seconds),

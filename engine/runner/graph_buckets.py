@@ -7,8 +7,8 @@ every step: 256 rows of 131,072 tokens are 8 MiB. So there is a graph for each o
 for each of a few context lengths.
 
 Up to some 200 rows the weights bound the time of a step, so padding by a quarter costs nothing that
-can be measured. Steps with prompts in them are captured up to 512 tokens: beyond, they compute
-longer than it takes to launch them.
+can be measured. Steps with prompts in them are captured up to 1,024 tokens: beyond, they compute
+longer than it takes to launch them (20 ms for an 8 B model).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LENGTH_FACTOR = 8
 DENSE_LENGTH = 32768
 """Up to this context length there is a graph for every batch size, above it for powers of two:
 with longer contexts fewer requests fit the memory, and a step is long."""
-MIXED_SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512)
+MIXED_SIZES = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Tokens of steps with prompts."""
 
 
