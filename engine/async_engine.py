@@ -20,6 +20,7 @@ from shoal.errors import (
     EngineUnavailable,
     InternalError,
     InvalidRequest,
+    NotFound,
     QueueFull,
     QueueTimeout,
     RequestError,
@@ -32,6 +33,7 @@ from .core.request import FinishReason
 from .core.sampling_params import SamplingParams
 from .core.stats import SchedulerStats
 from .core_client import CORE_COMMAND
+from .core_profiler import CoreProfiler
 from .core_supervisor import CoreState, CoreSupervisor
 from .output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from .output_processor import OutputProcessor
@@ -86,6 +88,7 @@ class AsyncEngine:
         )
         self._clock = clock or MonotonicClock()
         self._core = CoreSupervisor(self, command=core_command, config=config.supervision)
+        self._profiler = CoreProfiler(self._core.send)
         self._draining = False
         self._in_flight: dict[str, _InFlight] = {}
         """By our own numbers: short on the wire and never used twice, so that what was under way
@@ -181,6 +184,18 @@ class AsyncEngine:
             block_size=ready.block_size,
             max_model_len=ready.max_model_len,
         )
+
+    @property
+    def profiler(self) -> CoreProfiler:
+        """Takes profiles of the core. Raises NotFound when that is switched off, and
+        EngineUnavailable while no core serves."""
+        if self._config.torch_profiler_dir is None:
+            raise NotFound(
+                "Profiling is switched off: start the server with --torch-profiler-dir FOLDER."
+            )
+        if (why := self._why_not_serving()) is not None:
+            raise self._unavailable(why)
+        return self._profiler
 
     # -- requests ------------------------------------------------------------------------
 
@@ -335,8 +350,12 @@ class AsyncEngine:
     def on_rejected(self, message: protocol.Rejected) -> None:
         self._fail(message.request_id, _as_error(message.rejection))
 
+    def on_profiled(self, message: protocol.Profiled) -> None:
+        self._profiler.on_answer(message)
+
     def on_lost(self) -> None:
         self._last_step = None
+        self._profiler.on_lost(self._core.why)
         for number in list(self._in_flight):
             self._fail(number, self._unavailable(self._core.why))
 

@@ -86,6 +86,8 @@ class EngineConfig:
     """Whether steps on a GPU are captured as CUDA graphs at start."""
     nvtx: bool = False
     """Whether the parts of a step are named for Nsight Systems."""
+    torch_profiler_dir: str | None = None
+    """Folder for traces of torch's profiler; None: no profile can be taken."""
     block_size: int = 16
     """Tokens per KV cache block."""
     enable_prefix_caching: bool = True

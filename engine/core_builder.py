@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import structlog
 
 from shoal.clock import MonotonicClock
@@ -19,6 +21,7 @@ from .protocol import Load, Ready
 from .runner.backend import Backend
 from .runner.interface import ModelRunner
 from .runner.model_runner import PagedModelRunner
+from .runner.profiler import Profilable, Profiler
 from .runner.step_ranges import Ranges, no_ranges
 from .sources.progress import Progress
 
@@ -46,10 +49,14 @@ def build_core(load: Load, progress: Progress) -> tuple[EngineCore, Ready]:
         num_blocks=cache_config.num_blocks,
         block_size=cache_config.block_size,
     )
+    profiler = None
+    if load.config.torch_profiler_dir is not None:
+        profiler = _make_profiler(backend, load.config.torch_profiler_dir)
     core = EngineCore(
         Scheduler(scheduler_config, cache_config),
         runner,
         MonotonicClock(),
+        profiler=profiler,
         max_in_flight=backend.max_in_flight if load.config.async_scheduling else 1,
         ranges=_ranges(load.config),
     )
@@ -116,6 +123,15 @@ def _ranges(config: EngineConfig) -> Ranges:
     from .runner.nvtx import nvtx_ranges  # torch is here already
 
     return nvtx_ranges
+
+
+def _make_profiler(backend: Backend, folder: str) -> Profiler:
+    if not isinstance(backend, Profilable):
+        raise ConfigError(
+            "torch_profiler_dir needs device cuda, or dtype float32 on a CPU: the CPU kernels are"
+            " no operators of torch; look at them with perf"
+        )
+    return backend.make_profiler(Path(folder))
 
 
 def _gib(num_bytes: int) -> float:

@@ -23,6 +23,7 @@ from shoal.frames import BlockingFrames, PeerGone
 from . import protocol
 from .core.request import Request
 from .engine_core import EngineCore
+from .runner.profiler import ProfilerError
 from .sources.progress import Progress
 
 if TYPE_CHECKING:
@@ -124,6 +125,22 @@ def _receive(frames: BlockingFrames, core: EngineCore, events: KVEventStream | N
                 _send(frames, protocol.Rejected(message.request_id, rejection))
         elif isinstance(message, protocol.Abort):
             core.abort(message.request_ids)
+        elif isinstance(message, protocol.Profile):
+            _send(frames, _profile(core, message))
+
+
+def _profile(core: EngineCore, message: protocol.Profile) -> protocol.Profiled:
+    """Between two steps; the one in flight goes on."""
+    profiler = core.profiler
+    if profiler is None:
+        return protocol.Profiled(error="this engine core has no profiler")
+    try:
+        if message.is_start:
+            profiler.start()
+            return protocol.Profiled()
+        return protocol.Profiled(path=profiler.stop())
+    except ProfilerError as error:
+        return protocol.Profiled(error=str(error))
 
 
 def _to_request(message: protocol.AddRequest) -> Request:

@@ -45,6 +45,8 @@ class CoreListener(Protocol):
 
     def on_rejected(self, message: protocol.Rejected) -> None: ...
 
+    def on_profiled(self, message: protocol.Profiled) -> None: ...
+
     def on_lost(self) -> None:
         """The core is gone, and with it every request it had; `CoreSupervisor.why` says how."""
 
@@ -140,6 +142,8 @@ class CoreSupervisor:
                     self._listener.on_step(message)
                 case protocol.Rejected():
                     self._listener.on_rejected(message)
+                case protocol.Profiled():
+                    self._listener.on_profiled(message)
                 case protocol.Hello():
                     client.send(protocol.encode(load))
                     deadline.reschedule(loop.time() + quiet_s)

@@ -25,6 +25,7 @@ from .core.scheduler import Scheduler
 from .core.stats import SchedulerStats
 from .runner.interface import ModelRunner
 from .runner.pending import Pending
+from .runner.profiler import Profiler
 from .runner.step_ranges import Ranges, no_ranges
 
 
@@ -39,6 +40,7 @@ class EngineCore:
         *,
         max_in_flight: int = 1,
         ranges: Ranges = no_ranges,
+        profiler: Profiler | None = None,
     ) -> None:
         if not 1 <= max_in_flight <= MAX_IN_FLIGHT:
             raise ValueError(
@@ -51,6 +53,8 @@ class EngineCore:
         self._ranges = ranges
         self._in_flight: deque[tuple[SchedulerOutput, Pending[ModelRunnerOutput]]] = deque()
         self.num_steps = 0
+        self.profiler = profiler
+        """None: profiles are switched off."""
 
     def add_request(self, request: Request) -> Rejection | None:
         """Queue a request, or say why not."""

@@ -1,8 +1,9 @@
 """The messages between the API process and the engine-core process: msgpack, one a frame.
 
-    API process  -> core:  Load, then AddRequest and Abort in any number
+    API process  -> core:  Load, then AddRequest, Abort and Profile in any number
     core -> API process:   Hello, LoadProgress..., Ready, then StepOutputs per step and
-                           Rejected per refused request; Fatal before an exit that was not asked for
+                           Rejected per refused request, Profiled per Profile; Fatal before an
+                           exit that was not asked for
 
 Structs travel as arrays, tag first: names cost no bytes. Both ends are always of one version,
 since the one starts the other.
@@ -48,6 +49,12 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
     request_ids: list[str]
 
 
+class Profile(msgspec.Struct, frozen=True, array_like=True, tag="profile"):
+    """Start a profile of the core, or stop it and write it; answered by Profiled."""
+
+    is_start: bool
+
+
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     """The process runs and waits for its Load."""
 
@@ -84,6 +91,15 @@ class Rejected(msgspec.Struct, frozen=True, array_like=True, tag="rejected"):
     rejection: Rejection
 
 
+class Profiled(msgspec.Struct, frozen=True, array_like=True, tag="profiled"):
+    """What became of a Profile."""
+
+    path: str = ""
+    """Where the trace is, once it was stopped."""
+    error: str = ""
+    """Why not."""
+
+
 class Fatal(msgspec.Struct, frozen=True, array_like=True, tag="fatal"):
     """The core is about to exit because of this exception."""
 
@@ -92,8 +108,8 @@ class Fatal(msgspec.Struct, frozen=True, array_like=True, tag="fatal"):
     message: str
 
 
-ToCore = Load | AddRequest | Abort
-FromCore = Hello | LoadProgress | Ready | StepOutputs | Rejected | Fatal
+ToCore = Load | AddRequest | Abort | Profile
+FromCore = Hello | LoadProgress | Ready | StepOutputs | Rejected | Profiled | Fatal
 
 
 def _encode_path(value: Any) -> Any:

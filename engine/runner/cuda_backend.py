@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from .sampling_plan import LongInts, SamplingPlan
 from .step_layout import PaddedShape, padded
 from .step_ranges import Ranges, no_ranges
 from .step_staging import StagedStep, StepStaging
+from .torch_profiler import TorchProfiler
 
 LOGITS_BYTES = 256 << 20
 """Logits of prompt tokens held at once, for log-probabilities of a prompt."""
@@ -77,6 +79,9 @@ class CudaBackend:
         self._tier: CpuTier | None = None
         if cache.num_host_blocks:
             self._tier = CpuTier(self._kv_caches, cache.num_host_blocks)
+
+    def make_profiler(self, folder: Path) -> TorchProfiler:
+        return TorchProfiler(folder)
 
     def copy_blocks(self, copies: BlockCopies) -> None:
         assert self._tier is not None

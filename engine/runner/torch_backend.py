@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from .logprobs import token_logprobs
 from .pending import Computed
 from .sampler import sample
 from .sampling_plan import LongInts, SamplerOutput, SamplingPlan
+from .torch_profiler import TorchProfiler
 
 LOGITS_BYTES = 64 << 20
 """Logits of prompt tokens held at once: 341 positions of a vocabulary of 49,152. A prompt of 4,000
@@ -56,6 +58,9 @@ class TorchBackend:
         self._tier: CpuTier | None = None
         if cache.num_host_blocks:
             self._tier = CpuTier(self._kv_caches, cache.num_host_blocks)
+
+    def make_profiler(self, folder: Path) -> TorchProfiler:
+        return TorchProfiler(folder)
 
     def copy_blocks(self, copies: BlockCopies) -> None:
         assert self._tier is not None

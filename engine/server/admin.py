@@ -42,6 +42,17 @@ def admin_routes(context: ServerContext) -> APIRouter:
         """All metrics in the Prometheus text format."""
         return Response(context.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
+    @router.post("/start_profile")
+    async def start_profile() -> Response:
+        """Begin a profile of the engine core (`--torch-profiler-dir`)."""
+        await engine.profiler.start()
+        return JSONResponse({"status": "started"})
+
+    @router.post("/stop_profile")
+    async def stop_profile() -> Response:
+        """End it; answers when the trace is written, with its path on the server."""
+        return JSONResponse({"status": "stopped", "path": await engine.profiler.stop()})
+
     @router.get("/kv_event_sources")
     async def kv_event_sources() -> Response:
         """Where changes of the prefix cache are published: how a router finds them."""

@@ -10,6 +10,15 @@ from ..output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from ..tokenizer.tokenizer import Tokenizer
 
 
+class Profiler(Protocol):
+    """Takes one profile at a time. Raises RequestError."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> str:
+        """The path of the trace."""
+
+
 class Engine(Protocol):
     """Until `is_ready` only `is_ready` and `health` may be used."""
 
@@ -28,6 +37,10 @@ class Engine(Protocol):
     @property
     def kv_event_endpoints(self) -> KVEventEndpoints:
         """Where changes of its prefix cache are published."""
+
+    @property
+    def profiler(self) -> Profiler:
+        """Raises RequestError when profiles are switched off, or nobody can take one now."""
 
     @property
     def created(self) -> int:

@@ -314,6 +314,15 @@ def serve(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
+    torch_profiler_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Allow profiles (POST /start_profile, /stop_profile) and put their traces here.",
+            show_default="not allowed",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = None,
     nvtx: Annotated[
         bool,
         typer.Option(
@@ -363,6 +372,7 @@ def serve(
             async_scheduling=async_scheduling,
             gpu_memory_utilization=gpu_memory_utilization,
             cuda_graphs=not no_cuda_graphs,
+            torch_profiler_dir=torch_profiler_dir,
             nvtx=nvtx,
             enable_prefix_caching=not no_prefix_caching,
             max_num_seqs=max_num_seqs,

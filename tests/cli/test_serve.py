@@ -60,6 +60,7 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
         " --cors-origin https://one --cors-origin https://two --max-body-mib 2"
         " --device cuda --dtype float16 --threads 3 --max-model-len 2048 --kv-cache-gib 1.5"
         " --kv-offloading-size 2.5 --no-async-scheduling"
+        " --torch-profiler-dir /tmp/traces"
         " --load-format dummy --gpu-memory-utilization 0.5 --no-cuda-graphs --nvtx"
         " --max-num-seqs 8 --max-num-batched-tokens 256"
         " --itl-target-ms 80"
@@ -80,6 +81,7 @@ def test_every_option_reaches_its_setting(served: FakeServe, tmp_path: Path) -> 
     assert config.kv_cache_bytes == GIB * 3 // 2
     assert config.kv_offloading_bytes == GIB * 5 // 2
     assert not config.async_scheduling
+    assert config.torch_profiler_dir == "/tmp/traces"
     assert (config.max_num_seqs, config.max_num_batched_tokens) == (8, 256)
     assert config.itl_target_s == 0.08
     assert (config.max_num_waiting, config.queue_timeout_s) == (9, None)

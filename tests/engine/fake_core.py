@@ -20,6 +20,7 @@ from shoal.engine.core.output import ModelRunnerOutput, SchedulerOutput, TokenLo
 from shoal.engine.core.scheduler import Scheduler
 from shoal.engine.engine_core import EngineCore
 from shoal.engine.runner.pending import Computed
+from shoal.engine.runner.profiler import ProfilerError
 from shoal.engine.sources.progress import Progress
 from shoal.errors import UnsupportedModel
 
@@ -100,6 +101,25 @@ class EchoRunner:
             time.sleep(60)
 
 
+class EchoProfiler:
+    """Says what it was asked."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._is_running = False
+
+    def start(self) -> None:
+        if self._is_running:
+            raise ProfilerError("it runs already")
+        self._is_running = True
+
+    def stop(self) -> str:
+        if not self._is_running:
+            raise ProfilerError("it does not run")
+        self._is_running = False
+        return f"{self._folder}/trace"
+
+
 def build(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol.Ready]:
     if load.config.model == "unsupported":
         raise UnsupportedModel("no such architecture")
@@ -116,7 +136,9 @@ def build(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol
         num_blocks=NUM_BLOCKS,
         block_size=BLOCK_SIZE,
     )
-    return EngineCore(scheduler, EchoRunner(), MonotonicClock()), ready
+    folder = load.config.torch_profiler_dir
+    profiler = None if folder in (None, "none") else EchoProfiler(folder)
+    return EngineCore(scheduler, EchoRunner(), MonotonicClock(), profiler=profiler), ready
 
 
 if __name__ == "__main__":

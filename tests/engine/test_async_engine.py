@@ -32,6 +32,7 @@ from shoal.errors import (
     EngineUnavailable,
     InvalidRequest,
     ModelNotFound,
+    NotFound,
     QueueFull,
     QueueTimeout,
     ShoalError,
@@ -515,3 +516,32 @@ async def test_an_address_for_kv_events_that_is_taken_is_a_config_error() -> Non
         endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match="cannot publish KV events"):
             await make_engine(kv_events_endpoint=endpoint).start()
+
+
+async def test_a_profile_is_taken_by_the_core(start_engine: StartEngine) -> None:
+    engine = await start_engine(torch_profiler_dir="/traces")
+    with pytest.raises(InvalidRequest, match="Profiling: it does not run"):
+        await engine.profiler.stop()
+    await engine.profiler.start()
+    with pytest.raises(InvalidRequest, match="Profiling: it runs already"):
+        await engine.profiler.start()
+    assert await engine.profiler.stop() == "/traces/trace"
+
+
+async def test_profiles_that_are_switched_off_or_not_to_be_had(start_engine: StartEngine) -> None:
+    engine = await start_engine()
+    with pytest.raises(NotFound, match="start the server with --torch-profiler-dir FOLDER"):
+        _ = engine.profiler
+    engine = await start_engine(torch_profiler_dir="none")
+    with pytest.raises(InvalidRequest, match="this engine core has no profiler"):
+        await engine.profiler.start()
+
+
+async def test_a_profile_ends_with_its_core(start_engine: StartEngine) -> None:
+    engine = await start_engine(torch_profiler_dir="/traces")
+    await engine.profiler.start()
+    stopping = asyncio.create_task(engine.profiler.stop())
+    await asyncio.sleep(0)
+    engine._core.kill("of a test")
+    with contextlib.suppress(EngineUnavailable):  # it may have answered just before
+        assert await stopping == "/traces/trace"

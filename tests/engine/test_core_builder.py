@@ -55,6 +55,12 @@ def test_a_context_beyond_the_model_is_refused_with_both_numbers(smollm2: ModelF
         build_core(Load(config, smollm2), NoProgress())
 
 
+def test_the_cpu_kernels_have_no_torch_profiler(smollm2: ModelFiles) -> None:
+    config = EngineConfig(model="smollm2", max_model_len=64, torch_profiler_dir="/tmp")
+    with pytest.raises(ConfigError, match="torch_profiler_dir needs device cuda, or dtype float32"):
+        build_core(Load(config, smollm2), NoProgress())
+
+
 async def test_a_real_model_answers(smollm2: ModelFiles) -> None:
     config = EngineConfig(model=str(smollm2.path), served_model_name="smol", max_model_len=512)
     engine = AsyncEngine(config)

@@ -10,7 +10,7 @@ from shoal.engine.core.output import TokenLogprobs
 from shoal.engine.core.sampling_params import SamplingParams
 from shoal.engine.core.stats import SchedulerStats
 from shoal.engine.output import EngineStats, Health, KVEventEndpoints, RequestOutput
-from shoal.errors import InvalidRequest, RequestError
+from shoal.errors import InvalidRequest, NotFound, RequestError
 
 REPLY = "Hello, wörld! "
 EOS = 256
@@ -59,6 +59,19 @@ class ByteTokenizer:
         return "".join(turns) + ("assistant: " if add_generation_prompt else "")
 
 
+class FakeProfiler:
+    """Its trace is where it is told."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> str:
+        return self._path
+
+
 class FakeEngine:
     """Ready at once; `running` holds the ids of requests that neither ended nor were aborted."""
 
@@ -71,6 +84,8 @@ class FakeEngine:
         self.is_ready = True
         self.kv_event_endpoints = KVEventEndpoints()
         self.health_state = Health(True)
+        self.trace_path: str | None = None
+        """None: profiles are switched off."""
         self.error: RequestError | Exception | None = None
         """Raised after `error_after` tokens."""
         self.error_after = 0
@@ -81,6 +96,12 @@ class FakeEngine:
         self.prompts: list[list[int]] = []
         self.changed = asyncio.Event()
         """Set whenever a request starts, goes on or ends."""
+
+    @property
+    def profiler(self) -> FakeProfiler:
+        if self.trace_path is None:
+            raise NotFound("Start the server with --torch-profiler-dir.")
+        return FakeProfiler(self.trace_path)
 
     def health(self) -> Health:
         return self.health_state

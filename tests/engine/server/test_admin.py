@@ -73,3 +73,18 @@ async def test_routers_learn_where_kv_events_are(
         "topic": "",
         "block_size": 16,
     }
+
+
+async def test_a_profile_is_started_and_stopped(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    response = await client.post("/start_profile")
+    assert response.status_code == 404
+    assert "--torch-profiler-dir" in response.json()["error"]["message"]
+    engine.trace_path = "/traces/1"
+    assert (await client.post("/start_profile")).json() == {"status": "started"}
+    assert (await client.post("/stop_profile")).json() == {
+        "status": "stopped",
+        "path": "/traces/1",
+    }
+    assert (await client.get("/start_profile")).status_code == 405
