@@ -15,6 +15,7 @@ from shoal.engine.models.config import load_config
 from shoal.engine.models.loader import load_model
 from shoal.engine.models.native_llama import NativeLlama
 from shoal.engine.models.native_loader import load_native_model
+from shoal.engine.models.paged_kv import LayerKV
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.kernels.cpu.kv_cache import KVCache, KVLayout
 from shoal.kernels.kv_cache_shape import kv_cache_shape
@@ -67,7 +68,7 @@ class Pair:
         num_blocks = 1 + 6 * (1400 // self.block_size)
         shape = kv_cache_shape(num_blocks, self.block_size, config.num_kv_heads, config.head_dim)
         self.torch_caches = [
-            (torch.full(shape, torch.nan), torch.full(shape, torch.nan))
+            LayerKV(torch.full(shape, torch.nan), torch.full(shape, torch.nan))
             for _ in range(config.num_layers)
         ]
         layout = KVLayout(
