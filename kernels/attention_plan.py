@@ -18,11 +18,11 @@ from torch import Tensor
 
 from .dispatch import gpu_of, uses_triton
 from .kv_quantization import is_quantized
-from .launch.paged_attention import TileShape, attention_path
+from .launch.paged_attention import MAX_PROGRAMS, TileShape, attention_path
 from .ragged_batch import RaggedBatch
 
-ITEM = 9
-"""Numbers of an item."""
+ITEM = 16
+"""Numbers from one item to the next, the last six unused: no item lies in two cache lines."""
 FAR = 1 << 30
 """Position of a token that sees all keys."""
 
@@ -33,11 +33,10 @@ class TilePlan:
 
     shape: TileShape
     items: Tensor
-    """[max_items, ITEM] int32, of which the first num_items hold: row of query of the first token,
-    number of tokens, position of the first token, first key, end of keys, request, first partial
-    row (-1: the only split, which writes the output), split, number of splits."""
-    num_items: Tensor
-    """[1] int32."""
+    """[max_items, ITEM] int32: row of query of the first token, number of tokens, position of the
+    first token, first key, end of keys, request, first partial row (-1: the only split, which
+    writes the output), split, number of splits, number of items. The last is also in the rows
+    behind the items, as far as a program may begin: one look at its row tells it everything."""
     arrivals: Tensor
     """[max_partial_rows, num_kv_heads] int32: splits that are done, counted in the row that is the
     first of a tile with several; zero before and after every layer."""
@@ -110,7 +109,6 @@ def _plan_tiles(
     plan = TilePlan(
         shape=shape,
         items=batch.seq_lens.new_empty(shape.max_items(*bounds), ITEM),
-        num_items=batch.seq_lens.new_empty(1),
         arrivals=batch.seq_lens.new_empty(partial_rows, num_kv_heads),
         max_partial_rows=partial_rows,
     )
@@ -165,5 +163,5 @@ def plan_tiles_torch(
                 if row >= 0 and split == 0:
                     plan.arrivals[row] = 0
     if items:
-        plan.items[: len(items)] = torch.tensor(items, dtype=torch.int32)
-    plan.num_items.fill_(len(items))
+        plan.items[: len(items), :9] = torch.tensor(items, dtype=torch.int32)
+    plan.items[: max(len(items), MAX_PROGRAMS), 9] = len(items)

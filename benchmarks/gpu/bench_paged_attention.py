@@ -78,7 +78,7 @@ def _step(
     longest = max_seq_len or max(seq_lens)
     blocks = (torch.randperm(num_blocks - 1, device=device, generator=rng) + 1).to(torch.int32)
     tables = torch.zeros(len(seq_lens), -(-longest // BLOCK_SIZE), dtype=torch.int32, device=device)
-    for row, part in enumerate(blocks.split(widths)):
+    for row, part in enumerate(torch.split(blocks, widths)):
         tables[row, : widths[row]] = part
     starts = torch.tensor([0, *query_lens]).cumsum(0)
     num_tokens = sum(query_lens)

@@ -24,6 +24,9 @@ DECODE_ROWS = 16
 """Rows of the smallest matrix product: the query heads of a group, times tokens, padded to it."""
 SPLIT_PROGRAMS = 256
 """Splits x KV heads that let a single request fill a GPU of some 130 multiprocessors."""
+PROGRAMS_PER_SM = 16
+MAX_PROGRAMS = 4096
+"""Of one launch: those beyond the real work cost time, too."""
 CHUNK_SPLIT_SIZE = 2048
 CHUNK_PARTIAL_ROWS = 8192
 """Partial rows for all chunks of a step; chunks beyond them are not split, and by then there are
@@ -96,6 +99,8 @@ class TileLaunch:
     num_stages: int
     num_programs: int
     """Programs that share the items."""
+    resident: int
+    """Programs that run at a time, roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +187,8 @@ def decode_launch(
         block_n=block_n,
         num_warps=4,
         num_stages=3,
-        num_programs=max(min(max_items * num_kv_heads, gpu.num_sms * 8), 1),
+        num_programs=_num_programs(gpu, max_items * num_kv_heads),
+        resident=gpu.num_sms * 2,
     )
 
 
@@ -195,8 +201,14 @@ def chunk_launch(
         block_n=32 if wide else 64,
         num_warps=4,
         num_stages=2 if wide else 3,
-        num_programs=max(min(max_items * num_kv_heads, gpu.num_sms * 8), 1),
+        num_programs=_num_programs(gpu, max_items * num_kv_heads),
+        resident=gpu.num_sms * 2,
     )
+
+
+def _num_programs(gpu: Gpu, max_work: int) -> int:
+    """More than run at a time: the GPU hands them out as others end, which evens out the load."""
+    return max(min(max_work, gpu.num_sms * PROGRAMS_PER_SM, MAX_PROGRAMS), 1)
 
 
 def _chunk_rows(group: int) -> int:

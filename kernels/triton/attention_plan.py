@@ -9,6 +9,7 @@ from torch import Tensor
 from ..attention_plan import FAR as _FAR
 from ..attention_plan import ITEM as _ITEM
 from ..attention_plan import TilePlan
+from ..launch.paged_attention import MAX_PROGRAMS
 from ..ragged_batch import RaggedBatch
 
 FAR = tl.constexpr(_FAR)
@@ -21,14 +22,14 @@ def plan_tiles_triton(
     """Fill `plan`: one program a request, each of which counts what those before it need."""
     num_reqs, shape = batch.num_reqs, plan.shape
     if not num_reqs:
-        plan.num_items.zero_()
         return
     requests = triton.next_power_of_2(num_reqs)
     _plan_tiles_kernel[(num_reqs,)](
-        plan.items, plan.num_items, plan.arrivals,
+        plan.items, plan.arrivals,
         batch.query_start_loc, batch.seq_lens,
         batch.seq_lens if first_keys is None else first_keys,
         num_reqs, batch.sliding_window or 0, plan.max_partial_rows,
+        min(plan.items.shape[0], MAX_PROGRAMS),
         MIN_QUERY_LEN=max(shape.min_query_len, 1),
         MAX_QUERY_LEN=shape.max_query_len,
         TOKENS=shape.tokens,
@@ -54,9 +55,9 @@ def _of(values, requests, request):
 
 @triton.jit
 def _plan_tiles_kernel(
-    items_ptr, num_items_ptr, arrivals_ptr,
+    items_ptr, arrivals_ptr,
     query_start_loc_ptr, seq_lens_ptr, first_keys_ptr,
-    num_reqs, window, max_partial_rows,
+    num_reqs, window, max_partial_rows, num_starts,
     MIN_QUERY_LEN: tl.constexpr, MAX_QUERY_LEN: tl.constexpr, TOKENS: tl.constexpr,
     SPLIT_SIZE: tl.constexpr, ROW_BUDGET: tl.constexpr, SPLITS: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_FIRST_KEYS: tl.constexpr,
@@ -97,8 +98,12 @@ def _plan_tiles_kernel(
     num_splits = tl.where(is_split, num_splits, 1)
     num_tiles = (query_lens + TOKENS - 1) // TOKENS
     num_items = tl.where(held, num_tiles * num_splits, 0)
-    if request == num_reqs - 1:
-        tl.store(num_items_ptr, tl.sum(num_items))
+    # Rows behind the items, where programs without work begin.
+    total = tl.sum(num_items)
+    for i in range(total + request * BLOCK, num_starts, num_reqs * BLOCK):
+        index = i + tl.arange(0, BLOCK)
+        row_ptr = items_ptr + index.to(tl.int64) * ITEM
+        tl.store(row_ptr + 9, total + 0 * index, mask=index < num_starts)
 
     my_items = _of(num_items, requests, request)
     if my_items == 0:
@@ -140,6 +145,7 @@ def _plan_tiles_kernel(
         tl.store(item_ptr + 6, row, mask=mask)
         tl.store(item_ptr + 7, split, mask=mask)
         tl.store(item_ptr + 8, splits + 0 * index, mask=mask)
+        tl.store(item_ptr + 9, total + 0 * index, mask=mask)
         heads = tl.arange(0, HEADS)
         arrivals = arrivals_ptr + tile_row[:, None].to(tl.int64) * NUM_KV_HEADS + heads[None, :]
         first = mask & (row >= 0) & (split == 0)

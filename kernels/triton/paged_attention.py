@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ..attention_plan import ITEM as _ITEM
 from ..attention_plan import AttentionPlan, TilePlan, plan_attention
@@ -20,6 +21,7 @@ from ..kv_quantization import is_quantized, scales_are_per_token
 from ..launch.paged_attention import MAX_DECODE_TOKENS, TileLaunch, chunk_launch, decode_launch
 from ..ragged_batch import RaggedBatch
 from .narrow_pairs import even_codes, odd_codes
+from .quick_launch import QuickLaunch, dependent_launch
 
 LOG2_E = 1.4426950408889634
 ITEM = tl.constexpr(_ITEM)
@@ -85,17 +87,17 @@ def attend_tiles(
     _, block_size, num_kv_heads, head_dim = key_cache.shape
     num_q_heads = query.shape[1]
     group = num_q_heads // num_kv_heads
+    gpu = gpu_of(query.device)
     if launch is None:
         choose = decode_launch if plan.shape.max_query_len <= MAX_DECODE_TOKENS else chunk_launch
         launch = choose(
-            gpu_of(query.device),
+            gpu,
             group=group,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             kv_bytes=key_cache.element_size(),
             max_items=plan.items.shape[0],
         )
-    interpreted = not query.is_cuda
     narrow = is_quantized(key_cache.dtype)
     is_fp8 = key_cache.dtype == torch.float8_e4m3fn
     keys, values = key_cache, value_cache
@@ -110,17 +112,19 @@ def attend_tiles(
     # The softmax works in powers of two.
     qk_scale = scale * LOG2_E if softcap is None else scale / softcap
     columns = head_dim // 2 if narrow else head_dim
-    _paged_attention_kernel[(launch.num_programs,)](
+    pdl = dependent_launch(query.device)
+    _quick_paged_attention(
+        (launch.num_programs,),
         out, unused if lse is None else lse, partial, partial_lse, query, keys, values,
         unused if k_scale is None else k_scale, unused if v_scale is None else v_scale,
         unused if sinks is None else sinks,
-        plan.items, plan.num_items, plan.arrivals, batch.block_tables,
+        plan.items, plan.arrivals, batch.block_tables,
         qk_scale, 0.0 if softcap is None else softcap * LOG2_E, batch.sliding_window or 0,
         query.stride(0), query.stride(1), out.stride(0), out.stride(1),
         keys.stride(0), keys.stride(1), keys.stride(2),
         values.stride(0), values.stride(1), values.stride(2),
         *_scale_strides(k_scale), *_scale_strides(v_scale),
-        batch.block_tables.stride(0),
+        batch.block_tables.stride(0), launch.resident,
         NUM_KV_HEADS=num_kv_heads,
         GROUP=group,
         HEAD_DIM=head_dim,
@@ -130,7 +134,7 @@ def attend_tiles(
         BLOCK_N=launch.block_n,
         NARROW=narrow,
         IS_FP8=is_fp8,
-        ASSEMBLY=narrow and not interpreted,
+        ASSEMBLY=narrow and query.is_cuda and (not is_fp8 or gpu.capability >= (8, 9)),
         K_SCALE=_scale_kind(k_scale),
         V_SCALE=_scale_kind(v_scale),
         HAS_SOFTCAP=softcap is not None,
@@ -138,7 +142,10 @@ def attend_tiles(
         HAS_WINDOW=batch.sliding_window is not None,
         HAS_LSE=lse is not None,
         STAGES=launch.num_stages,
+        PREFETCH=query.is_cuda,
+        PDL=pdl,
         num_warps=launch.num_warps,
+        launch_pdl=pdl,
     )  # fmt: skip
 
 
@@ -166,14 +173,27 @@ def _scale_tile(scale_ptr, block, slot, head, stride_b, stride_s, stride_h, held
 
 
 @triton.jit
+def _prefetch_rows(row_ptrs, held, BYTES: tl.constexpr):
+    """Ask for BYTES (a multiple of 16) from each pointer on to come to the L2 cache, where held."""
+    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(BYTES, 128))
+    lines = tl.arange(0, LINES) * 128
+    addresses = row_ptrs.to(tl.int64)[:, None] + lines[None, :]
+    held = (held[:, None] & (lines < BYTES)[None, :]).to(tl.int32)
+    tl.inline_asm_elementwise(
+        "{ .reg .pred p; setp.ne.s32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.b32 $0, 0; }",
+        "=r,l,r", [addresses, held], dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["window", "resident"])
 def _paged_attention_kernel(
     out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, query_ptr, key_ptr, value_ptr,
-    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, num_items_ptr, arrivals_ptr, block_tables_ptr,
+    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, arrivals_ptr, block_tables_ptr,
     qk_scale, softcap, window,
     stride_qt, stride_qh, stride_ot, stride_oh,
     stride_kb, stride_ks, stride_kh, stride_vb, stride_vs, stride_vh,
     stride_ksb, stride_kss, stride_ksh, stride_vsb, stride_vss, stride_vsh,
-    stride_table,
+    stride_table, resident,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -181,6 +201,7 @@ def _paged_attention_kernel(
     K_SCALE: tl.constexpr, V_SCALE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr, HAS_WINDOW: tl.constexpr,
     HAS_LSE: tl.constexpr, STAGES: tl.constexpr,
+    PREFETCH: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """softmax(scale * q @ k^T) @ v over the keys of an item, for item after item.
 
@@ -189,7 +210,11 @@ def _paged_attention_kernel(
     is done for the even and for the odd columns.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
-    num_work = tl.load(num_items_ptr) * NUM_KV_HEADS
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    first_item = tl.program_id(0) // NUM_KV_HEADS
+    num_work = tl.load(items_ptr + first_item * ITEM + 9) * NUM_KV_HEADS
     offs_m = tl.arange(0, BLOCK_M)
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_D)
@@ -245,6 +270,20 @@ def _paged_attention_kernel(
         table_ptr = block_tables_ptr + request.to(tl.int64) * stride_table
         k_ptrs = key_ptr + kv_head.to(tl.int64) * stride_kh + offs_d[None, :]
         v_ptrs = value_ptr + kv_head.to(tl.int64) * stride_vh + offs_d[None, :]
+        if PREFETCH:
+            # The item that starts about when this one ends: see below.
+            ahead = work + resident
+            ahead_ptr = items_ptr + ahead // NUM_KV_HEADS * ITEM
+            has_ahead = ahead < num_work
+            ahead_first = tl.load(ahead_ptr + 3, mask=has_ahead, other=0)
+            ahead_end = tl.load(ahead_ptr + 4, mask=has_ahead, other=0)
+            ahead_request = tl.load(ahead_ptr + 5, mask=has_ahead, other=0).to(tl.int64)
+            ahead_key = ahead_first // BLOCK_N * BLOCK_N + offs_n
+            ahead_held = (ahead_key >= ahead_first) & (ahead_key < ahead_end)
+            ahead_block = tl.load(
+                block_tables_ptr + ahead_request * stride_table + ahead_key // BLOCK_SIZE,
+                mask=ahead_held, other=0,
+            )  # fmt: skip
         # Tiles of keys stand at the same positions whatever the first key: sums keep their order.
         for start in tl.range(first_key // BLOCK_N * BLOCK_N, end_key, BLOCK_N, num_stages=STAGES):
             key = start + offs_n
@@ -306,6 +345,16 @@ def _paged_attention_kernel(
                 acc = acc * decay[:, None]
                 acc = tl.dot(p.to(v.dtype), v, acc=acc, input_precision="ieee")
 
+        if PREFETCH:
+            # Items of equal length end together, and until the next ones have found their blocks
+            # nothing is asked of the memory. So their first keys are asked for now.
+            ahead_head = (ahead % NUM_KV_HEADS).to(tl.int64)
+            ahead_slot = ahead_key % BLOCK_SIZE
+            ROW_BYTES: tl.constexpr = COLUMNS * (key_ptr.dtype.element_ty.primitive_bitwidth // 8)
+            offset = ahead_block.to(tl.int64) * stride_kb + ahead_slot * stride_ks
+            _prefetch_rows(key_ptr + ahead_head * stride_kh + offset, ahead_held, ROW_BYTES)
+            offset = ahead_block.to(tl.int64) * stride_vb + ahead_slot * stride_vs
+            _prefetch_rows(value_ptr + ahead_head * stride_vh + offset, ahead_held, ROW_BYTES)
         total = tl.sum(totals, axis=1)
         if HAS_SINKS:
             total += tl.where(split == 0, tl.exp2(sink - largest), 0.0)
@@ -383,3 +432,6 @@ def _tanh(x):
     q = q * y + 2.26843463243900e-03
     q = q * y + 4.89352518554385e-03
     return x * p / q
+
+
+_quick_paged_attention = QuickLaunch(_paged_attention_kernel)
