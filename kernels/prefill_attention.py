@@ -34,7 +34,8 @@ def prefill_attention(
 
     query: [num_tokens, num_q_heads, head_dim]; caches: `kv_cache_shape` (any strides, head_dim
     contiguous), of query's dtype and holding this step's K and V already. The last query token of a
-    request stands at position seq_len - 1, so a chunk of a longer context sees all of the context.
+    request stands at position seq_len - 1, so a chunk of a longer context sees all of it, or what
+    the batch's sliding window leaves.
 
     Writes the rows of such requests to `out` (query's shape and dtype, made when None) and the
     natural log of the softmax denominator to `lse` ([num_tokens, num_q_heads] fp32) if it is given;
@@ -80,12 +81,19 @@ def prefill_attention_torch(
         begin, end = starts[row], starts[row + 1]
         if end - begin < max(min_query_len, 1):
             continue
-        blocks = batch.block_tables[row, : -(-seq_len // batch.block_size)].long()
-        key = key_cache[blocks].flatten(0, 1)[:seq_len].repeat_interleave(group, dim=1)
-        value = value_cache[blocks].flatten(0, 1)[:seq_len].repeat_interleave(group, dim=1)
+        first, window = seq_len - (end - begin), batch.sliding_window
+        oldest = 0 if window is None else max(first - window + 1, 0)
+        keys = torch.arange(oldest, seq_len, device=query.device)
+        blocks = batch.block_tables[row, keys // batch.block_size].long()
+        key, value = (
+            cache[blocks, keys % batch.block_size].repeat_interleave(group, dim=1)
+            for cache in (key_cache, value_cache)
+        )
         scores = torch.einsum("qhd,khd->hqk", query[begin:end], key).to(wide) * scale
-        positions = torch.arange(seq_len - (end - begin), seq_len, device=query.device)
-        hidden = torch.arange(seq_len, device=query.device) > positions[:, None]
+        positions = torch.arange(first, seq_len, device=query.device)[:, None]
+        hidden = keys > positions
+        if window is not None:
+            hidden |= keys <= positions - window
         scores = scores.masked_fill(hidden, float("-inf"))
         out[begin:end] = torch.einsum("hqk,khd->qhd", scores.softmax(-1).to(value.dtype), value)
         if lse is not None:
@@ -129,10 +137,6 @@ def _check(
         raise ValueError(
             f"prefill_attention: caches of {key_cache.dtype} and {value_cache.dtype} with queries"
             f" of {query.dtype}: quantized caches are for ragged_paged_attention's general kernel"
-        )
-    if batch.sliding_window is not None:
-        raise ValueError(
-            "prefill_attention: sliding windows are for ragged_paged_attention's general kernel"
         )
     if out is not None and (out.shape != query.shape or out.dtype != query.dtype):
         raise ValueError(

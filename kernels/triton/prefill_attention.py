@@ -29,7 +29,9 @@ def _step(
     table,
     start,
     positions,
+    first_key,
     seq_len,
+    window,
     top,
     total,
     acc,
@@ -40,13 +42,15 @@ def _step(
     stride_value_slot,
     in_dim,
     MASKED: tl.constexpr,
+    WINDOWED: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
     """One tile of keys: scores, the new maximum, and what was summed so far shrunk to it."""
     keys = start + tl.arange(0, BLOCK_N)
-    # Slots behind the end may hold NaN: never read, so that 0 * value stays 0.
-    held = keys < seq_len if MASKED else keys >= 0
+    # Slots behind the end may hold NaN: never read, so that 0 * value stays 0. Blocks before the
+    # window belong to somebody else.
+    held = (keys >= first_key) & (keys < seq_len) if MASKED else keys >= 0
     blocks = tl.load(table + keys // BLOCK_SIZE, mask=held, other=0).to(tl.int64)
     slots = keys % BLOCK_SIZE
     mask = held[:, None] & in_dim[None, :]
@@ -57,10 +61,15 @@ def _step(
     )
     scores = tl.dot(query, tl.trans(key)) * factor
     if MASKED:
-        scores = tl.where(keys[None, :] <= positions[:, None], scores, float("-inf"))
+        seen = keys[None, :] <= positions[:, None]
+        if WINDOWED:
+            seen &= keys[None, :] > positions[:, None] - window
+        scores = tl.where(seen, scores, float("-inf"))
     new_top = tl.maximum(top, tl.max(scores, 1))
-    weights = tl.exp2(scores - new_top[:, None])
-    shrink = tl.exp2(top - new_top)
+    # With a window, a row may have seen no key so far.
+    shift = tl.where(new_top == float("-inf"), 0.0, new_top) if WINDOWED else new_top
+    weights = tl.exp2(scores - shift[:, None])
+    shrink = tl.exp2(top - shift)
     value = tl.load(
         value_row[None, :] + (blocks * stride_value_block + slots * stride_value_slot)[:, None],
         mask=mask,
@@ -83,6 +92,7 @@ def _prefill_kernel(
     factor,
     num_reqs,
     min_query_len,
+    window,
     stride_query_token,
     stride_query_head,
     stride_key_block,
@@ -100,6 +110,7 @@ def _prefill_kernel(
     PADDED_DIM: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    WINDOWED: tl.constexpr,
     WITH_LSE: tl.constexpr,
 ):
     """Online softmax (Milakov and Gimelshein, 2018) of BLOCK_M queries over all keys they see.
@@ -129,6 +140,10 @@ def _prefill_kernel(
     first_position = seq_len - query_len + tile * BLOCK_M
     num_keys = tl.minimum(first_position + BLOCK_M, seq_len)
     num_full = (first_position + 1) // BLOCK_N * BLOCK_N
+    first_key = 0
+    if WINDOWED:  # every tile is masked
+        first_key = tl.maximum(first_position - window + 1, 0)
+        num_full = first_key // BLOCK_N * BLOCK_N
 
     dims = tl.arange(0, PADDED_DIM)
     in_dim = dims < HEAD_DIM
@@ -146,18 +161,21 @@ def _prefill_kernel(
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, PADDED_DIM], tl.float32)
-    for start in range(0, num_full, BLOCK_N):
-        top, total, acc = _step(
-            query, key_row, value_row, table, start, positions, seq_len, top, total, acc, factor,
-            stride_key_block, stride_key_slot, stride_value_block, stride_value_slot, in_dim,
-            False, BLOCK_SIZE, BLOCK_N,
-        )  # fmt: skip
+    if not WINDOWED:
+        for start in range(0, num_full, BLOCK_N):
+            top, total, acc = _step(
+                query, key_row, value_row, table, start, positions, first_key, seq_len, window,
+                top, total, acc, factor, stride_key_block, stride_key_slot, stride_value_block,
+                stride_value_slot, in_dim, False, WINDOWED, BLOCK_SIZE, BLOCK_N,
+            )  # fmt: skip
     for start in range(num_full, num_keys, BLOCK_N):
         top, total, acc = _step(
-            query, key_row, value_row, table, start, positions, seq_len, top, total, acc, factor,
-            stride_key_block, stride_key_slot, stride_value_block, stride_value_slot, in_dim,
-            True, BLOCK_SIZE, BLOCK_N,
+            query, key_row, value_row, table, start, positions, first_key, seq_len, window,
+            top, total, acc, factor, stride_key_block, stride_key_slot, stride_value_block,
+            stride_value_slot, in_dim, True, WINDOWED, BLOCK_SIZE, BLOCK_N,
         )  # fmt: skip
+    if WINDOWED:  # rows behind the last query may see nothing; they are not stored
+        total = tl.where(total > 0, total, 1.0)
     out = out_ptr + tokens[:, None] * stride_out_token + head * stride_out_head + dims[None, :]
     tl.store(out, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=mask)
     if WITH_LSE:
@@ -179,7 +197,7 @@ def prefill_attention_triton(
     """Launch the body for this GPU. See `prefill_attention` for the arguments."""
     num_tokens, num_q_heads, head_dim = query.shape
     block_size, num_kv_heads = key_cache.shape[1:3]
-    gpu = gpu_of(query.device)
+    gpu, window = gpu_of(query.device), batch.sliding_window
     tensors = query, key_cache, value_cache
     if query.is_cuda and all(tensor.data_ptr() % 16 == 0 for tensor in tensors):
         hopper = hopper_prefill(
@@ -207,6 +225,7 @@ def prefill_attention_triton(
         scale * LOG2_E,
         batch.num_reqs,
         min_query_len,
+        0 if window is None else window,
         query.stride(0),
         query.stride(1),
         key_cache.stride(0),
@@ -224,6 +243,7 @@ def prefill_attention_triton(
         PADDED_DIM=max(triton.next_power_of_2(head_dim), 16),
         BLOCK_M=config.block_m,
         BLOCK_N=config.block_n,
+        WINDOWED=window is not None,
         WITH_LSE=lse is not None,
         num_warps=config.num_warps,
         num_stages=config.num_stages,

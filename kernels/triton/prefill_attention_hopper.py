@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ..ragged_batch import RaggedBatch
 
 LOG2_E = 1.4426950408889634
+FAR = 1 << 30
+"""The window of attention without one."""
 
 TILE = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
 """64 columns of 16 bits are a row of 128 bytes, swizzled; a wider tile is several such columns."""
@@ -52,13 +54,13 @@ def _item_of(round_, num_programs):
 
 @gluon.jit
 def _work_of(item, schedule, NUM_HEADS: gl.constexpr, BLOCK_M: gl.constexpr):
-    """Head, request, first token, tokens left, its position, length of sequence, keys to read.
+    """Head, request, first token, tokens left, its position, length, first key and end of keys.
 
     Heads of one tile are next to each other, so that those of a group read the same keys at about
-    the same time. No keys: the item is empty. Request r has room for its tiles from
+    the same time. An end of 0: there is nothing to do. Request r has room for its tiles from
     `query_start[r] // BLOCK_M + r` on, whatever the lengths are.
     """
-    query_start_ptr, seq_lens_ptr, num_reqs, min_query_len, num_items = schedule
+    query_start_ptr, seq_lens_ptr, num_reqs, min_query_len, num_items, window = schedule
     head = item % NUM_HEADS
     tile = item // NUM_HEADS
     low = item * 0
@@ -75,10 +77,11 @@ def _work_of(item, schedule, NUM_HEADS: gl.constexpr, BLOCK_M: gl.constexpr):
     tile = gl.cdiv(query_len, BLOCK_M) - 1 - (tile - start // BLOCK_M - low)
     first = tile * BLOCK_M
     position = seq_len - query_len + first
-    num_keys = gl.minimum(position + BLOCK_M, seq_len)
+    end = gl.minimum(position + BLOCK_M, seq_len)
     wanted = (item < num_items) & (tile >= 0) & (query_len >= min_query_len)
-    num_keys = gl.where(wanted, num_keys, 0)
-    return head, low, start + first, query_len - first, position, seq_len, num_keys
+    end = gl.where(wanted, end, 0)
+    begin = gl.maximum(position - window + 1, 0)
+    return head, low, start + first, query_len - first, position, seq_len, begin, end
 
 
 @gluon.jit
@@ -107,10 +110,10 @@ def _load(
     queries = gl.program_id(0) * 0
     for round_ in range(gl.cdiv(schedule[4], num_programs)):
         item = _item_of(round_, num_programs)
-        head, request, token, _rows, _position, seq_len, num_keys = _work_of(
+        head, request, token, _rows, _position, seq_len, begin, end = _work_of(
             item, schedule, NUM_HEADS, BLOCK_M
         )
-        if num_keys > 0:
+        if end > 0:
             if KEYS:
                 mbarrier.wait(q_empty, (queries & 1) ^ 1)
                 mbarrier.expect(q_ready, BLOCK_M * HEAD_DIM * 2)
@@ -125,15 +128,16 @@ def _load(
             kv_head = head // GROUP
             num_blocks = gl.cdiv(seq_len, PAGE)
             table = tables_ptr + request.to(gl.int64) * stride_tables
-            num_tiles = gl.cdiv(num_keys, BLOCK_N)
-            for i in range(num_tiles):
+            num_tiles = gl.cdiv(end, BLOCK_N)
+            first_block = begin // PAGE
+            for i in range(num_tiles - begin // BLOCK_N):
                 stage = loaded % STAGES
                 bar = ready.index(stage)
                 mbarrier.wait(empty.index(stage), ((loaded // STAGES) & 1) ^ 1)
                 mbarrier.expect(bar, BLOCK_N * HEAD_DIM * 2)
                 for page in gl.static_range(PAGES):
                     at = (num_tiles - 1 - i) * PAGES + page
-                    held = at < num_blocks
+                    held = (at >= first_block) & (at < num_blocks)
                     block = gl.load(table + at, mask=held, other=0)
                     row = gl.where(held, block * block_rows + kv_head * head_rows, no_row)
                     for column in gl.static_range(COLUMNS):
@@ -155,12 +159,18 @@ def _exp2(x):
 
 
 @gluon.jit
-def _hidden(scores, position, tile, ROWS: gl.constexpr, BLOCK_N: gl.constexpr):
-    """Scores of keys behind their query become -inf."""
+def _hidden(
+    scores, position, tile, window,
+    ROWS: gl.constexpr, BLOCK_N: gl.constexpr, WINDOWED: gl.constexpr,
+):  # fmt: skip
+    """Scores of keys behind their query, or before its window, become -inf."""
     layout: gl.constexpr = scores.type.layout
     rows = position + gl.arange(0, ROWS, layout=gl.SliceLayout(1, layout))
     keys = tile * BLOCK_N + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
-    return gl.where(keys[None, :] <= rows[:, None], scores, float("-inf"))
+    seen = keys[None, :] <= rows[:, None]
+    if WINDOWED:
+        seen = seen & (keys[None, :] > rows[:, None] - window)
+    return gl.where(seen, scores, float("-inf"))
 
 
 @gluon.jit
@@ -191,9 +201,9 @@ def _scores(
 
 @gluon.jit
 def _step(
-    q, buffers, bars, state, tile, position, factor,
-    PART: gl.constexpr, ROWS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
-    MASKED: gl.constexpr,
+    q, buffers, bars, state, tile, position, window, factor,
+    ROWS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr, MASKED: gl.constexpr,
+    WINDOWED: gl.constexpr,
 ):  # fmt: skip
     """Issue the scores of `tile` and the values of the tile before; softmax under the latter."""
     _, k_smem, v_smem = buffers
@@ -207,7 +217,7 @@ def _step(
     gl.thread_barrier()
     mbarrier.arrive(k_empty.index((used + 1) % STAGES), count=1)
     if MASKED:
-        scores = _hidden(scores, position, tile, ROWS, BLOCK_N)
+        scores = _hidden(scores, position, tile, window, ROWS, BLOCK_N, WINDOWED)
     new_weights, top, total, shrink = _softmax(scores, top, total, factor, MASKED)
     new_weights = gl.convert_layout(new_weights.to(v_smem.dtype), weights.type.layout)
     out, weights = warpgroup_mma_wait(0, deps=[out, weights])
@@ -241,12 +251,13 @@ def _clear_tail(
 def _attend(
     PART: gl.constexpr, buffers, bars, schedule, results, factor,
     NUM_HEADS: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, HEAD_DIM: gl.constexpr,
-    PAGE: gl.constexpr, STAGES: gl.constexpr, WITH_LSE: gl.constexpr,
+    PAGE: gl.constexpr, STAGES: gl.constexpr, WINDOWED: gl.constexpr, WITH_LSE: gl.constexpr,
     V_LAYOUT: gl.constexpr,
 ):  # fmt: skip
     """A warpgroup: rows [64 * PART, + 64) of each item. Online softmax, the last keys first."""
     q_smem, k_smem, v_smem = buffers
     q_ready, q_empty, k_ready, k_empty, v_ready, v_empty = bars
+    window = schedule[5]
     out_ptr, lse_ptr, stride_out_token, stride_out_head = results
     ROWS: gl.constexpr = BLOCK_M // 2
     S_LAYOUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
@@ -262,16 +273,21 @@ def _attend(
     queries = gl.program_id(0) * 0
     for round_ in range(gl.cdiv(schedule[4], num_programs)):
         item = _item_of(round_, num_programs)
-        head, _request, token, rows_left, position, seq_len, num_keys = _work_of(
+        head, _request, token, rows_left, position, seq_len, begin, end = _work_of(
             item, schedule, NUM_HEADS, BLOCK_M
         )
-        if num_keys > 0:
+        if end > 0:
             token += PART * ROWS
             rows_left -= PART * ROWS
             position += PART * ROWS
-            num_tiles = gl.cdiv(num_keys, BLOCK_N)
-            # So many tiles from the first on are seen by all rows and need no mask.
-            num_full = gl.minimum((position + 1) // BLOCK_N, num_tiles - 1)
+            num_tiles = gl.cdiv(end, BLOCK_N)
+            # Tiles from `seen` to `num_full` are seen by all rows and need no mask.
+            first = begin // BLOCK_N
+            num_full = gl.maximum(gl.minimum((position + 1) // BLOCK_N, num_tiles - 1), first)
+            seen = first
+            if WINDOWED:
+                oldest = gl.maximum(position + ROWS - window, 0)
+                seen = gl.maximum(gl.minimum(gl.cdiv(oldest, BLOCK_N), num_full), first)
             mbarrier.wait(q_ready, queries & 1)
             queries += 1
             stage = used % STAGES
@@ -279,7 +295,7 @@ def _attend(
             scores = warpgroup_mma_wait(0, deps=[scores])
             gl.thread_barrier()
             mbarrier.arrive(k_empty.index(stage), count=1)
-            scores = _hidden(scores, position, num_tiles - 1, ROWS, BLOCK_N)
+            scores = _hidden(scores, position, num_tiles - 1, window, ROWS, BLOCK_N, WINDOWED)
             top = gl.full([ROWS], float("-inf"), gl.float32, ROW)
             total = gl.zeros([ROWS], gl.float32, ROW)
             weights, top, total, _shrink = _softmax(scores, top, total, factor, True)
@@ -291,14 +307,20 @@ def _attend(
             state = (weights, out, top, total, used)
             for i in range(num_tiles - 1 - num_full):
                 state = _step(
-                    q, buffers, bars, state, num_tiles - 2 - i, position, factor,
-                    PART, ROWS, BLOCK_N, STAGES, True,
+                    q, buffers, bars, state, num_tiles - 2 - i, position, window, factor,
+                    ROWS, BLOCK_N, STAGES, True, WINDOWED,
                 )  # fmt: skip
-            for _i in range(num_full):
+            for _i in range(num_full - seen):
                 state = _step(
-                    q, buffers, bars, state, 0, position, factor,
-                    PART, ROWS, BLOCK_N, STAGES, False,
+                    q, buffers, bars, state, 0, position, window, factor,
+                    ROWS, BLOCK_N, STAGES, False, WINDOWED,
                 )  # fmt: skip
+            if WINDOWED:
+                for i in range(seen - first):
+                    state = _step(
+                        q, buffers, bars, state, seen - 1 - i, position, window, factor,
+                        ROWS, BLOCK_N, STAGES, True, WINDOWED,
+                    )  # fmt: skip
             weights, out, top, total, used = state
             mbarrier.arrive(q_empty, count=1)
             stage = used % STAGES
@@ -328,7 +350,7 @@ def _attend(
 
 @gluon.jit(
     do_not_specialize=[
-        "num_reqs", "min_query_len", "num_items", "stride_tables", "no_row", "block_rows",
+        "num_reqs", "min_query_len", "num_items", "window", "stride_tables", "no_row", "block_rows",
         "head_rows", "head_columns",
     ]
 )  # fmt: skip
@@ -345,6 +367,7 @@ def _prefill_kernel(
     num_reqs,
     min_query_len,
     num_items,
+    window,
     stride_tables,
     stride_out_token,
     stride_out_head,
@@ -359,6 +382,7 @@ def _prefill_kernel(
     HEAD_DIM: gl.constexpr,
     PAGE: gl.constexpr,
     STAGES: gl.constexpr,
+    WINDOWED: gl.constexpr,
     WITH_LSE: gl.constexpr,
     LAYOUT: gl.constexpr,
 ):
@@ -388,7 +412,7 @@ def _prefill_kernel(
 
     buffers = (q_smem, k_smem, v_smem)
     bars = (q_ready, q_empty, k_ready, k_empty, v_ready, v_empty)
-    schedule = (query_start_ptr, seq_lens_ptr, num_reqs, min_query_len, num_items)
+    schedule = (query_start_ptr, seq_lens_ptr, num_reqs, min_query_len, num_items, window)
     results = (out_ptr, lse_ptr, stride_out_token, stride_out_head)
     descs = (q_desc, k_desc, v_desc)
     tables = (tables_ptr, stride_tables)
@@ -399,14 +423,14 @@ def _prefill_kernel(
                 _attend,
                 (
                     0, buffers, bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
-                    HEAD_DIM, PAGE, STAGES, WITH_LSE, LAYOUT,
+                    HEAD_DIM, PAGE, STAGES, WINDOWED, WITH_LSE, LAYOUT,
                 ),
             ),
             (
                 _attend,
                 (
                     1, buffers, bars, schedule, results, factor, NUM_HEADS, BLOCK_M, BLOCK_N,
-                    HEAD_DIM, PAGE, STAGES, WITH_LSE, LAYOUT,
+                    HEAD_DIM, PAGE, STAGES, WINDOWED, WITH_LSE, LAYOUT,
                 ),
             ),
             (
@@ -467,6 +491,7 @@ def prefill_attention_hopper(
         batch.num_reqs,
         min_query_len,
         num_items,
+        FAR if batch.sliding_window is None else batch.sliding_window,
         batch.block_tables.stride(0),
         out.stride(0),
         out.stride(1),
@@ -481,6 +506,7 @@ def prefill_attention_hopper(
         HEAD_DIM=head_dim,
         PAGE=config.page,
         STAGES=config.num_stages,
+        WINDOWED=batch.sliding_window is not None,
         WITH_LSE=lse is not None,
         LAYOUT=TILE,
         num_warps=4,

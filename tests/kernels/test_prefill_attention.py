@@ -25,14 +25,15 @@ def batch(
     )  # fmt: skip
 
 
-def test_chunks_are_causal_attention_over_their_own_blocks() -> None:
+@pytest.mark.parametrize("window", [None, 1, 5, 100])
+def test_chunks_are_causal_attention_over_their_own_blocks(window: int | None) -> None:
     torch.manual_seed(0)
     key_cache, value_cache = torch.randn(2, 9, BLOCK_SIZE, 2, 8)
     tables = torch.tensor([[7, 2, 5, 0], [1, 8, 3, 6]])
     query_lens, seq_lens = [3, 14], [11, 14]
     query = torch.randn(17, 6, 8)
     lse = torch.empty(17, 6)
-    step = batch(query_lens, seq_lens, tables)
+    step = batch(query_lens, seq_lens, tables, window)
     out = prefill_attention(query, key_cache, value_cache, step, scale=0.4, lse=lse)
     begin = 0
     for i, (query_len, seq_len) in enumerate(zip(query_lens, seq_lens, strict=True)):
@@ -44,6 +45,8 @@ def test_chunks_are_causal_attention_over_their_own_blocks() -> None:
             for c in (key_cache, value_cache)
         )
         seen = torch.ones(query_len, seq_len, dtype=torch.bool).tril(seq_len - query_len)
+        if window is not None:
+            seen = seen.triu(seq_len - query_len - window + 1)
         exact = scaled_dot_product_attention(
             q[None], k[None], v[None], attn_mask=seen, scale=0.4, enable_gqa=True
         )[0]
@@ -71,7 +74,7 @@ def test_nothing_is_launched_when_no_request_can_be_long_enough() -> None:
 
 
 def refused(match: str, **changes: object) -> None:
-    step = batch([2], [2], torch.tensor([[1]]), window=changes.pop("window", None))  # type: ignore[arg-type]
+    step = batch([2], [2], torch.tensor([[1]]))
     caches = torch.randn(2, 4, BLOCK_SIZE, 2, 8)
     arguments = {
         "query": torch.randn(2, 4, 8), "key_cache": caches[0], "value_cache": caches[1],
@@ -90,7 +93,6 @@ def test_what_does_not_fit_is_refused() -> None:
     refused("do not fit", key_cache=caches[:, :2], value_cache=caches[:, :2])
     refused("do not fit", query=torch.randn(2, 4, 16))
     refused("quantized", key_cache=caches.half(), value_cache=caches.half())
-    refused("sliding windows", window=8)
     refused("must agree", out=torch.randn(2, 4, 4))
     refused("lse must be", lse=torch.empty(2, 3))
     refused("lse must be", lse=torch.empty(2, 4, dtype=torch.float16))

@@ -60,6 +60,7 @@ def step(
     block_size: int = 4,
     heads_first: bool = False,
     padding: int = 0,
+    window: int | None = None,
     seed: int = 0,
 ) -> Step:
     rng = torch.Generator().manual_seed(seed)
@@ -70,12 +71,14 @@ def step(
     tables = torch.full((len(lens) + padding, max(counts, default=0) + 1), 2**30)
     shape = (num_blocks, block_size, num_kv_heads, head_dim)
     caches = [torch.full(shape, math.nan, dtype=dtype) for _ in range(2)]
-    for i, ((_, n), count) in enumerate(zip(lens, counts, strict=True)):
+    for i, ((q, n), count) in enumerate(zip(lens, counts, strict=True)):
         blocks = torch.tensor([free.pop() for _ in range(count)], dtype=torch.int64)
-        tables[i, :count] = blocks
-        at = torch.arange(n)
+        oldest = 0 if window is None else max(n - q - window + 1, 0)
+        kept = oldest // block_size  # blocks before it have been given away
+        tables[i, kept:count] = blocks[kept:]
+        at = torch.arange(kept * block_size, n)
         for cache in caches:
-            rows = torch.randn(n, num_kv_heads, head_dim, generator=rng).to(dtype)
+            rows = torch.randn(len(at), num_kv_heads, head_dim, generator=rng).to(dtype)
             cache[blocks[at // block_size], at % block_size] = rows
     starts = torch.tensor([0] + [q for q, _ in lens] + [0] * padding).cumsum(0)
     num_tokens = int(starts[-1]) + padding
@@ -93,6 +96,7 @@ def step(
             block_size=block_size,
             max_query_len=max((q for q, _ in lens), default=0),
             max_seq_len=max((n for _, n in lens), default=0),
+            sliding_window=window,
         ),
     )  # fmt: skip
 
@@ -123,6 +127,12 @@ def test_odd_blocks_and_heads(device: torch.device, block_size: int, head_dim: i
             block_size=block_size, heads_first=True,
         )
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [1, 7, 33])
+def test_windows(device: torch.device, window: int) -> None:
+    lens = [(3, 50), (40, 70)]
+    assert_right(step(lens, device=device, dtype=torch.float16, heads=(1, 1), window=window))
 
 
 def test_a_tile_and_one_more_token(device: torch.device) -> None:
@@ -193,6 +203,19 @@ def test_on_hopper(
         step(
             GPU_LENS[name], device=device, dtype=dtype, heads=(8, 2), head_dim=head_dim,
             block_size=block_size, heads_first=heads_first, padding=3,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="the body for Hopper cannot be interpreted")
+@pytest.mark.parametrize("window", [1, 100, 128, 1000, 100_000])
+def test_windows_on_hopper(device: torch.device, window: int) -> None:
+    lens = [(300, 2300), (700, 700), (1, 900), (129, 1411)]
+    assert_right(
+        step(
+            lens, device=device, dtype=torch.bfloat16, heads=(8, 2), head_dim=128, block_size=16,
+            window=window,
         )
     )  # fmt: skip
 
