@@ -16,6 +16,9 @@ def w4a16_matmul(x: Tensor, weight: Int4Weight, *, bias: Tensor | None = None) -
     Sums are fp32; `code - zero` is an exact small integer in x's dtype, and a group's sum is
     multiplied by its scale in fp32. Returns [num_tokens, out_dim] of x's dtype.
 
+    With 1024 tokens and more, the weight is first dequantized to memory of x's dtype (2 * out_dim *
+    dim bytes while the product runs), and the library multiplies.
+
     A row's result depends on its own values and on the launch bucket of num_tokens only. The way
     of the bits is Marlin's (Frantar et al., 2024): an or makes a float of a nibble, no conversion.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from .gpu import Gpu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +30,31 @@ class TileConfig:
     """fp8: terms that the matrix unit sums in its own 14 bits before fp32 takes over; None: all."""
     fold_scales: bool = False
     """4-bit weights: multiply each weight by its scale in 16 bits, not each group's sum in fp32."""
+
+    def stage_bytes(self, x_bytes: float, weight_bytes: float) -> int:
+        """Shared memory of one stage, for entries of so many bytes."""
+        entries = self.block_m * x_bytes + self.block_n * weight_bytes
+        return int(entries * self.block_k)
+
+
+STAGE_MARGIN = 2048
+"""Bytes of shared memory beside the stages: barriers, and what layouts are exchanged through."""
+
+
+def fitted(config: TileConfig, gpu: Gpu, *, x_bytes: float, weight_bytes: float) -> TileConfig:
+    """The config with as many of its stages as fit, and the copy engine only where there is one."""
+    room = gpu.shared_memory_bytes - STAGE_MARGIN
+    stages = min(config.num_stages, room // config.stage_bytes(x_bytes, weight_bytes))
+    has_tma = gpu.capability >= (9, 0)
+    return replace(
+        config,
+        num_stages=max(stages, 1),
+        tma=config.tma and has_tma,
+        tma_x=config.tma_x and has_tma,
+    )
+
+
+def splits(num_tiles: int, num_blocks: int, gpu: Gpu, *, per_sm: int, least_blocks: int) -> int:
+    """Parts of k such that there are at most `per_sm` programs an SM, each with `least_blocks`."""
+    room = per_sm * gpu.num_sms // max(num_tiles, 1)
+    return max(min(room, num_blocks // least_blocks, 8), 1)

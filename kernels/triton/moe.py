@@ -200,9 +200,12 @@ def moe_mlp(
     top_k = topk_ids.shape[1]
     if config is None:
         config = moe_config(
-            num_tokens=num_tokens, top_k=top_k, num_experts=num_experts, dim=dim, inner=inner,
-            weight_bytes=gate_up.element_size(), gpu=gpu_of(x.device),
-        )  # fmt: skip
+            num_tokens=num_tokens,
+            top_k=top_k,
+            num_experts=num_experts,
+            weight_bytes=gate_up.element_size(),
+            gpu=gpu_of(x.device),
+        )
     topk_ids, topk_weights = topk_ids.contiguous(), topk_weights.contiguous()
     permutation = permute_tokens(topk_ids, num_experts=num_experts, block_m=config.gate_up.block_m)
     num_places = permutation.sorted_pairs.numel()

@@ -6,12 +6,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional
 from triton.language.extra.cuda import gdc_wait
 
 from ..dispatch import gpu_of
 from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.tile_config import TileConfig
-from ..launch.w4a16_matmul import w4a16_matmul_config
+from ..launch.w4a16_matmul import MANY_TOKENS, w4a16_matmul_config
+from .dequantize_int4 import dequantize_int4
 from .int4 import TRITON_DTYPES, add_int4_product, load_groups
 from .quick_launch import dependent_launch
 from .split_sums import add_splits, split_output
@@ -120,6 +122,8 @@ def w4a16_matmul(
     out_dim = weight.out_dim
     x, packed = with_dense_rows(x), with_dense_rows(weight.packed)
     scales, zeros = weight.scales.contiguous(), weight.zeros
+    if config is None and num_tokens >= MANY_TOKENS:
+        return functional.linear(x, dequantize_int4(weight, x.dtype), bias)
     if config is None:
         config = w4a16_matmul_config(num_tokens, out_dim, dim, gpu_of(x.device))
     tma = config.tma and fits_tma(packed)

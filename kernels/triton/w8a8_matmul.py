@@ -123,7 +123,9 @@ def w8a8_matmul(
     out_dim = weight.shape[0]
     x, weight = with_dense_rows(x), with_dense_rows(weight)
     if config is None:
-        config = w8a8_matmul_config(num_tokens, out_dim, dim, gpu_of(x.device))
+        config = w8a8_matmul_config(
+            num_tokens, out_dim, dim, gpu_of(x.device), is_fp32_out=out_dtype == torch.float32
+        )
     tma = config.tma and fits_tma(weight)
     tma_x = config.tma_x and fits_tma(x)
     pdl = dependent_launch(x.device)

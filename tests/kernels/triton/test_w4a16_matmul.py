@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shoal.kernels.int4_weight import Int4Weight, quantize_int4
+from shoal.kernels.int4_weight import Int4Weight, pack_int4, quantize_int4
 from shoal.kernels.launch.tile_config import TileConfig
+from shoal.kernels.launch.w4a16_matmul import MANY_TOKENS
+from shoal.kernels.triton.dequantize_int4 import dequantize_int4 as dequantize_int4_triton
 from shoal.kernels.triton.w4a16_matmul import w4a16_matmul
 from shoal.kernels.w4a16_matmul import dequantize_int4
 from tests.kernels.triton.closeness import assert_as_exact_as
@@ -51,6 +53,29 @@ def test_splits_add_up(device, num_splits) -> None:
     check(device, (5, 40, 600), torch.float16, replace(TILE, num_splits=num_splits))
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_scales_folded_into_the_weights(device, symmetric) -> None:
+    config = replace(TILE, fold_scales=True)
+    check(device, (5, 40, 600), torch.float16, config, symmetric=symmetric)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("group_size", "symmetric"), [(64, False), (128, True)])
+@pytest.mark.parametrize(("out_dim", "dim"), [(1, 1), (33, 320), (64, 512)])
+def test_dequantized_weights_are_the_twins(
+    device, out_dim, dim, group_size, symmetric, dtype
+) -> None:
+    dense = rand(out_dim, dim, device=device, dtype=dtype)
+    weight = quantize_int4(dense, group_size=group_size, symmetric=symmetric)
+
+    # A 4-bit integer times a scale is exact in fp32: both round it once.
+    assert torch.equal(dequantize_int4_triton(weight, dtype), dequantize_int4(weight).to(dtype))
+
+
+def test_many_tokens_are_multiplied_by_the_library(device) -> None:
+    check(device, (MANY_TOKENS, 3, 64), torch.float16, None)
+
+
 def test_without_the_copy_engine(device) -> None:
     check(device, (5, 40, 256), torch.float16, replace(TILE, tma=False, tma_x=False))
 
@@ -68,8 +93,6 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(device) -> None:
 def test_every_code_and_zero(device) -> None:
     """All 16 codes in all four nibbles of a word, less all 16 zeros."""
     codes = torch.arange(16, dtype=torch.uint8).repeat(16)
-    from shoal.kernels.int4_weight import pack_int4
-
     weight = Int4Weight(
         packed=pack_int4(codes.expand(16, 256)).to(device),
         scales=torch.ones(2, 16, dtype=torch.float16, device=device),
