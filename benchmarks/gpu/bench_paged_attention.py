@@ -40,14 +40,12 @@ class Step:
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    for num_seqs, seq_len in ((32, 4096), (64, 2048), (128, 4096), (256, 1024)):
-        yield _decode(device, num_seqs, seq_len, BF16, target=0.85)
-    yield _decode(device, 1, 32768, BF16)
+    yield _decode(device, 32, 4096, BF16, target=0.85)
     # As a captured graph sees it: room for 128k tokens a sequence.
-    yield _decode(device, 64, 2048, BF16, max_seq_len=131072)
-    for dtype in (FP8, INT8):
-        yield _decode(device, 64, 4096, dtype, target=0.9)
-    yield _decode(device, 64, 4096, FP8, per_token=True, target=0.9)
+    yield _decode(device, 64, 2048, BF16, max_seq_len=131072, target=0.85)
+    yield _decode(device, 1, 32768, BF16)
+    yield _decode(device, 64, 4096, FP8, target=0.9)
+    yield _decode(device, 64, 4096, INT8, per_token=True, target=0.9)
     yield _mixed(device)
     yield _shared_prefix(device)
 
@@ -60,9 +58,12 @@ def _step(
     *,
     max_seq_len: int | None = None,
     per_token: bool = False,
-    heads_first: bool = False,
+    heads_first: bool = True,
 ) -> Step:
-    """Random tensors; every sequence has its own blocks, in random places of the cache."""
+    """Random tensors; every sequence has its own blocks, in random places of the cache.
+
+    heads_first: a block holds the slots of one head after another in memory, as the engine's do.
+    """
     rng = torch.Generator(device).manual_seed(0)
     widths = [-(-n // BLOCK_SIZE) for n in seq_lens]
     num_blocks = sum(widths) + 1
@@ -131,9 +132,8 @@ def _decode(
         max_seq_len=max_seq_len, per_token=per_token,
     )  # fmt: skip
     peers: dict[str, Call] = {}
-    if max_seq_len is None and not per_token and dtype != INT8:
-        _add_flashinfer(peers, step)
     if dtype == BF16 and max_seq_len is None:
+        _add_flashinfer(peers, step)
         peers["torch sdpa"] = _sdpa(step, num_seqs, seq_len)
     suffix = "-token-scales" if per_token else ""
     suffix += f"-room-{max_seq_len}" if max_seq_len else ""
@@ -156,8 +156,11 @@ def _sdpa(step: Step, num_seqs: int, seq_len: int) -> Call:
 
 
 def _add_flashinfer(peers: dict[str, Call], step: Step) -> None:
-    """FlashInfer's decode on the same paged cache, planned outside as ours is."""
-    try:
+    """FlashInfer's decode on the same paged cache, planned outside as ours is.
+
+    In bf16 only: its kernels are built when first used, which takes minutes.
+    """
+    try:  # a peer, where it is installed
         from flashinfer import BatchDecodeWithPagedKVCacheWrapper  # type: ignore[import-not-found]
     except ImportError:
         return
@@ -168,12 +171,12 @@ def _add_flashinfer(peers: dict[str, Call], step: Step) -> None:
     indices = torch.cat([batch.block_tables[i, :w] for i, w in enumerate(widths.tolist())])
     last = (batch.seq_lens - 1) % BLOCK_SIZE + 1
     workspace = torch.empty(256 << 20, dtype=torch.uint8, device=widths.device)
-    wrapper = BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=True)
+    wrapper = BatchDecodeWithPagedKVCacheWrapper(workspace, "HND", use_tensor_cores=True)
     wrapper.plan(
         indptr, indices, last, Q_HEADS, KV_HEADS, HEAD_DIM, BLOCK_SIZE,
         q_data_type=BF16, kv_data_type=step.key_cache.dtype, sm_scale=SCALE,
     )  # fmt: skip
-    caches = step.key_cache, step.value_cache
+    caches = step.key_cache.transpose(1, 2), step.value_cache.transpose(1, 2)
     peers["flashinfer"] = lambda _: wrapper.run(step.query, caches)
 
 
