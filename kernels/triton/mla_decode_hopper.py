@@ -1,4 +1,4 @@
-"""MLA decode for Hopper: two warpgroups share each tile of latent rows, a third's warp loads it.
+"""MLA decode for Hopper: two warpgroups share each tile of latent rows, two warps load it.
 
 The accumulators of 64 heads and 512 values fill the registers of two warpgroups, and one tile in
 flight beside one in use fills the shared memory. So the work of a step of 64 rows is divided: a
@@ -45,13 +45,13 @@ def _range_of(seq_lens_ptr, SPLIT_SIZE: gl.constexpr):
 
 @gluon.jit
 def _load(
-    descs, buffers, bars, seq_lens_ptr, tables, num_heads, cache,
+    PART: gl.constexpr, descs, buffers, bars, seq_lens_ptr, tables, num_heads, cache,
     SPLIT_SIZE: gl.constexpr, PAGE: gl.constexpr, ROWS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """The warp that loads: boxes of ROWS rows and 64 columns, each where the matrix units want it.
+    """A warp that loads every other 32 rows: boxes of ROWS rows and 64 columns, placed for products.
 
-    A tile of 32 rows has 9 columns of boxes: 8 of latents, in two halves, and the rotary one. Boxes
-    behind the sequence are outside the tensor, which the copy engine fills with zeros.
+    There are 9 columns of boxes: 8 of latents, in two halves, and the rotary one. Boxes behind the
+    sequence are outside the tensor, which the copy engine fills with zeros.
     """
     q_desc, k_desc = descs
     q_smem, q_rope, k_smem, k_rope = buffers
@@ -66,31 +66,31 @@ def _load(
     seq = gl.program_id(2)
     table = tables_ptr + seq.to(gl.int64) * stride_tables
     if begin < end:
-        row = seq * num_heads + gl.program_id(0) * 64
-        mbarrier.expect(q_ready, 64 * 576 * 2)
-        for column in gl.static_range(8):
-            tma.async_copy_global_to_shared(
-                q_desc, [row, column * 64], q_ready, q_boxes.index(column)
-            )
-        tma.async_copy_global_to_shared(q_desc, [row, 512], q_ready, q_rope)
+        if PART == 0:
+            row = seq * num_heads + gl.program_id(0) * 64
+            mbarrier.expect(q_ready, 64 * 576 * 2)
+            for column in gl.static_range(8):
+                tma.async_copy_global_to_shared(
+                    q_desc, [row, column * 64], q_ready, q_boxes.index(column)
+                )
+            tma.async_copy_global_to_shared(q_desc, [row, 512], q_ready, q_rope)
         for step in range(gl.cdiv(end - begin, 64)):
             stage = step % STAGES
             bar = k_ready.index(stage)
             mbarrier.wait(k_empty.index(stage), ((step // STAGES) & 1) ^ 1)
-            mbarrier.expect(bar, 64 * 576 * 2)
-            for tile in gl.static_range(2):
-                for box in gl.static_range(BOXES):
-                    at = begin + step * 64 + tile * 32 + box * ROWS
-                    held = at < seq_len
-                    block = gl.load(table + at // PAGE, mask=held, other=0)
-                    row = gl.where(held, block * block_rows + at % PAGE, no_row)
-                    first = (stage * 2 + tile) * 8 * BOXES + box
-                    for column in gl.static_range(8):
-                        tma.async_copy_global_to_shared(
-                            k_desc, [row, column * 64], bar, k_boxes.index(first + column * BOXES)
-                        )
-                    rope = rope_boxes.index((stage * 2 + tile) * BOXES + box)
-                    tma.async_copy_global_to_shared(k_desc, [row, 512], bar, rope)
+            mbarrier.expect(bar, 32 * 576 * 2)
+            for box in gl.static_range(BOXES):
+                at = begin + step * 64 + PART * 32 + box * ROWS
+                held = at < seq_len
+                block = gl.load(table + at // PAGE, mask=held, other=0)
+                row = gl.where(held, block * block_rows + at % PAGE, no_row)
+                first = (stage * 2 + PART) * 8 * BOXES + box
+                for column in gl.static_range(8):
+                    tma.async_copy_global_to_shared(
+                        k_desc, [row, column * 64], bar, k_boxes.index(first + column * BOXES)
+                    )
+                rope = rope_boxes.index((stage * 2 + PART) * BOXES + box)
+                tma.async_copy_global_to_shared(k_desc, [row, 512], bar, rope)
 
 
 @gluon.jit
@@ -275,7 +275,7 @@ def _split_kernel(
 ):
     """Shared memory (225 KiB) and barriers, then everyone to work.
 
-    `ready` barriers are passed once the bytes of a stage are there, `empty` ones once both
+    `ready` barriers are passed once the bytes of both warps that load are there, `empty` ones once both
     warpgroups have read them; they meet at the other two. What is written is what the kernel of
     this name in mla_decode.py writes.
     """
@@ -297,7 +297,7 @@ def _split_kernel(
     mbarrier.init(tops_met, count=2)
     mbarrier.init(weights_met, count=2)
     for stage in gl.static_range(STAGES):
-        mbarrier.init(k_ready.index(stage), count=1)
+        mbarrier.init(k_ready.index(stage), count=2)
         mbarrier.init(k_empty.index(stage), count=2)
     fence_async_shared()
 
@@ -326,13 +326,22 @@ def _split_kernel(
             (
                 _load,
                 (
-                    (q_desc, k_desc), buffers, bars, seq_lens_ptr, (tables_ptr, stride_tables),
-                    num_heads, (no_row, block_rows), SPLIT_SIZE, PAGE, ROWS, STAGES,
+                    0, (q_desc, k_desc), buffers, bars, seq_lens_ptr,
+                    (tables_ptr, stride_tables), num_heads, (no_row, block_rows), SPLIT_SIZE, PAGE,
+                    ROWS, STAGES,
+                ),
+            ),
+            (
+                _load,
+                (
+                    1, (q_desc, k_desc), buffers, bars, seq_lens_ptr,
+                    (tables_ptr, stride_tables), num_heads, (no_row, block_rows), SPLIT_SIZE, PAGE,
+                    ROWS, STAGES,
                 ),
             ),
         ],
-        [4, 1],
-        [240, 24],
+        [4, 1, 1],
+        [240, 24, 24],
     )  # fmt: skip
 
 
