@@ -48,7 +48,7 @@ def _load(
     PART: gl.constexpr, descs, buffers, bars, seq_lens_ptr, tables, num_heads, cache,
     SPLIT_SIZE: gl.constexpr, PAGE: gl.constexpr, ROWS: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """A warp that loads every other 32 rows: boxes of ROWS rows and 64 columns, placed for products.
+    """A warp that loads half of the rows of each step, in boxes of ROWS rows and 64 columns.
 
     There are 9 columns of boxes: 8 of latents, in two halves, and the rotary one. Boxes behind the
     sequence are outside the tensor, which the copy engine fills with zeros.
@@ -275,9 +275,9 @@ def _split_kernel(
 ):
     """Shared memory (225 KiB) and barriers, then everyone to work.
 
-    `ready` barriers are passed once the bytes of both warps that load are there, `empty` ones once both
-    warpgroups have read them; they meet at the other two. What is written is what the kernel of
-    this name in mla_decode.py writes.
+    `ready` barriers are passed once the bytes of a stage are there, of both warps that load,
+    `empty` ones once both warpgroups have read them; these meet at the other two. What is written
+    is what the kernel of this name in mla_decode.py writes.
     """
     DTYPE: gl.constexpr = q_desc.dtype
     q_smem = gl.allocate_shared_memory(DTYPE, [2, 64, 256], LAYOUT)
