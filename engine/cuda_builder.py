@@ -68,20 +68,16 @@ def build_cuda(
         raise ConfigError(
             f"kv_cache_dtype is {config.kv_cache_dtype}, but a GPU has auto, fp8 and int8"
         )
-    if config.load_format == "dummy":
-        modules = dummy_model(model, dtype=dtype, device=device, progress=progress)
-    else:
-        modules = load_model(files, model, dtype=dtype, device=device, progress=progress)
+    modules = load_weights(config, files, model, dtype=dtype, device=device, progress=progress)
     kv_dtype = kv_dtype_of(config.kv_cache_dtype, dtype)
+    block_bytes = layer_block_bytes(modules.config, block_size=config.block_size, kv_dtype=kv_dtype)
     builder = _BackendBuilder(modules, config, scheduler, kv_dtype, device)
     memory = builder.profile(progress)
     kv_cache_bytes = config.kv_cache_bytes or memory.kv_cache_bytes(config.gpu_memory_utilization)
     cache = fill_memory(
         modules.config,
         scheduler=scheduler,
-        layer_block_bytes=layer_block_bytes(
-            modules.config, block_size=config.block_size, kv_dtype=kv_dtype
-        ),
+        layer_block_bytes=block_bytes,
         num_bytes=kv_cache_bytes,
         block_size=config.block_size,
         enable_prefix_caching=config.enable_prefix_caching,
@@ -90,9 +86,7 @@ def build_cuda(
         cache = add_host_blocks(
             cache,
             modules.config,
-            layer_block_bytes=layer_block_bytes(
-                modules.config, block_size=config.block_size, kv_dtype=kv_dtype
-            ),
+            layer_block_bytes=block_bytes,
             num_bytes=config.kv_offloading_bytes,
         )
     backend = builder.backend(cache)
@@ -103,6 +97,29 @@ def build_cuda(
     return CudaBuild(
         backend=backend, cache=cache, memory=memory, kv_cache_bytes=kv_cache_bytes, graphs=graphs
     )
+
+
+def load_weights(
+    config: EngineConfig,
+    files: ModelFiles,
+    model: ModelConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Progress,
+) -> LlamaForCausalLM:
+    """The modules on the GPU. Raises ConfigError when they do not fit its memory."""
+    try:
+        if config.load_format == "dummy":
+            return dummy_model(model, dtype=dtype, device=device, progress=progress)
+        return load_model(files, model, dtype=dtype, device=device, progress=progress)
+    except torch.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info(device)
+        raise ConfigError(
+            f"the weights do not fit: the GPU has {total / 2**30:.1f} GiB, of which"
+            f" {free / 2**30:.1f} were free when the next tensor was to be placed. Serve a smaller"
+            " model, or stop what else uses the GPU."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
