@@ -52,7 +52,16 @@ def ragged_paged_attention_triton(
             key_cache=key_cache,
             plain=softcap is None and sinks is None,
         )
+    if any(tiles.arrivals.shape[1] != key_cache.shape[2] for tiles in plan.tiles):
+        raise ValueError(
+            "ragged_paged_attention: the plan was made for a cache with another number of heads"
+        )
     if plan.prefill_min_query_len is not None:
+        if softcap is not None or sinks is not None:
+            raise ValueError(
+                "ragged_paged_attention: a plan for layers with a soft-cap or sinks is made with"
+                " plain=False"
+            )
         from ..prefill_attention import prefill_attention
 
         prefill_attention(

@@ -198,6 +198,20 @@ def test_a_plan_serves_several_layers(device: torch.device) -> None:
         assert torch.equal(out, expected)
 
 
+def test_a_plan_for_other_layers_is_refused(device: torch.device) -> None:
+    case = AttentionCase([(1, 3)], device, softcap=1.0)
+    plan = plan_attention(case.batch, num_q_heads=3, key_cache=case.key_cache)
+    heads = case.key_cache.expand(-1, -1, 3, -1)
+    for other, cache, message in (
+        (plan, heads, "number of heads"),
+        (dataclasses.replace(plan, prefill_min_query_len=256), case.key_cache, "plain=False"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ragged_paged_attention(
+                case.query, cache, cache, case.batch, **case.options(), plan=other
+            )
+
+
 def test_bounds_above_the_real_lengths_change_nothing(device: torch.device) -> None:
     case = AttentionCase(BATCHES["decodes"][2:4], device)
     expected, _ = attend(case)
