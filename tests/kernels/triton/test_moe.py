@@ -71,7 +71,7 @@ class Layer:
 @pytest.mark.parametrize("tile", [TILE, SWAPPED], ids=["plain", "swapped"])
 @pytest.mark.parametrize(
     ("num_tokens", "num_experts", "top_k", "dim", "inner"),
-    [(1, 1, 1, 16, 16), (1, 8, 2, 64, 32), (7, 5, 3, 72, 40), (37, 3, 2, 32, 64)],
+    [(1, 1, 1, 16, 16), (1, 8, 2, 64, 32), (5, 4, 3, 72, 40), (33, 2, 1, 32, 64)],
 )
 def test_layer_is_as_exact_as_torchs(
     device, num_tokens, num_experts, top_k, dim, inner, tile
