@@ -24,7 +24,6 @@ def cases(device: torch.device) -> Iterator[Case]:
     for rank in (16, 64):
         yield _case(device, num_tokens=64, rank=rank)
     yield _case(device, num_tokens=1, rank=16)
-    yield _case(device, num_tokens=4096, rank=16)
 
 
 def _case(device: torch.device, *, num_tokens: int, rank: int) -> Case:

@@ -1,4 +1,4 @@
-"""Expert layers of the sizes of Mixtral 8x7B and Qwen3-30B-A3B, in bf16 and in fp8.
+"""Expert layers of the sizes of Mixtral 8x7B and Qwen3-30B-A3B, in bf16; one of them in fp8 and 4 bits, too.
 
 The floor counts the weights of the experts that this batch's random routes chose, and the
 operations of its pairs; the peer is one torch product after the other, expert by expert, with the
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shoal.kernels.int4_weight import quantize_int4
 from shoal.kernels.moe import moe_mlp
+from shoal.kernels.moe_int4 import moe_mlp_int4
 from shoal.kernels.moe_routing import topk_softmax
 from shoal.kernels.quantize_rows import quantize_rows
 
@@ -22,6 +24,7 @@ from .case import Call, Case
 
 TOKENS = (1, 64, 4096)
 BF16 = 2
+GROUP = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +46,14 @@ def cases(device: torch.device) -> Iterator[Case]:
     for shape in SHAPES:
         gate_up = _random(device, shape.num_experts, 2 * shape.inner, shape.dim)
         down = _random(device, shape.num_experts, shape.dim, shape.inner)
-        fp8_gate_up, gate_up_scale = quantize_rows(gate_up, dtype=torch.float8_e4m3fn)
-        fp8_down, down_scale = quantize_rows(down, dtype=torch.float8_e4m3fn)
         for num_tokens in TOKENS:
             yield _case(shape, num_tokens, gate_up, down, None)
+        if shape.name.startswith("qwen3"):
+            fp8_gate_up, gate_up_scale = quantize_rows(gate_up, dtype=torch.float8_e4m3fn)
+            fp8_down, down_scale = quantize_rows(down, dtype=torch.float8_e4m3fn)
             scales = (gate_up_scale[..., 0], down_scale[..., 0])
-            yield _case(shape, num_tokens, fp8_gate_up, fp8_down, scales)
+            yield _case(shape, 64, fp8_gate_up, fp8_down, scales)
+            yield _int4_case(shape, 64, gate_up, down)
 
 
 def _random(device: torch.device, num_experts: int, rows: int, dim: int) -> Tensor:
@@ -100,6 +105,24 @@ def _case(
         num_inputs=sets,
         peers=peers,
         peers_capturable=True,
+    )
+
+
+def _int4_case(shape: Shape, num_tokens: int, gate_up: Tensor, down: Tensor) -> Case:
+    x = torch.randn(num_tokens, shape.dim, device=gate_up.device, dtype=torch.bfloat16)
+    logits = torch.randn(num_tokens, shape.num_experts, device=x.device)
+    weights, ids = topk_softmax(logits, top_k=shape.top_k)
+    int4 = [
+        quantize_int4(weight.flatten(0, 1), group_size=GROUP, symmetric=True)
+        for weight in (gate_up, down)
+    ]
+    expert_bytes = 3 * shape.dim * shape.inner * (0.5 + BF16 / GROUP)
+    num_used = len(set(ids.flatten().tolist()))
+    return Case(
+        name=f"moe_mlp/{shape.name}-{num_tokens}-int4",
+        call=lambda _: moe_mlp_int4(x, *int4, topk_weights=weights, topk_ids=ids),
+        bytes_moved=int(num_used * expert_bytes) + 2 * BF16 * x.numel(),
+        flops=6 * num_tokens * shape.top_k * shape.dim * shape.inner,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 LAYERS = {"o": (4096, 4096), "gate_up": (28_672, 4096), "down": (4096, 14_336)}
 """(out_dim, dim) of the attention's output, and of the MLP's two."""
-DECODE_TOKENS = (1, 16, 64)
+DECODE = (("o", 16), ("down", 16), ("gate_up", 16), ("gate_up", 64))
+"""Layers and tokens of decode steps."""
 PREFILL_TOKENS = 4096
 TARGET = 0.85
 """Of the copy bandwidth, on the bytes of weights, for a decode step."""
