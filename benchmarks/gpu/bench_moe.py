@@ -1,4 +1,4 @@
-"""Expert layers of the sizes of Mixtral 8x7B and Qwen3-30B-A3B, in bf16; one of them in fp8 and 4 bits, too.
+"""Expert layers of the sizes of Mixtral 8x7B and Qwen3-30B-A3B, in bf16, and one in fp8 and int4.
 
 The floor counts the weights of the experts that this batch's random routes chose, and the
 operations of its pairs; the peer is one torch product after the other, expert by expert, with the

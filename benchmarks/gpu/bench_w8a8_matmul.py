@@ -15,7 +15,6 @@ from shoal.kernels.w8a8_matmul import w8a8_matmul
 from .case import Call, Case, FlopRate
 from .linear_layers import DECODE, LAYERS, PREFILL_TOKENS, TARGET, num_sets
 
-
 KINDS: dict[torch.dtype, FlopRate] = {torch.float8_e4m3fn: "fp8", torch.int8: "int8"}
 
 
