@@ -35,8 +35,8 @@ class Rate:
     """The window it comes from."""
 
     def at(self, horizon_s: float) -> float:
-        """Expected after so many seconds."""
-        return max(self.now + self.slope * horizon_s, 0.0)
+        """Expected after so many seconds; a trend goes on for as long as it has lasted."""
+        return max(self.now + self.slope * min(horizon_s, self.span_s), 0.0)
 
 
 class Arrivals:

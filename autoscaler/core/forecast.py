@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from math import sqrt
 
 MEMORY_S = 3600.0
 """Errors of the last hour count."""
 PRIOR_ERRORS = 20
-PRIOR_ERROR = 0.15
-"""Relative; counts as so many errors until there are others."""
-LEAST_RATE = 0.2
-"""Requests per second below which errors are taken relative to this."""
+PRIOR_ERROR = 0.5
+"""Counts as so many errors until there are others."""
 
 
 class ForecastErrors:
-    """Relative errors of forecasts over one horizon: (came - expected) / expected."""
+    """Errors of forecasts over one horizon, in units of sqrt(expected + 1): the scale on which
+    counts vary, so that what is learnt at one rate holds at others, a rate of 0 among them."""
 
     def __init__(self) -> None:
         self._open: deque[tuple[float, float]] = deque()
@@ -37,16 +37,16 @@ class ForecastErrors:
         """What came of late: settles the forecasts for times up to now."""
         while self._open and self._open[0][0] <= now:
             _, expected = self._open.popleft()
-            error = (rate - expected) / max(expected, LEAST_RATE)
+            error = (rate - expected) / sqrt(expected + 1)
             self._errors.append((now, error))
             insort(self._sorted, error)
         while self._errors and self._errors[0][0] <= now - MEMORY_S:
             _, error = self._errors.popleft()
             self._sorted.remove(error)
 
-    def quantile(self, share: float) -> float:
-        """The relative error that so many forecasts stayed below; 0 at the least."""
+    def margin(self, expected: float, share: float) -> float:
+        """What so many forecasts of this rate would not have been exceeded by; 0 at the least."""
         errors = self._sorted
         weight = PRIOR_ERRORS / (PRIOR_ERRORS + len(errors))
         seen = errors[min(int(share * len(errors)), len(errors) - 1)] if errors else 0.0
-        return max(weight * PRIOR_ERROR + (1 - weight) * seen, 0.0)
+        return max(weight * PRIOR_ERROR + (1 - weight) * seen, 0.0) * sqrt(expected + 1)

@@ -11,6 +11,7 @@ Missing metrics hold what there is: *no data* is not *zero*.
 
 from __future__ import annotations
 
+from .arrivals import Rate
 from .decision import Decision, Reason, ReasonKind
 from .limits import Limits
 from .need import capacity, load_of, request_work_s
@@ -45,28 +46,29 @@ def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now:
         if name not in seen:
             continue
         here = seen[name]
-        load = load_of(rate.now, variant, state.size, spec.slo)
-        variant.learn_staffing(here, load, observation.interval_s, now)
         horizon = variant.start_up_s + observation.interval_s
-        variant.errors.came(now, state.arrivals.recent(RECENT_S))
-        forecast = rate.at(horizon)
-        variant.errors.expect(now + horizon, forecast)
-        margin = variant.errors.quantile(spec.forecast_quantile)
-        expected = max(forecast, rate.now if rate.slope > 0 else 0.0) * (1 + margin)
+        expected, margin = _expected(rate, variant, state, horizon, spec, now)
+        load = load_of(rate.now, variant, state.size, spec.slo)
         coming = load_of(expected, variant, state.size, spec.slo)
-        need = variant.staffing.replicas(coming)
-        keep = variant.staffing.replicas(coming * (1 + DOWN_MARGIN))
+        provided = load_of(rate.now + margin, variant, state.size, spec.slo)
+        variant.learn_staffing(here, provided, observation.interval_s, now)
+        need = variant.staffing.replicas(coming, caution=variant.caution.value)
+        keep = variant.staffing.replicas(coming * (1 + DOWN_MARGIN), caution=variant.caution.value)
         extra = _for_backlog(observation, here, variant, load, state, spec)
         explain |= {
             f"{name}.load": load, f"{name}.need": need, f"{name}.beta": variant.staffing.beta,
             f"{name}.backlog": extra, f"{name}.margin": margin,
+            f"{name}.caution": variant.caution.value,
         }  # fmt: skip
         wanted, why = _move(here, variant, need + extra, keep + extra, now)
         if extra > 0.5:
             reasons.append(Reason(ReasonKind.BACKLOG, name, f"{extra:.1f} replicas to work it off"))
         reasons.append(Reason(why, name, f"load {load:.2f}, need {need:.2f} replicas"))
-        if wanted == 0:
-            wanted = _at_zero(spec, observation, state, now)
+        if _is_idle(spec, observation, state, now):
+            wanted = 0
+            reasons.append(Reason(ReasonKind.IDLE, name, "nobody has asked for a while"))
+        else:
+            wanted = max(wanted, 1)
         desired[name] = limits.apply(name, wanted, reasons)
     return Decision(desired=desired, valid=True, reasons=tuple(reasons), explain=explain)
 
@@ -80,6 +82,25 @@ def _learn(observation: Observation, state: ScalerState, now: float) -> None:
     for seen in observation.variants:
         if (variant := state.variants.get(seen.name)) is not None:
             variant.observe(seen, observation.interval_s)
+
+
+def _expected(
+    rate: Rate, variant: VariantState, state: ScalerState, horizon_s: float, spec: ScalingSpec,
+    now: float,
+) -> tuple[float, float]:  # fmt: skip
+    """The rate to be ready for, and the margin in it: what forecasts of late have missed.
+
+    Never above both the forecast and the most that came within the last hour.
+    """
+    recent = state.arrivals.recent(RECENT_S)
+    variant.errors.came(now, recent)
+    forecast = rate.at(horizon_s)
+    variant.errors.expect(now + horizon_s, forecast)
+    likely = max(forecast, rate.now if rate.slope > 0 else 0.0)
+    margin = variant.errors.margin(likely, spec.forecast_quantile)
+    most = max(likely, state.highest.add(now, recent))
+    expected = min(likely + margin, most)
+    return expected, expected - likely
 
 
 def _for_backlog(
@@ -106,18 +127,18 @@ def _move(
     lasting = int(variant.needed.add(now, max(whole(keep), 0)))
     if up > present:
         return up, ReasonKind.DEMAND
-    if lasting < present:
+    if lasting < present and variant.needed.seconds(now) >= variant.needed.span_s:
         return lasting, ReasonKind.DEMAND
     if up < present:
         return present, ReasonKind.SCALE_DOWN_DELAY
     return present, ReasonKind.DEMAND
 
 
-def _at_zero(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> int:
-    """1 while somebody waits or has asked of late."""
+def _is_idle(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> bool:
+    """Whether nobody waits, and nobody has asked of late."""
     assert state.last_arrival is not None
-    idle = now - state.last_arrival >= spec.pace.scale_to_zero_after_s
-    return 0 if idle and not observation.backlog else 1
+    quiet = now - state.last_arrival >= spec.pace.scale_to_zero_after_s
+    return quiet and not observation.backlog
 
 
 def _hold(

@@ -78,7 +78,7 @@ class ScalingSpec:
     slo: SloSpec = field(default_factory=SloSpec)
     pace: Pace = field(default_factory=Pace)
     variants: tuple[VariantSpec, ...] = (VariantSpec(),)
-    forecast_quantile: float = 0.9
+    forecast_quantile: float = 0.85
     """Share of forecasts whose error is provided for: the price of being ready in time."""
     gpu_budget: int | None = None
     """GPUs that all variants together may use; None: as many as the maxima say."""

@@ -19,6 +19,8 @@ MEMORY_S = 1800.0
 ENOUGH = 150.0
 """Requests that make a bin's share worth something."""
 FIRST_BETA = 1.0
+MAX_BETA = 3.0
+"""More never helped: what fails there fails for other reasons."""
 ENOUGH_TO_TRY = 500.0
 """Requests that must have done well before less headroom is tried."""
 TRIED = 1.2
@@ -56,12 +58,12 @@ class Staffing:
         self._met[index] += num_in_time
         self._learn()
 
-    def replicas(self, load: float) -> float:
-        """Enough for a load, before it is made a whole number."""
+    def replicas(self, load: float, *, caution: float = 0.0) -> float:
+        """Enough for a load, before it is made a whole number; `caution`: headroom on top."""
         if load <= 0:
             return 0.0
         step = TRIED / sqrt(load) if self._may_try else 0.0
-        beta = max(self.beta - step, self._bad_below)
+        beta = max(self.beta - step, self._bad_below) + caution
         return load + beta * sqrt(load)
 
     def _learn(self) -> None:
@@ -76,14 +78,19 @@ class Staffing:
             return
         failing = dict(zip(known, (1 - share for share in self._isotonic(known)), strict=True))
         good = [i for i in known if failing[i] <= self._allowed]
+        surely = [i for i in known if self._is_surely_bad(failing[i], self._total[i])]
         if not good:
-            self.beta, self._may_try = max(self._first, (known[-1] + 2) * BIN), False
+            self._may_try = False
+            if surely:
+                self.beta = min(max(self.beta, (surely[-1] + 1.5) * BIN), MAX_BETA)
             return
         least = good[0]
         self._may_try = self._total[least] >= ENOUGH_TO_TRY and failing[least] <= self._allowed / 2
-        bad = [i for i in known if i < least and self._is_surely_bad(failing[i], self._total[i])]
+        bad = [i for i in surely if i < least]
         self._bad_below = (bad[-1] + 1) * BIN if bad else 0.0
-        self.beta = max((least + 0.5) * BIN, self._bad_below)
+        # Known by few: to be known by more, it must be visited.
+        place = 0.5 if self._may_try else 0.0
+        self.beta = min(max((least + place) * BIN, self._bad_below), MAX_BETA)
 
     def _is_surely_bad(self, share: float, num_requests: float) -> bool:
         """Beyond chance; requests fail in clumps, so the usual error is doubled."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .arrivals import Arrivals
-from .forecast import ForecastErrors
+from .caution import Caution
+from .forecast import MEMORY_S, ForecastErrors
 from .observation import Observation, VariantObservation
 from .spec import ScalingSpec, VariantSpec
 from .staffing import Staffing, headroom
@@ -52,6 +53,7 @@ class VariantState:
     spec: VariantSpec
     costs: TokenCosts
     staffing: Staffing
+    caution: Caution
     needed: MaxWindow
     start_up_s: float
     errors: ForecastErrors = field(default_factory=ForecastErrors)
@@ -82,6 +84,11 @@ class VariantState:
         self, seen: VariantObservation, load: float, interval_s: float, now: float
     ) -> None:
         """Book how requests fared at the present headroom, unless a shortage shows in them."""
+        if seen.num_first_tokens is not None and seen.num_in_time is not None:
+            self.caution.observe(
+                now, interval_s=interval_s, num_requests=seen.num_first_tokens,
+                num_in_time=seen.num_in_time,
+            )  # fmt: skip
         if seen.ready < load or (seen.num_waiting or 0.0) > seen.ready:
             self.unsettled_until = max(self.unsettled_until, now + SETTLE_S)
         elif seen.start_up_s:
@@ -100,6 +107,8 @@ class ScalerState:
     variants: dict[str, VariantState]
     arrivals: Arrivals = field(default_factory=Arrivals)
     size: RequestSize = field(default_factory=RequestSize)
+    highest: MaxWindow = field(default_factory=lambda: MaxWindow(MEMORY_S))
+    """The most requests per second that came within the last hour."""
     last_arrival: float | None = None
 
     @classmethod
@@ -110,6 +119,7 @@ class ScalerState:
                     spec=variant,
                     costs=TokenCosts(),
                     staffing=Staffing(spec.slo.attainment),
+                    caution=Caution(spec.slo.attainment),
                     needed=MaxWindow(spec.pace.scale_down_delay_s),
                     start_up_s=spec.pace.start_up_s,
                 )
