@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-CHUNK_BYTES = 256
+CHUNK_BYTES: Final = 256
 """About 64 tokens of English."""
-TOKENS_PER_CHUNK = 64
-_TOKEN_BYTES = array("I").itemsize
+TOKENS_PER_CHUNK: Final = 64
+_TOKEN_BYTES: Final = array("I").itemsize
 
 
 def root_hash(*extra_keys: str | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shoal.errors import Forbidden
 
@@ -26,7 +26,7 @@ class Principal(NamedTuple):
     """Share of its tenant when tenants compete: 2 gets twice the tokens of 1."""
 
 
-ANONYMOUS = Principal("anonymous", "anonymous")
+ANONYMOUS: Final = Principal("anonymous", "anonymous")
 """Everybody, when no keys and no tokens are configured."""
 
 

@@ -18,14 +18,17 @@ _CORE = (
     "ttft_model", "types", "window_count",
 )  # fmt: skip
 _PROXY = (
-    "admission", "answer_head", "answers", "attempt", "client", "dispatcher", "exchange",
-    "experience", "fetch", "fleet_view", "gateway", "headers", "known_head", "outbox",
-    "pool", "records", "relay", "request_reader", "routes", "upstream", "usage_wish",
+    "admission", "answer_head", "answers", "attempt", "client", "continuation", "dispatcher",
+    "exchange", "experience", "fetch", "fleet_view", "gateway", "headers", "known_head", "outbox",
+    "plain_chunk", "pool", "records", "relay", "request_reader", "routes", "upstream",
+    "usage_wish",
 )  # fmt: skip
 MODULES = (
     *(f"shoal.router.core.{name}" for name in _CORE),
     *(f"shoal.router.proxy.{name}" for name in _PROXY),
     "shoal.router.access.principal",
+    "shoal.router.failover.preparation",
+    "shoal.router.failover.recorder",
     "shoal.router.prefix_hash",
     "shoal.router.telemetry.metrics",
     "shoal.router.telemetry.traceparent",

@@ -6,9 +6,11 @@ than the last quiet time, and a crowd does not touch it.
 
 from __future__ import annotations
 
-NUM_KEPT = 16
-MIN_KEPT = 5
-RANK = 0.75
+from typing import Final
+
+NUM_KEPT: Final = 16
+MIN_KEPT: Final = 5
+RANK: Final = 0.75
 """The quantile that counts. Above the middle, so that even 4 in 10 prompts that were cached
 against expectation do not make the others look slow."""
 

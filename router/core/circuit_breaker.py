@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .types import BreakerState
 from .window_count import WindowCount
 
-PROBE_LEASE_S = 5.0
-MAX_SHORTCUTS = 3
+PROBE_LEASE_S: Final = 5.0
+MAX_SHORTCUTS: Final = 3
 """Times in a row that a good health check may cut the wait short: a worker that is healthy until
 it gets a request would otherwise be probed every second for ever."""
-NOBODY: frozenset[str] = frozenset()
+NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class FailureKind(Enum):

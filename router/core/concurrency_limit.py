@@ -26,22 +26,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil, inf, sqrt
 from statistics import median
+from typing import Final
 
 from .calmest import Calmest
 
-WINDOW_S = 1.0
+WINDOW_S: Final = 1.0
 """Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there
 are."""
-MIN_SAMPLES = 8
-TOLERANCE = 3.0
-MIN_EXCESS_S = 0.1
-EXPONENT = 0.25
-MIN_GRADIENT = 0.3
+MIN_SAMPLES: Final = 8
+TOLERANCE: Final = 3.0
+MIN_EXCESS_S: Final = 0.1
+EXPONENT: Final = 0.25
+MIN_GRADIENT: Final = 0.3
 """At most so far down in one window."""
-BACKPRESSURE_FACTOR = 0.8
-NOTHING_WAITS_FOR_S = 3.0
+BACKPRESSURE_FACTOR: Final = 0.8
+NOTHING_WAITS_FOR_S: Final = 3.0
 """How long a scrape without waiting requests vouches for a worker."""
-NUM_SIZES = 24
+NUM_SIZES: Final = 24
 
 
 class _Endpoint:

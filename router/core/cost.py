@@ -22,35 +22,36 @@ system prompt looks like a conversation to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from .exact_index import ExactIndex
 from .prefix_index import NO_MATCH, Match, PrefixIndex
-from .profile import Rng
+from .profile import Rng, Scorer, Scores
 from .recent_work import RecentWork
 from .ttft_model import Coefficients, TTFTModels
 from .types import EndpointState, RoutingRequest
 
-REQUEST_TOKENS = 256.0
+REQUEST_TOKENS: Final = 256.0
 """Work of a request besides its uncached tokens, as tokens of prefill: its answer."""
-ALLOWANCE = 8.0
+ALLOWANCE: Final = 8.0
 """Typical requests that an endpoint may be ahead of the others before it counts as crowded."""
-CROWDING_OF_NEW = 4.0
-CROWDING_OF_OWN = 0.1
+CROWDING_OF_NEW: Final = 4.0
+CROWDING_OF_OWN: Final = 0.1
 """How much a turn feels the crowd where its conversation is."""
-LEAST_CROWDING = -0.25
+LEAST_CROWDING: Final = -0.25
 """An endpoint that did nothing lately is preferred by no more than that: it came back, or is new,
 and should not make up for all it has missed."""
-EVICTION = 2.0
+EVICTION: Final = 2.0
 """Cost of a block that gives way, in blocks to compute: it and what follows it are wanted again."""
-USAGE_LIMIT = 0.9
+USAGE_LIMIT: Final = 0.9
 """KV cache in use by running requests above which new ones wait or push others out."""
-MAX_SCORED = 128
+MAX_SCORED: Final = 128
 """Endpoints that are scored for one request; of a larger fleet a part is drawn."""
-STRAIN = 2.0
+STRAIN: Final = 2.0
 """Whole prompts that it costs when all of it is in use: others are preempted and computed again."""
 
 
-class CostScorer:
+class CostScorer(Scorer):
     """Negated cost of each endpoint: higher is better."""
 
     def __init__(
@@ -98,11 +99,9 @@ class CostScorer:
         # From here on written out: a call or a list for each of four endpoints would double it.
         is_learning = self._is_learning
         scored = self._last = Costs(states, prompt, full_s, LEAST_CROWDING * full_s, is_learning)
-        get_coefficients = ttft.coefficients.get
-        get_fill = self._index.fill.get
-        get_depth = match[0].get
+        learnt, fills, depths = ttft.coefficients, self._index.fill, match[0]
         work = self.work
-        get_work = work.by_endpoint.get
+        works = work.by_endpoint
         values, rows = scored.values, scored.rows
         total_work = 0.0
         for state in states:
@@ -110,13 +109,13 @@ class CostScorer:
             endpoint_id = endpoint.endpoint_id
             in_flight = float(state.in_flight)
             ahead = float(state.in_flight_prefill_tokens)
-            cached = get_depth(endpoint_id, 0) * per_hash
+            cached = depths.get(endpoint_id, 0) * per_hash
             if block_sizes and block_sizes.get(endpoint_id) == block_size:
                 cached = blocks.get(endpoint_id, 0) * block_size
             if cached > most:
                 cached = most
-            coefficients = get_coefficients(endpoint_id, default)
-            fill = get_fill(endpoint_id, 0.0)
+            coefficients = learnt.get(endpoint_id, default)
+            fill = fills.get(endpoint_id, 0.0)
             if not is_learning:
                 in_flight /= endpoint.weight
                 ahead /= endpoint.weight
@@ -130,7 +129,7 @@ class CostScorer:
                 cost += coefficients.waiting_s * metrics.num_requests_waiting
             if metrics.kv_cache_usage > USAGE_LIMIT:
                 cost += full_s * strain(metrics.kv_cache_usage)
-            done = get_work(endpoint_id, 0.0)
+            done = works.get(endpoint_id, 0.0)
             total_work += done
             values.append(-cost)
             rows.append((cached, coefficients, fill, done))
@@ -178,12 +177,12 @@ class CostScorer:
         return [states[place] for place in places]
 
 
-class Costs:
+class Costs(Scores):
     """The scores of one decision, with what they are made of."""
 
     __slots__ = (
         "crowding_rate_s", "full_s", "is_learning", "least_crowding_s", "mean_work", "prompt",
-        "rows", "states", "values",
+        "rows",
     )  # fmt: skip
 
     def __init__(
@@ -194,14 +193,13 @@ class Costs:
         least_crowding_s: float,
         is_learning: bool,
     ) -> None:
+        super().__init__(states, [])
         self.is_learning = is_learning
-        self.states = states
         self.prompt = prompt
         self.full_s = full_s
         self.least_crowding_s = least_crowding_s
         self.mean_work = 0.0
         self.crowding_rate_s = 0.0
-        self.values: list[float] = []
         self.rows: list[tuple[int, Coefficients, float, float]] = []
         """Of each: cached tokens, coefficients, fill of its cache, recent work."""
 
@@ -228,7 +226,7 @@ class Costs:
         }
 
 
-NOTHING: Mapping[str, int] = {}
+NOTHING: Final[Mapping[str, int]] = {}
 
 
 def strain(kv_cache_usage: float) -> float:

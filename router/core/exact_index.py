@@ -9,16 +9,17 @@ by some milliseconds, so a block that was just routed to an endpoint counts as t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from .endpoint_sets import EndpointSets
 
-EXPECTED_S = 2.0
+EXPECTED_S: Final = 2.0
 """An expected block counts for at least so long, and at most twice as long."""
-MAX_EXPECTED = 131_072
+MAX_EXPECTED: Final = 131_072
 """Blocks expected at once; more and the older half is forgotten early."""
-MAX_SETS = 65_536
+MAX_SETS: Final = 65_536
 """Different sets of endpoints that are shared between blocks; then sharing starts over."""
-PURGE_BATCH = 256
+PURGE_BATCH: Final = 256
 """Blocks of cleared endpoints that one later call takes away."""
 
 

@@ -9,13 +9,14 @@ it takes out none, because a request that may fail is better than one that must.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from .types import BreakerState, EndpointState, EndpointStatus, RoutingRequest, Shortage
 
-CLOSED = BreakerState.CLOSED
-OPEN = BreakerState.OPEN
-READY = EndpointStatus.READY
-STARTING = EndpointStatus.STARTING
+CLOSED: Final = BreakerState.CLOSED
+OPEN: Final = BreakerState.OPEN
+READY: Final = EndpointStatus.READY
+STARTING: Final = EndpointStatus.STARTING
 
 
 Eligible = tuple[Sequence[EndpointState], dict[str, int], Shortage | None, bool]
@@ -122,5 +123,5 @@ def ramp(state: EndpointState, now: float, slow_start_s: float) -> float:
     return max(MIN_RAMP, age_s / slow_start_s)
 
 
-MIN_RAMP = 0.1
+MIN_RAMP: Final = 0.1
 """An endpoint that has just become ready gets a tenth of its share."""

@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from .drain_rate import UNKNOWN_RETRY_S, DrainRate
 from .fair_share import FairShare, Item
 
 T = TypeVar("T", bound=Hashable)
 
-GUARD_SHARE = 0.05
-MAX_OWED_TOKENS = 65_536.0
+GUARD_SHARE: Final = 0.05
+MAX_OWED_TOKENS: Final = 65_536.0
 """A band whose models are all full gathers no more, lest it block those above for long; and
 this pays for a request that is larger."""
 

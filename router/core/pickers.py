@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from .profile import Rng
+from .profile import Picker, Rng
 
 
-class Best:
+class Best(Picker):
     """The highest score; among equals, or within `tolerance` of it relative to its size, by lot."""
 
     def __init__(self, *, tolerance: float = 0.0) -> None:
@@ -15,20 +13,26 @@ class Best:
             raise ValueError(f"tolerance must be 0 or more, got {tolerance}")
         self.tolerance = tolerance
 
-    def pick(self, values: Sequence[float], rng: Rng) -> int:
-        best = max(values)
+    def pick(self, values: list[float], rng: Rng) -> int:
+        best = values[0]
+        for value in values:
+            if value > best:
+                best = value
         threshold = best - self.tolerance * abs(best)
-        tied = [place for place, value in enumerate(values) if value >= threshold]
+        tied = []
+        for place, value in enumerate(values):
+            if value >= threshold:
+                tied.append(place)
         return tied[0] if len(tied) == 1 else tied[int(rng.random() * len(tied))]
 
 
-class BestOfTwo:
+class BestOfTwo(Picker):
     """The better of two drawn at random (Mitzenmacher, "The Power of Two Choices", 2001).
 
     Old load figures send no herd to the one that looked best: not everybody sees it.
     """
 
-    def pick(self, values: Sequence[float], rng: Rng) -> int:
+    def pick(self, values: list[float], rng: Rng) -> int:
         number = len(values)
         first = int(rng.random() * number)
         second = int(rng.random() * (number - 1))
@@ -38,10 +42,10 @@ class BestOfTwo:
         return second if values[second] > values[first] else first
 
 
-class Lots:
+class Lots(Picker):
     """By lot, each with its score as the number of lots; scores must not be negative."""
 
-    def pick(self, values: Sequence[float], rng: Rng) -> int:
+    def pick(self, values: list[float], rng: Rng) -> int:
         left = rng.random() * sum(values)
         for place, value in enumerate(values):
             left -= value

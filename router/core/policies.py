@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Final
 
 from .cost import CostScorer
 from .exact_index import ExactIndex
@@ -13,32 +12,17 @@ from .profile import Picker, Profile, Rng, Scorer
 from .scorers import FreeScorer, TurnScorer, WeightScorer
 from .session_hash import SessionScorer
 from .ttft_model import Coefficients, TTFTModels
-from .types import Decision, EndpointState, RoutingRequest
 
-
-class RoutingPolicy(Protocol):
-    """Chooses the endpoint of a request."""
-
-    @property
-    def name(self) -> str: ...
-
-    def decide(
-        self, request: RoutingRequest, endpoints: Sequence[EndpointState], now: float
-    ) -> Decision:
-        """Where the request goes; the policy counts on it being sent there."""
-        ...
-
-
-POLICY_NAMES = (
+POLICY_NAMES: Final = (
     "cost", "round_robin", "random", "power_of_two", "least_loaded", "session", "prefix",
     "prefix_exact",
 )  # fmt: skip
 
 
-COST_REASON = "least estimated time to first token"
-PREFIX_REASON = "longest cached prefix for the load"
+COST_REASON: Final = "least estimated time to first token"
+PREFIX_REASON: Final = "longest cached prefix for the load"
 
-IN_TOKENS = Coefficients(base_s=64.0, token_s=1.0, running_s=64.0, waiting_s=512.0)
+IN_TOKENS: Final = Coefficients(base_s=64.0, token_s=1.0, running_s=64.0, waiting_s=512.0)
 """What `prefix` counts with in place of learnt seconds: everything in tokens of prefill."""
 
 
@@ -50,7 +34,7 @@ def make_policy(
     ttft: TTFTModels,
     rng: Rng,
     slow_start_s: float = 0.0,
-) -> RoutingPolicy:
+) -> Profile:
     """The policy of that name. Policies may share the indexes and the models.
 
     After each decision that is followed the caller records it: `index.record(endpoint_id,

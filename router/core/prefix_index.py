@@ -13,22 +13,23 @@ the prompt.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from .endpoint_sets import EndpointSets
 
-SHARED = 1
+SHARED: Final = 1
 """Bit 0 of a set: the prefix ending in this chunk is not one conversation's own, because another
 prompt went on from it or ended at it too. The bits above are endpoints."""
-ENDPOINTS = ~SHARED
+ENDPOINTS: Final = ~SHARED
 
-DEFAULT_CAPACITY = 16_384
+DEFAULT_CAPACITY: Final = 16_384
 """Chunks of a mirror until the worker says how large its cache is: a million tokens."""
 
-LINEAR = 64
+LINEAR: Final = 64
 """Up to so many chunks a walk is faster than a bisection."""
-MAX_SETS = 65_536
+MAX_SETS: Final = 65_536
 """Different sets of endpoints that are shared between blocks; then sharing starts over."""
-PURGE_BATCH = 64
+PURGE_BATCH: Final = 64
 """Chunks of forgotten endpoints that one `record` clears away."""
 
 
@@ -40,7 +41,7 @@ It is one conversation's own when nothing else has gone on from there or ended t
 most likely its next words. A system prompt that all share is not. A plain tuple, made per request.
 """
 
-NO_MATCH: Match = ({}, False, 0)
+NO_MATCH: Final[Match] = ({}, False, 0)
 
 
 class Mirror:

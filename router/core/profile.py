@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
-from typing import NamedTuple, Protocol, overload
+from typing import Final, Protocol, overload
 
 from .filters import eligible, ramp
 from .types import Candidate, Decision, EndpointState, RoutingRequest, Shortage
@@ -18,63 +18,68 @@ class Rng(Protocol):
         ...
 
 
-class Scores(Protocol):
+class Scores:
     """What a scorer thinks of endpoints."""
 
-    @property
-    def states(self) -> Sequence[EndpointState]:
-        """Those that were scored: all that were shown, or a part of a very large fleet."""
-        ...
+    __slots__ = ("states", "values")
 
-    @property
-    def values(self) -> Sequence[float]:
+    def __init__(self, states: Sequence[EndpointState], values: list[float]) -> None:
+        self.states = states
+        """Those that were scored: all that were shown, or a part of a very large fleet."""
+        self.values = values
         """Higher is better."""
-        ...
 
     def explain(self, place: int) -> Mapping[str, float]:
         """Named parts of the score at a place; asked when somebody reads the decision."""
-        ...
+        raise NotImplementedError
 
     def cached_tokens(self, place: int) -> int:
         """Prompt tokens the endpoint is expected to have cached; 0 from those who do not look."""
-        ...
-
-
-class LoadScores(NamedTuple):
-    """Of scorers that look at no cache."""
-
-    states: Sequence[EndpointState]
-    values: Sequence[float]
-    explain: Callable[[int], Mapping[str, float]]
-
-    def cached_tokens(self, place: int) -> int:
         return 0
 
 
-class Scorer(Protocol):
+class LoadScores(Scores):
+    """Of scorers that look at no cache."""
+
+    __slots__ = ("_explain",)
+
+    def __init__(
+        self,
+        states: Sequence[EndpointState],
+        values: list[float],
+        explain: Callable[[int], Mapping[str, float]],
+    ) -> None:
+        super().__init__(states, values)
+        self._explain = explain
+
+    def explain(self, place: int) -> Mapping[str, float]:
+        """See `Scores`."""
+        return self._explain(place)
+
+
+class Scorer:
     """How good each endpoint is for a request."""
 
-    @property
-    def reason(self) -> str:
-        """What the best has most of, for people: "fewest requests in flight"."""
-        ...
+    reason: str = ""
+    """What the best has most of, for people: "fewest requests in flight"."""
 
-    def score(
-        self, request: RoutingRequest, states: Sequence[EndpointState], now: float
-    ) -> Scores: ...
+    def score(self, request: RoutingRequest, states: Sequence[EndpointState], now: float) -> Scores:
+        """Of endpoints that may all take the request; there is one at least."""
+        raise NotImplementedError
 
     def chosen(self, place: int, now: float) -> None:
         """The request that was scored last goes to the endpoint at this place."""
-        ...
 
 
-class Picker(Protocol):
+class Picker:
     """Which place of the scores wins."""
 
-    def pick(self, values: Sequence[float], rng: Rng) -> int: ...
+    def pick(self, values: list[float], rng: Rng) -> int:
+        """There is one value at least."""
+        raise NotImplementedError
 
 
-SHORTAGE_REASONS = {
+SHORTAGE_REASONS: Final = {
     Shortage.NO_MODEL: "no endpoint serves the model",
     Shortage.STARTING: "the endpoints of the model are starting",
     Shortage.NONE_HEALTHY: "no endpoint of the model is healthy",
@@ -109,7 +114,7 @@ class Profile:
     def decide(
         self, request: RoutingRequest, endpoints: Sequence[EndpointState], now: float
     ) -> Decision:
-        """See `RoutingPolicy`."""
+        """Where the request goes; the policy counts on it being sent there."""
         states, rejected, shortage, is_ramping = eligible(
             request, endpoints, now - self.slow_start_s
         )

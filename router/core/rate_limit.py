@@ -21,10 +21,10 @@ from typing import Final, NamedTuple
 
 from .rate_entry import Entry, Stranger
 
-FIRST_LEASE_SHARE = 0.25
+FIRST_LEASE_SHARE: Final = 0.25
 """Of a full bucket: what all processes together may spend of a key before Redis has granted it."""
-PARALLEL_RETRY_S = 1.0
-MAX_SECOND_CHANCES = 64
+PARALLEL_RETRY_S: Final = 1.0
+MAX_SECOND_CHANCES: Final = 64
 
 
 class Limits(NamedTuple):

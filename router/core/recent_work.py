@@ -8,12 +8,13 @@ and all are scaled back now and then: O(1) a request.
 from __future__ import annotations
 
 from math import exp2
+from typing import Final
 
-LARGEST_SCALE = 2.0**40
+LARGEST_SCALE: Final = 2.0**40
 """Numbers are scaled back when new work counts so much more than at the start."""
-LONGEST_HALVINGS = 1000.0
+LONGEST_HALVINGS: Final = 1000.0
 """Nothing is left after so many, and a float goes no further than 1023."""
-TYPICAL_REQUESTS = 50.0
+TYPICAL_REQUESTS: Final = 50.0
 """The typical work of a request is an average over about so many."""
 
 

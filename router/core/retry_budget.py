@@ -7,9 +7,11 @@ throttling) keeps the extra load bounded.
 
 from __future__ import annotations
 
+from typing import Final
+
 from .window_count import WindowCount
 
-WINDOW_S = 10.0
+WINDOW_S: Final = 10.0
 
 
 class RetryBudget:

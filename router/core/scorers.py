@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from .profile import LoadScores
+from .profile import LoadScores, Scorer
 from .types import EndpointState, RoutingRequest
 
 
-class FreeScorer:
+class FreeScorer(Scorer):
     """Fewest requests in flight for its weight: 1 / (1 + in_flight / weight), in (0, 1].
 
     What this router sent, not what the worker said a second ago: old figures make herds.
@@ -32,7 +33,7 @@ class FreeScorer:
         """Nothing to remember."""
 
 
-class WeightScorer:
+class WeightScorer(Scorer):
     """The weight itself, over that of all: the share each should have."""
 
     reason = "drawn by weight"
@@ -50,7 +51,7 @@ class WeightScorer:
         """Nothing to remember."""
 
 
-class TurnScorer:
+class TurnScorer(Scorer):
     """Whose turn it is: smooth weighted round robin, as in nginx.
 
     At each decision every endpoint earns its weight, and the one chosen pays what all earned; so
@@ -95,5 +96,5 @@ class TurnScorer:
         credits[states[place].endpoint.endpoint_id] -= total
 
 
-MAX_MODELS = 1024
+MAX_MODELS: Final = 1024
 """Models whose turns are remembered; more than that and all start over."""

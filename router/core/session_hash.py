@@ -13,19 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 from .filters import ramp
-from .profile import LoadScores
+from .profile import LoadScores, Scorer
 from .scorers import FreeScorer
 from .types import EndpointState, RoutingRequest
 
-LOAD_BOUND = 1.25
+LOAD_BOUND: Final = 1.25
 """Times its share of the requests in flight that an endpoint may have and still get more."""
-MIN_BOUND = 4.0
+MIN_BOUND: Final = 4.0
 """Requests in flight that are never too many, times the weight: a quiet fleet moves no session."""
-MASK = (1 << 64) - 1
-TO_UNIT = 2.0**-53
-MAX_SEEDS = 65_536
+MASK: Final = (1 << 64) - 1
+TO_UNIT: Final = 2.0**-53
+MAX_SEEDS: Final = 65_536
 
 
 def hash64(text: str) -> int:
@@ -33,7 +34,7 @@ def hash64(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-class SessionScorer:
+class SessionScorer(Scorer):
     """What each endpoint draws for the session, in (0, 1); less 1 where its load is over the bound.
 
     A request without a session goes where the fewest are in flight. An endpoint in its slow start

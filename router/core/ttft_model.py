@@ -34,36 +34,36 @@ class Coefficients:
         """Each request that waits in the worker's own queue."""
 
 
-PRIOR = Coefficients(base_s=0.02, token_s=1e-4, running_s=5e-4, waiting_s=0.05)
+PRIOR: Final = Coefficients(base_s=0.02, token_s=1e-4, running_s=5e-4, waiting_s=0.05)
 """A mid-size model on a GPU; forgotten after a few requests of the fleet."""
-LOWEST = Coefficients(base_s=1e-4, token_s=1e-7, running_s=0.0, waiting_s=1e-4)
-HIGHEST = Coefficients(base_s=60.0, token_s=0.1, running_s=10.0, waiting_s=60.0)
+LOWEST: Final = Coefficients(base_s=1e-4, token_s=1e-7, running_s=0.0, waiting_s=1e-4)
+HIGHEST: Final = Coefficients(base_s=60.0, token_s=0.1, running_s=10.0, waiting_s=60.0)
 
-NOISE = 0.4
+NOISE: Final = 0.4
 """Standard deviation of a measured time, relative to what was expected."""
-DRIFT = 0.03
+DRIFT: Final = 0.03
 """Of each unknown from one observation to the next, relative: about the last 20 count."""
-MAX_RELATIVE_ERROR = 1.0
+MAX_RELATIVE_ERROR: Final = 1.0
 """Larger ones count as this large."""
-SURPRISE = 2.0
+SURPRISE: Final = 2.0
 """How much more uncertain (as a variance) all is after such an error."""
-HALF_LIFE_S = 60.0
+HALF_LIFE_S: Final = 60.0
 """Trust in an endpoint's own numbers without a new observation."""
-FLEET_FIRST = 12
+FLEET_FIRST: Final = 12
 """Observations of the fleet before endpoints are told apart."""
-FLEET_SPREAD = 10.0
-ENDPOINT_SPREAD = 1.0
+FLEET_SPREAD: Final = 10.0
+ENDPOINT_SPREAD: Final = 1.0
 """Standard deviation of each unknown before any observation, relative: of the fleet's, and of an
 endpoint's around the fleet's."""
 SAME, OTHER = log(1.25), log(1.6)
 """Times of 1,000 tokens that differ by less than the first are taken for equal, by more than the
 second for what they are."""
-REFRESH_S = 0.5
+REFRESH_S: Final = 0.5
 """How often the fleet's average and the ages are worked in."""
-LONGEST_S = 3600.0
+LONGEST_S: Final = 3600.0
 """A longer time is a mistake."""
-TOKENS = 1e3
-RUNNING = 10.0
+TOKENS: Final = 1e3
+RUNNING: Final = 10.0
 """Units in which the fit counts tokens and requests, so that its numbers are of one size."""
 
 

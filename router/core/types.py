@@ -8,7 +8,6 @@ and to read once all is compiled. A shell that learns something about an endpoin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -61,23 +60,50 @@ class Shortage(StrEnum):
     """Every one that may take it is at its concurrency limit: queue it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+NO_LABELS: Final[Mapping[str, str]] = {}
+
+
 class Endpoint:
     """Identity of one worker: what does not change while it lives."""
 
-    endpoint_id: str
-    """Unique in the fleet; the URL, unless discovery knows a better name (a pod's)."""
-    url: str
-    """Scheme, host and port, and a path prefix if it has one: "http://10.0.0.7:8000"."""
-    engine: EngineKind = EngineKind.OPENAI
-    models: frozenset[str] = frozenset()
-    """Names it serves, adapters included."""
-    weight: float = 1.0
-    """Relative capacity; 2 gets twice the requests of 1 when all else is equal."""
-    cost_per_hour: float = 0.0
-    """Money, in whatever unit the fleet's accounts use."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """For splits and locality: {"version": "canary", "zone": "a", "cluster": "eu"}."""
+    __slots__ = ("cost_per_hour", "endpoint_id", "engine", "labels", "models", "url", "weight")
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: str,
+        url: str,
+        engine: EngineKind = EngineKind.OPENAI,
+        models: frozenset[str] = frozenset(),
+        weight: float = 1.0,
+        cost_per_hour: float = 0.0,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> None:
+        self.endpoint_id: Final = endpoint_id
+        """Unique in the fleet; the URL, unless discovery knows a better name (a pod's)."""
+        self.url: Final = url
+        """Scheme, host and port, and a path prefix if it has one: "http://10.0.0.7:8000"."""
+        self.engine: Final = engine
+        self.models: Final = models
+        """Names it serves, adapters included."""
+        self.weight: Final = weight
+        """Relative capacity; 2 gets twice the requests of 1 when all else is equal."""
+        self.cost_per_hour: Final = cost_per_hour
+        """Money, in whatever unit the fleet's accounts use."""
+        self.labels: Final = labels
+        """For splits and locality: {"version": "canary", "zone": "a", "cluster": "eu"}."""
+
+    def is_like(self, other: Endpoint) -> bool:
+        """Nothing differs."""
+        return (
+            self.endpoint_id == other.endpoint_id
+            and self.url == other.url
+            and self.engine is other.engine
+            and self.models == other.models
+            and self.weight == other.weight
+            and self.cost_per_hour == other.cost_per_hour
+            and self.labels == other.labels
+        )
 
 
 class EndpointMetrics:
@@ -106,7 +132,7 @@ class EndpointMetrics:
         """None: never, and the numbers above mean nothing."""
 
 
-UNKNOWN_METRICS = EndpointMetrics()
+UNKNOWN_METRICS: Final = EndpointMetrics()
 
 
 class EndpointState:
@@ -140,9 +166,6 @@ class EndpointState:
         """When it last became ready; for slow start."""
         self.concurrency_limit: Final = concurrency_limit
         """Requests it may have at once; None: no bound."""
-
-
-NO_LABELS: Mapping[str, str] = {}
 
 
 class RoutingRequest:
@@ -195,7 +218,7 @@ class Candidate(NamedTuple):
     """Named parts of the score: {"uncached_tokens": 812, "queue_s": 0.2, ...}."""
 
 
-NONE_REJECTED: Mapping[str, int] = {}
+NONE_REJECTED: Final[Mapping[str, int]] = {}
 
 
 class Decision:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-NUM_SLOTS = 10
+from typing import Final
+
+NUM_SLOTS: Final = 10
 
 
 class WindowCount:

@@ -63,6 +63,20 @@ def decode_events(whole: bytes) -> list[Event]:
     return [decode_event(data) for data in event_data(whole) if data != DONE_DATA]
 
 
+class _ErrorDetail(msgspec.Struct):
+    type: str | None = None
+    code: int | str | None = None
+
+
+class Failure(msgspec.Struct):
+    """An event that says what went wrong."""
+
+    error: _ErrorDetail | None = None
+
+
+decode_failure = msgspec.json.Decoder(Failure).decode
+
+
 class EventSplitter:
     """Cuts a stream of bytes into the data of its events; keeps what is incomplete.
 

@@ -11,7 +11,7 @@ the same answer.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -21,12 +21,12 @@ from ..request_fields import ABSENT, RequestFields, is_given
 Method = Literal["continue", "replay"]
 Mode = Literal["exact", "any", "off"]
 
-CHAT_PATH = "/v1/chat/completions"
-COMPLETIONS_PATH = "/v1/completions"
+CHAT_PATH: Final = "/v1/chat/completions"
+COMPLETIONS_PATH: Final = "/v1/completions"
 
-_GREEDY_BELOW = 1e-5
+_GREEDY_BELOW: Final = 1e-5
 """vLLM takes lower temperatures for 0."""
-_TOKEN_IDS = frozenset({EngineKind.SHOAL, EngineKind.VLLM})
+_TOKEN_IDS: Final = frozenset({EngineKind.SHOAL, EngineKind.VLLM})
 """Engines that return token ids, take them as a prompt, and turn them into text."""
 
 
@@ -130,7 +130,7 @@ def _obstacle(fields: RequestFields) -> str:
     return ""
 
 
-_LISTS = msgspec.json.Decoder(list[msgspec.Raw])
+_LISTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _num_prompts(prompt: msgspec.Raw) -> int:
@@ -170,7 +170,7 @@ def _only_by_replay(fields: RequestFields, engine: EngineKind) -> str:
     return ""
 
 
-_REPLAY_RAW = (
+_REPLAY_RAW: Final = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
     "bad_words", "logits_processors", "vllm_xargs", "repetition_detection",
 )  # fmt: skip

@@ -6,24 +6,26 @@ bytes a token and not three hundred.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from shoal.openai.sse import DONE
 
-from .events import Event, decode_events, event_data, split_complete
+from .events import Event, decode_events, decode_failure, event_data, split_complete
 from .preparation import Preparation
 from .transcript import Transcript
 
-FOLD_BYTES = 64 * 1024
+FOLD_BYTES: Final = 64 * 1024
 """Raw events kept before they are folded into the transcript: about 250 tokens, 0.3 ms of work."""
-MAX_EVENT_BYTES = 1024 * 1024
+MAX_EVENT_BYTES: Final = 1024 * 1024
 """An event that is not complete after so many bytes is none: the stream is passed on as it is."""
 
 # JSON escapes quotes in texts, so these can only be what they look like.
-_TOKEN_IDS = b',"token_ids":['
-_PROMPT_TOKEN_IDS = b',"prompt_token_ids":['
-_ERROR = b'data: {"error"'
-_ABORT = b'"finish_reason":"abort"'
+_TOKEN_IDS: Final = b',"token_ids":['
+_PROMPT_TOKEN_IDS: Final = b',"prompt_token_ids":['
+_ERROR: Final = b'data: {"error"'
+_ABORT: Final = b'"finish_reason":"abort"'
 
 
 class Recorder:
@@ -34,8 +36,8 @@ class Recorder:
     """
 
     __slots__ = (
-        "_events", "_max_bytes", "_num_bytes", "_partial", "_prompt_was_seen", "_strip",
-        "failure", "finished", "is_resumable", "transcript",
+        "_events", "_max_bytes", "_num_bytes", "_partial", "_prompt_was_seen",
+        "failure", "finished", "is_resumable", "strips", "transcript",
     )  # fmt: skip
 
     def __init__(self, preparation: Preparation, *, max_recorded_bytes: int) -> None:
@@ -48,7 +50,8 @@ class Recorder:
         the worker's death; if nothing can be resumed, relay it."""
         self.is_resumable = True
         """False once the stream grew beyond `max_recorded_bytes`."""
-        self._strip = preparation.strip
+        self.strips: Final = preparation.strip
+        """Whether the client must not see the token ids, which we asked for."""
         self._max_bytes = max_recorded_bytes
         self._events: list[bytes] = []
         self._num_bytes = 0
@@ -70,14 +73,10 @@ class Recorder:
         # `find` takes half the time of `in` here.
         if data.find(_ERROR) >= 0 or data.find(_ABORT) >= 0:
             data = self._until_failure(data)
-        if self.is_resumable:
-            self._events.append(data)
-            self._num_bytes += len(data)
-            if self._num_bytes > FOLD_BYTES:
-                self.fold()
+        self.keep(data)
         if data.endswith(DONE):
             self.finished = True
-        if not self._strip:
+        if not self.strips:
             return data
         if not self._prompt_was_seen:
             self._prompt_was_seen = _TOKEN_IDS in data  # the prompt's come first, or with them
@@ -87,6 +86,19 @@ class Recorder:
             return data
         data = data[:at] + data[data.find(b"]", at) + 1 :]
         return data if data.find(_TOKEN_IDS, at) < 0 else _without(data, _TOKEN_IDS)
+
+    @property
+    def has_part(self) -> bool:
+        """Whether the next bytes are not the beginning of an event to relay."""
+        return bool(self._partial) or self.failure is not None
+
+    def keep(self, data: bytes) -> None:
+        """Remember whole events that the client gets."""
+        if self.is_resumable:
+            self._events.append(data)
+            self._num_bytes += len(data)
+            if self._num_bytes > FOLD_BYTES:
+                self.fold()
 
     def fold(self) -> None:
         """Bring `transcript` up to date."""
@@ -137,18 +149,6 @@ def _without(data: bytes, key: bytes) -> bytes:
     return data
 
 
-class _ErrorDetail(msgspec.Struct):
-    type: str | None = None
-    code: int | str | None = None
-
-
-class _Failure(msgspec.Struct):
-    error: _ErrorDetail | None = None
-
-
-_failure = msgspec.json.Decoder(_Failure)
-
-
 def is_failure(event: bytes) -> bool:
     """Whether an event says that the worker failed, and not that the request is wrong."""
     if _ABORT in event:
@@ -157,7 +157,7 @@ def is_failure(event: bytes) -> bool:
         return False
     for data in event_data(event):
         try:
-            error = _failure.decode(data).error
+            error = decode_failure(data).error
         except msgspec.MsgspecError:
             continue
         if error is not None:

@@ -5,7 +5,7 @@ In the order a client should hear of it: the route, the key, the body, the model
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from .gateway import Gateway
     from .request_reader import Request
 
-_BYTES_PER_TOKEN = 256 // TOKENS_PER_CHUNK
-_DEFAULT_ANSWER_TOKENS = 256
+_BYTES_PER_TOKEN: Final = 256 // TOKENS_PER_CHUNK
+_DEFAULT_ANSWER_TOKENS: Final = 256
 """What limits and fairness expect of an answer whose length the client left open."""
 
-_ANY_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ANY_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Admission:
@@ -107,6 +107,7 @@ class HeadMemo:
         "forwarded",
         "generation",
         "headers",
+        "is_form",
         "kind",
         "limits",
         "path",
@@ -129,6 +130,7 @@ class HeadMemo:
         """Of the principal."""
         self.session_id = gateway.session_of(request.headers)
         self.content_type = find(request.headers, b"content-type") or b""
+        self.is_form = _is_form(self.content_type)
         self.forwarded = gateway.forwarded_lines(exchange)
 
     def fits(self, gateway: Gateway, request: Request) -> bool:
@@ -173,7 +175,7 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
             " worker that made one.",
             allow="POST",
         )
-    fields = read_fields(memo.content_type, request.body)
+    fields = read_fields(memo.content_type, request.body, is_form=memo.is_form)
     admission = Admission(principal, memo, fields, request.body)
     _resolve(gateway, admission, memo.content_type)
     _measure(gateway, admission)
@@ -201,9 +203,9 @@ def _shown(path: bytes) -> str:
     return path[:200].decode("latin-1")
 
 
-def read_fields(content_type: bytes, body: bytes) -> RequestFields:
+def read_fields(content_type: bytes, body: bytes, *, is_form: bool) -> RequestFields:
     """What the body says. Raises InvalidRequest."""
-    if _is_form(content_type):
+    if is_form:
         model = form_field(body, content_type, "model")
         return RequestFields(
             model=None if model is None else model.value.decode("utf-8", "replace")
@@ -228,6 +230,8 @@ def _resolve(gateway: Gateway, admission: Admission, content_type: bytes) -> Non
     require_model(admission.principal, admission.model)
     if admission.session_id is None:
         admission.session_id = gateway.session_in(fields)
+    if fields.model is not None and gateway.is_plain_model(fields.model):
+        return
     resolved = gateway.resolve(admission)
     if resolved is None:
         raise NotFound(
@@ -269,24 +273,29 @@ def _measure(gateway: Gateway, admission: Admission) -> None:
         admission.max_answer_tokens = _DEFAULT_ANSWER_TOKENS
     if gateway.experience.uses_prefixes(admission.policy):
         salt = fields.cache_salt
-        root = root_hash(admission.served_model, salt if isinstance(salt, str) else None)
+        if isinstance(salt, str):
+            root = root_hash(admission.served_model, salt)
+        else:
+            root = gateway.unsalted_root(admission.served_model)
         admission.prefix_hashes = chunk_hashes(prompt, root)
 
 
 def prompt_bytes(fields: RequestFields) -> bytes:
     """The prompt as the client wrote it, in the order in which templates render its parts."""
-    parts = [
-        raw
-        for raw in (
-            fields.tools,
-            fields.system,
-            fields.instructions,
-            fields.messages,
-            fields.prompt,
-            fields.input,
-        )
-        if raw is not ABSENT
-    ]
+    absent = ABSENT
+    parts: list[msgspec.Raw] = []
+    if fields.tools is not absent:
+        parts.append(fields.tools)
+    if fields.system is not absent:
+        parts.append(fields.system)
+    if fields.instructions is not absent:
+        parts.append(fields.instructions)
+    if fields.messages is not absent:
+        parts.append(fields.messages)
+    if fields.prompt is not absent:
+        parts.append(fields.prompt)
+    if fields.input is not absent:
+        parts.append(fields.input)
     return bytes(parts[0]) if len(parts) == 1 else b"".join([bytes(part) for part in parts])
 
 

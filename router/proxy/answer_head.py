@@ -21,7 +21,7 @@ def answer_head(exchange: Exchange, attempt: Attempt, head: ResponseHead) -> byt
         lines = returned_lines(head)
     framing = b""
     if head.content_length is not None:
-        framing = b"content-length: %d\r\n" % head.content_length
+        framing = b"content-length: %b\r\n" % str(head.content_length).encode()
     elif head.chunked and not exchange.request.http_1_0:
         framing = b"transfer-encoding: chunked\r\n"
     elif not head.is_delimited or head.chunked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import msgspec
 
@@ -11,9 +12,9 @@ from shoal.openai.error import error_body
 
 from .headers import status_line
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
-JSON = b"application/json"
+JSON: Final = b"application/json"
 
 
 def answer(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..core.types import Decision
 from ..failover.resume import Call
@@ -19,7 +19,7 @@ from .upstream import ResponseHead, UpstreamConnection
 if TYPE_CHECKING:
     from .exchange import Exchange
 
-_STALE_S = 0.1
+_STALE_S: Final = 0.1
 
 
 class Failure(StrEnum):

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from shoal.errors import NoEndpoint, RequestError, RequestTimeout
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from .admission import HeadMemo
     from .gateway import Gateway
 
-_MAX_PIPELINED = 8
-_MAX_QUEUED_BYTES = 64 * 1024
+_MAX_PIPELINED: Final = 8
+_MAX_QUEUED_BYTES: Final = 64 * 1024
 """Of a pipelined body, before nothing more is read until it has its turn."""
-_LINGER_S = 2.0
+_LINGER_S: Final = 2.0
 """How long a refused client may go on sending what nobody reads: closing at once would reset the
 connection, and could take the answer away from it."""
 
-_RESET = struct.pack("ii", 1, 0)
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientConnection(asyncio.Protocol):

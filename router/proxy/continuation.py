@@ -7,7 +7,7 @@ only passes events on and keeps what was said.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shoal.errors import StreamCut
 
@@ -17,14 +17,15 @@ from ..failover.recorder import Recorder
 from ..failover.resume import Resume
 from .fetch import FetchFailed, fetch, post
 from .fleet_view import FleetEntry
+from .plain_chunk import is_plain_event
 
 if TYPE_CHECKING:
     from .exchange import Exchange
 
-_SEARCH_S = 10.0
+_SEARCH_S: Final = 10.0
 """How long a cut stream looks for a worker to go on."""
-_SEARCH_PAUSE_S = 0.1
-_CALL_TIMEOUT_S = 5.0
+_SEARCH_PAUSE_S: Final = 0.1
+_CALL_TIMEOUT_S: Final = 5.0
 
 
 def continuation_for(exchange: Exchange, engine: EngineKind) -> Continuation | None:
@@ -93,6 +94,18 @@ class Continuation:
         if self._resume is not None:
             return self._resume.feed(data)
         return self._recorder.feed(data)
+
+    def keep(self, payload: bytes) -> bool:
+        """Keep a chunk's payload that the client may get as it is; False: it must be looked at."""
+        recorder = self._recorder
+        if (
+            self._resume is not None
+            or recorder.has_part
+            or not is_plain_event(payload, without_token_ids=recorder.strips)
+        ):
+            return False
+        recorder.keep(payload)
+        return True
 
     async def go_on(self, exchange: Exchange) -> None:
         """Find another worker and take the stream up there. Raises StreamCut when none can."""

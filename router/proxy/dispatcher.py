@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from shoal.errors import NoEndpoint, QueueFull, QueueTimeout
 
 from ..core.filters import has_room
 from ..core.flow_queue import Band, FlowQueue, Shed
-from ..core.policies import RoutingPolicy
 from ..core.retry_budget import HedgeBudget, RetryBudget, backoff_s
 from ..core.types import (
     BreakerState,
@@ -33,19 +32,22 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .gateway import Gateway
 
-_KEPT_DECISIONS = 1000
-_ALL_FAILED_PAUSE_S = 0.25
+_KEPT_DECISIONS: Final = 1000
+_ALL_FAILED_PAUSE_S: Final = 0.25
 """Before workers that have all failed a request are tried again."""
-_GONE = frozenset({Failure.CONNECT, Failure.STALE, Failure.LOST})
+_GONE: Final = frozenset({Failure.CONNECT, Failure.STALE, Failure.LOST})
 
 
-class Noted(NamedTuple):
+class Noted:
     """A decision that was followed."""
 
-    at: float
-    request_id: bytes
-    model: str
-    decision: Decision
+    __slots__ = ("at", "decision", "model", "request_id")
+
+    def __init__(self, at: float, request_id: bytes, model: str, decision: Decision) -> None:
+        self.at = at
+        self.request_id = request_id
+        self.model = model
+        self.decision = decision
 
 
 class Dispatcher:
@@ -185,7 +187,7 @@ class Dispatcher:
             block_hashes=admission.block_hashes,
             block_size=admission.block_size,
         )
-        policy: RoutingPolicy = gateway.experience.policy(admission.policy)
+        policy = gateway.experience.policy(admission.policy)
         return policy.decide(request, gateway.fleet.serving(admission.served_model), now)
 
     def _send(self, exchange: Exchange, decision: Decision, now: float) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError, StreamCut
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .gateway import Gateway
     from .request_reader import Request
 
-CLIENT_CLOSED_REQUEST = 499
+CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's status for a client that went before its answer was whole; only ever in logs."""
-_MAX_DEATHS = 2
+_MAX_DEATHS: Final = 2
 """Workers one request may take down: it could be the request that kills them."""
 
 
@@ -194,12 +194,12 @@ class Exchange:
             path = memo.path + memo.query if memo.query else memo.path
             body = admission.body if continuation is None else continuation.body
         trace = self.trace
-        return b"%b%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+        return b"%b%bx-request-id: %b\r\n%bcontent-length: %b\r\n\r\n%b" % (
             attempt.entry.pool.address.post(path),
             memo.forwarded,
             self.request_id,
             b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
-            len(body),
+            str(len(body)).encode(),
             body,
         )
 
@@ -242,7 +242,7 @@ class Exchange:
         assert relay is not None  # only a relayed stream has a second worker
         if connection is not None:
             self.gateway.begin_stream_deadline(attempt)
-            connection.relay = relay.feed
+            connection.relay, connection.stream = relay.feed, relay
             if self.client.paused:
                 connection.pause()
         relay.feed(data)
@@ -295,6 +295,7 @@ class Exchange:
         connection = attempt.connection
         if connection is not None:
             gateway.begin_stream_deadline(attempt)
+            connection.stream = self._relay
             connection.relay = self.client.write if self._relay is None else self._relay.feed
             if self.client.paused:
                 connection.pause()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..core.circuit_breaker import BreakerBoard, BreakerSettings, FailureKind
 from ..core.concurrency_limit import ConcurrencyLimit
 from ..core.exact_index import ExactIndex
-from ..core.policies import RoutingPolicy, make_policy
+from ..core.policies import make_policy
 from ..core.prefix_index import PrefixIndex
+from ..core.profile import Profile
 from ..core.ttft_model import TTFTModels
 from ..core.types import BreakerState, EndpointStatus
 from ..messages import EndpointRecord, KVBlocks
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .gateway import Gateway
 
-_PREFIX_POLICIES = frozenset({"cost", "prefix", "prefix_exact"})
-_BLAME = {
+_PREFIX_POLICIES: Final = frozenset({"cost", "prefix", "prefix_exact"})
+_BLAME: Final = {
     Failure.CONNECT: FailureKind.CONNECT,
     Failure.LOST: FailureKind.RESET,
     Failure.TIMEOUT: FailureKind.TIMEOUT,
@@ -49,7 +50,7 @@ class Experience:
         self.board = BreakerBoard(_breaker_settings(gateway.config.breaker))
         self.concurrency = ConcurrencyLimit(on_change=self._limit_changed)
         self._breakers: Mapping[str, BreakerState] = {}
-        self._policies: dict[str, RoutingPolicy] = {}
+        self._policies: dict[str, Profile] = {}
         self._rng = random.Random()
 
     # Configuration and fleet.
@@ -100,7 +101,7 @@ class Experience:
 
     # Asked.
 
-    def policy(self, name: str | None) -> RoutingPolicy:
+    def policy(self, name: str | None) -> Profile:
         name = name or self._gateway.config.routing.policy
         policy = self._policies.get(name)
         if policy is None:

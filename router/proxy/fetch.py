@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from .pool import Pool
 from .upstream import ResponseHead, UpstreamConnection
 
-_MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 
 class FetchFailed(Exception):

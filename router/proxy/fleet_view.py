@@ -8,6 +8,7 @@ own `in_flight` of an endpoint is the number of attempts that `begin` and did no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from ..core.types import (
     BreakerState,
@@ -20,7 +21,7 @@ from ..core.types import (
 from ..messages import EndpointRecord, PeerDelta
 from .pool import Pool
 
-_EMPTY: list[EndpointState] = []
+_EMPTY: Final[list[EndpointState]] = []
 
 
 class FleetEntry:
@@ -174,7 +175,7 @@ class FleetView:
         if entry is None:
             entry = FleetEntry(endpoint, self._make_pool(record.url))
             self.entries[record.endpoint_id] = entry
-        elif entry.endpoint != endpoint:
+        elif not entry.endpoint.is_like(endpoint):
             entry.endpoint = endpoint
         is_other = bool(entry.instance) and entry.instance != record.instance
         entry.instance = record.instance

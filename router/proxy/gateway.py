@@ -13,6 +13,7 @@ import random
 import re
 import time
 from collections.abc import Mapping
+from typing import Final
 
 import structlog
 
@@ -25,6 +26,7 @@ from ..core.circuit_breaker import FailureKind
 from ..core.model_table import Arm, ModelEntry, ModelTable, Route
 from ..core.rate_limit import Limits, RateLimiter, ratelimit_lines
 from ..messages import EndpointRecord
+from ..prefix_hash import root_hash
 from ..request_fields import RequestFields
 from ..settings.config import RouterConfig
 from ..settings.listen import UpstreamConfig
@@ -47,11 +49,12 @@ from .records import Records
 from .request_reader import Request
 
 _log = structlog.get_logger(__name__)
-_GOOD_REQUEST_ID = re.compile(rb"[\w.:/+=-]{1,128}", re.ASCII)
-IDLE_GRACE_S = 1.0
+_GOOD_REQUEST_ID: Final = re.compile(rb"[\w.:/+=-]{1,128}", re.ASCII)
+_MAX_ROOTS: Final = 1024
+IDLE_GRACE_S: Final = 1.0
 """A client that is about to send on an idle connection still gets its answer, the last there."""
-_PREFIX_POLICIES = frozenset({"cost", "prefix", "prefix_exact"})
-_BLAME = {
+_PREFIX_POLICIES: Final = frozenset({"cost", "prefix", "prefix_exact"})
+_BLAME: Final = {
     Failure.CONNECT: FailureKind.CONNECT,
     Failure.LOST: FailureKind.RESET,
     Failure.TIMEOUT: FailureKind.TIMEOUT,
@@ -91,6 +94,7 @@ class Gateway:
         """Whether token counts are wanted of streams too whose clients did not ask for them."""
         self._session_headers: list[bytes] = []
         self._table = ModelTable(())
+        self._roots: dict[str, int] = {}
         self.server_tls: ReloadableContext | None = None
         """Of the listening sockets, whose owner puts it here."""
         self._upstream_tls: ReloadableContext | None = None
@@ -276,6 +280,19 @@ class Gateway:
         if self.config.routing.session_from_user and isinstance(fields.user, str):
             return fields.user[:256]
         return None
+
+    def is_plain_model(self, model: str) -> bool:
+        """Whether nothing is configured for it, and workers serve it by that name."""
+        return model not in self._table and bool(self.fleet.serving(model))
+
+    def unsalted_root(self, model: str) -> int:
+        """The root of prefixes of a served model; made once."""
+        root = self._roots.get(model)
+        if root is None:
+            if len(self._roots) >= _MAX_ROOTS:
+                self._roots.clear()
+            root = self._roots[model] = root_hash(model, None)
+        return root
 
     def resolve(self, admission: Admission) -> Route | None:
         return self._table.resolve(

@@ -8,11 +8,12 @@ client puts into its framing reaches a worker.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 """Fields in the order they came; names in lower case."""
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -25,16 +26,16 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-_NOT_FORWARDED = HOP_BY_HOP | {
+_NOT_FORWARDED: Final = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
     b"x-forwarded-for",
 }
-_REPLACED_KEYS = frozenset({b"authorization", b"x-api-key"})
-_NOT_RETURNED = HOP_BY_HOP | {b"x-request-id", b"server"}
+_REPLACED_KEYS: Final = frozenset({b"authorization", b"x-api-key"})
+_NOT_RETURNED: Final = HOP_BY_HOP | {b"x-request-id", b"server"}
 
-LOWER_NAMES: dict[bytes, bytes] = {}
+LOWER_NAMES: Final[dict[bytes, bytes]] = {}
 """Lower case of header names seen; bounded, since clients choose them."""
 
 
@@ -47,10 +48,10 @@ def lower(name: bytes) -> bytes:
     return known
 
 
-_NOTHING: frozenset[bytes] = frozenset()
-_NO_NAMES = frozenset({b"close", b"keep-alive", b""})
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_NO_NAMES: Final = frozenset({b"close", b"keep-alive", b""})
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
     for status in HTTPStatus
 }

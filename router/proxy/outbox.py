@@ -9,8 +9,9 @@ time of a request; an idle router notices nothing, since the turn ends at once.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
-_AT_ONCE_BYTES = 16 * 1024
+_AT_ONCE_BYTES: Final = 16 * 1024
 """More is written at once: a worker faster than its client must be felt (`pause_writing`) before
 the loop reads from it again, which it does up to 32 times a turn, 256 KB each."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from typing import Final
 from urllib.parse import urlsplit
 
 from shoal.errors import ConfigError
@@ -18,7 +19,7 @@ from ..settings.listen import UpstreamConfig
 from .outbox import Outbox
 from .upstream import KnownAnswer, ResponseHead, UpstreamConnection, known_answer
 
-_MAX_PATHS = 32
+_MAX_PATHS: Final = 32
 
 
 class Address:

@@ -8,15 +8,16 @@ HTTP/1.0, who do not know chunks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from .plain_chunk import is_plain_event
 from .usage_wish import UsageFilter
 
 if TYPE_CHECKING:
     from .client import ClientConnection
     from .continuation import Continuation
 
-_LAST_CHUNK = b"0\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Relay:
@@ -53,6 +54,19 @@ class Relay:
             self.add(data)
         if continuation.has_failed:
             self._on_failure()
+
+    def pass_on(self, chunk: bytes, payload: bytes) -> bool:
+        """Send a whole chunk as it came, if there is nothing in it but text for the client."""
+        continuation, usage = self._continuation, self._filter
+        if not self._is_framed or (usage is not None and usage.has_part):
+            return False
+        if continuation is None:
+            if not is_plain_event(payload, without_token_ids=False):
+                return False
+        elif not continuation.keep(payload):
+            return False
+        self._client.write(chunk)
+        return True
 
     def add(self, data: bytes) -> None:
         """Payload for the client."""

@@ -46,10 +46,10 @@ def decisions(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
     latest = list(gateway.dispatcher.decisions)[-limit:]
     return [
         {
-            "ts": at + offset,
+            "ts": noted.at + offset,
             "process": gateway.process,
-            "request_id": request_id.decode("latin-1"),
-            "model": model,
+            "request_id": noted.request_id.decode("latin-1"),
+            "model": noted.model,
             "endpoint": None if decision.endpoint is None else decision.endpoint.endpoint_id,
             "policy": decision.policy,
             "reason": decision.reason,
@@ -60,7 +60,8 @@ def decisions(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
                 for c in decision.candidates
             ],
         }
-        for at, request_id, model, decision in reversed(latest)
+        for noted in reversed(latest)
+        for decision in (noted.decision,)
     ]
 
 

@@ -8,7 +8,7 @@ looked into, and may have to be sent twice. Trailers are read and dropped, and U
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
@@ -26,13 +26,13 @@ from .known_head import KnownHead, known_head
 if TYPE_CHECKING:
     from .client import ClientConnection
 
-_MAX_LEARNT = 8
+_MAX_LEARNT: Final = 8
 """Heads of a connection that are remembered in vain before no more are."""
-_MAX_FIELDS = 128
+_MAX_FIELDS: Final = 128
 
 # Which of the fields below a message has; bits of one number.
 _HOST, _EXPECT, _CHUNKED, _UPGRADE = 1, 2, 4, 8
-_OWN_FIELDS = frozenset(
+_OWN_FIELDS: Final = frozenset(
     {
         b"host",
         b"content-length",

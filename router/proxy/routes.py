@@ -7,6 +7,7 @@ resets, profiles) do not: they are reached on the worker itself.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class Route(Enum):
@@ -18,9 +19,9 @@ class Route(Enum):
     NONE = "none"
 
 
-_PROBES = frozenset({b"/health", b"/ready", b"/ping", b"/version"})
+_PROBES: Final = frozenset({b"/health", b"/ready", b"/ping", b"/version"})
 
-_NATIVE = frozenset(
+_NATIVE: Final = frozenset(
     {
         b"/tokenize",
         b"/detokenize",
@@ -36,7 +37,7 @@ _NATIVE = frozenset(
 )
 """Of vLLM and SGLang, beside /v1."""
 
-_V1_NOT_PASSED = (b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter", b"/v1/loads")
+_V1_NOT_PASSED: Final = (b"/v1/load_lora_adapter", b"/v1/unload_lora_adapter", b"/v1/loads")
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

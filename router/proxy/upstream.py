@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
 from .headers import LOWER_NAMES, Headers, lower, returned_fields, status_line
 from .known_head import KnownHead, known_head
+from .plain_chunk import whole_chunk
 
 if TYPE_CHECKING:
     from .pool import Pool
+    from .relay import Relay
 
-_MAX_HEAD_BYTES = 64 * 1024
-_NO_BODY = frozenset({204, 304})
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_NO_BODY: Final = frozenset({204, 304})
 
 
 class ResponseHead:
@@ -103,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_head_bytes",
+        "_is_at_chunk",
         "_is_paused",
         "_parser",
         "_payload",
@@ -118,6 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
         "num_reads",
         "pool",
         "relay",
+        "stream",
         "tail",
         "transport",
     )
@@ -132,12 +136,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._payload: list[bytes] = []
         self._head_bytes = b""
         self._is_paused = False
+        self._is_at_chunk = False
+        """The parser is between two chunks, as far as its callbacks tell."""
         self._sent_in_turn = -1
         self.head = ResponseHead()
         self.has_head = False
         self.complete = False
         self.relay: Callable[[bytes], None] | None = None
         """Takes the bytes of the body as they are; set by the attempt once the answer has begun."""
+        self.stream: Relay | None = None
+        """Takes whole chunks, if it likes them; set where the payload is wanted."""
         self.tail = (b"", b"")
         """The last two pieces relayed: token counts stand there."""
         self.num_reads = 0
@@ -162,8 +170,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser = self._payload_parser
         self.asker = asker
         self._head_bytes = b""
-        self.has_head = self.complete = False
-        self.relay = None
+        self.has_head = self.complete = self._is_at_chunk = False
+        self.relay = self.stream = None
         self.num_reads = self.num_bytes = 0
         outbox = self.pool.outbox
         outbox.put(self.transport, message)
@@ -193,7 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self) -> None:
         """The attempt has its answer: keep the connection if both sides may, else close it."""
-        self.asker = self.relay = None
+        self.asker = self.relay = self.stream = None
         self.tail = (b"", b"")
         if self._is_paused:
             self.resume()  # its last bytes filled the client
@@ -211,7 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Break off now: the worker notices and stops computing."""
-        self.asker = self.relay = None
+        self.asker = self.relay = self.stream = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -226,12 +234,16 @@ class UpstreamConnection(asyncio.Protocol):
             self._begin(data)
             return
         # This is what a token costs.
+        self.num_reads += 1
+        if self._is_at_chunk and (start := whole_chunk(data)):
+            self._relay_chunk(data, start, relay)
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._broken("invalid HTTP")
             return
-        self.num_reads += 1
+        self._is_at_chunk = self._is_at_chunk and data.endswith(b"\r\n")
         self.num_bytes += len(data)
         if self._parser is self._payload_parser:
             payload = self._payload
@@ -243,6 +255,17 @@ class UpstreamConnection(asyncio.Protocol):
         relay(data)
         if self.complete and self.asker is not None:
             self._end()
+
+    def _relay_chunk(self, data: bytes, start: int, relay: Callable[[bytes], None]) -> None:
+        """One whole chunk, which the parser need not see."""
+        self.num_bytes += len(data)
+        if self._parser is not self._payload_parser:
+            self.tail = (self.tail[1], data)
+            relay(data)
+            return
+        payload, stream = data[start:-2], self.stream
+        if stream is None or not stream.pass_on(data, payload):
+            relay(payload)
 
     def eof_received(self) -> bool:
         return False
@@ -285,6 +308,7 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._broken("invalid HTTP")
             return
+        self._is_at_chunk = self._is_at_chunk and data.endswith(b"\r\n")
         if not self.has_head:
             if len(self._head_bytes) > _MAX_HEAD_BYTES:
                 self._broken("header fields without end")
@@ -398,14 +422,22 @@ class _Callbacks:
         head.status = parser.get_status_code()
         head.keep_alive = parser.should_keep_alive()
         connection.has_head = not head.is_interim
+        connection._is_at_chunk = head.chunked
         if head.status in _NO_BODY:
             head.chunked = False
             if head.status == 204:
                 head.content_length = None
 
+    def on_chunk_header(self) -> None:
+        self._connection._is_at_chunk = False
+
+    def on_chunk_complete(self) -> None:
+        self._connection._is_at_chunk = True
+
     def on_message_complete(self) -> None:
         connection = self._connection
         connection.complete = not connection.head.is_interim
+        connection._is_at_chunk = False
 
 
 class _PayloadCallbacks(_Callbacks):

@@ -6,18 +6,19 @@ The worker is asked to end the stream with its usage, and that one event is not 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
 from ..request_fields import RequestFields
 
-_PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
-_ENDS = (b"\n\n", b"\r\n\r\n")
+_PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 """Of an event. Most servers write the first, sse-starlette the second."""
-_AFTER_EVENT = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
-_MAX_EVENT_BYTES = 1024 * 1024
+_AFTER_EVENT: Final = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
+_MAX_EVENT_BYTES: Final = 1024 * 1024
 """What grows longer without an end is passed on unseen."""
-_NO_CHOICES = (b'"choices":[]', b'"choices": []')
+_NO_CHOICES: Final = (b'"choices":[]', b'"choices": []')
 
 
 def ask_for_usage(path: bytes, fields: RequestFields, body: bytes) -> bytes | None:
@@ -46,6 +47,11 @@ class UsageFilter:
         """What was taken out."""
         self._partial = b""
 
+    @property
+    def has_part(self) -> bool:
+        """Whether an event has begun and not ended."""
+        return bool(self._partial)
+
     def feed(self, data: bytes) -> bytes:
         """What to pass on: whole events."""
         if self._partial:
@@ -56,7 +62,7 @@ class UsageFilter:
             if len(data) - end > _MAX_EVENT_BYTES:
                 return data
             data, self._partial = data[:end], data[end:]
-        if _NO_CHOICES[0] in data or _NO_CHOICES[1] in data:
+        if data.find(_NO_CHOICES[0]) >= 0 or data.find(_NO_CHOICES[1]) >= 0:
             data = b"".join([event for event in _events(data) if not self._takes(event)])
         return data
 

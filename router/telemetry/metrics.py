@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from shoal import metrics as names
 
@@ -16,10 +17,10 @@ from .families import FAMILIES, MAX_MODELS, MAX_TENANTS, MAX_VALUES, OTHER
 from .snapshot import Snapshot
 from .usage import Usage
 
-_DURATION_EDGES = FAMILIES[names.ROUTER_REQUEST_DURATION].edges
-_TTFT_EDGES = FAMILIES[names.ROUTER_TIME_TO_FIRST_TOKEN].edges
-_GAP_EDGES = FAMILIES[names.ROUTER_CHUNK_GAP].edges
-_WAIT_EDGES = FAMILIES[names.ROUTER_QUEUE_WAIT].edges
+_DURATION_EDGES: Final = FAMILIES[names.ROUTER_REQUEST_DURATION].edges
+_TTFT_EDGES: Final = FAMILIES[names.ROUTER_TIME_TO_FIRST_TOKEN].edges
+_GAP_EDGES: Final = FAMILIES[names.ROUTER_CHUNK_GAP].edges
+_WAIT_EDGES: Final = FAMILIES[names.ROUTER_QUEUE_WAIT].edges
 
 
 def _empty_histogram(edges: tuple[float, ...]) -> list[float]:
@@ -73,9 +74,9 @@ class ModelCounters:
         if used is None:
             tenant = self._metrics.tenant_label(tenant)
             used = self._used.setdefault(tenant, [0, 0, 0, 0.0])
-        used[0] += usage[0]
-        used[1] += usage[1]
-        used[2] += usage[2]
+        used[0] += usage.prompt_tokens
+        used[1] += usage.cached_tokens
+        used[2] += usage.completion_tokens
         used[3] += cost
 
     def routed(self, num_prompt_tokens: int, num_cached_tokens: int) -> None:

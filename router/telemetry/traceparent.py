@@ -6,16 +6,16 @@ Each request carries one to its worker, whether or not anybody exports spans.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 _match = re.compile(
     rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(-.*)?", re.DOTALL
 ).fullmatch
-_NO_TRACE = b"0" * 32
-_NO_SPAN = b"0" * 16
-_ODD = frozenset(b"%x" % digit for digit in range(1, 16, 2))
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
+_ODD: Final = frozenset(b"%x" % digit for digit in range(1, 16, 2))
 """Last digits of flags whose lowest bit, "sampled", is set."""
-_NEVER_ZERO = 1 << 64 | 1
+_NEVER_ZERO: Final = 1 << 64 | 1
 """One bit of each id; ids of zeros are invalid."""
 
 

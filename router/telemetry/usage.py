@@ -10,27 +10,44 @@ native `meta_info`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final
 
 import msgspec
 
 from ..settings.access import PriceConfig
 from .usage_wire import UsageWire, decode_usage
 
-TAIL_BYTES = 4096
+TAIL_BYTES: Final = 4096
 """How much of the end of an answer is worth keeping for `usage_from_tail`."""
-_MAX_TRIES = 8
-_MAX_BRACES = 64
-_WHITESPACE = b" \t\r\n"
+_MAX_TRIES: Final = 8
+_MAX_BRACES: Final = 64
+_WHITESPACE: Final = b" \t\r\n"
 
 
-class Usage(NamedTuple):
+class Usage:
     """Tokens of one request."""
 
-    prompt_tokens: int
-    """All, those found in a prefix cache included."""
-    cached_tokens: int
-    completion_tokens: int
+    __slots__ = ("cached_tokens", "completion_tokens", "prompt_tokens")
+
+    def __init__(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        self.prompt_tokens: Final = prompt_tokens
+        """All, those found in a prefix cache included."""
+        self.cached_tokens: Final = cached_tokens
+        self.completion_tokens: Final = completion_tokens
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Usage)
+            and self.prompt_tokens == other.prompt_tokens
+            and self.cached_tokens == other.cached_tokens
+            and self.completion_tokens == other.completion_tokens
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.prompt_tokens, self.cached_tokens, self.completion_tokens))
+
+    def __repr__(self) -> str:
+        return f"Usage({self.prompt_tokens}, {self.cached_tokens}, {self.completion_tokens})"
 
 
 def usage_from_tail(tail: bytes, head: bytes = b"") -> Usage | None:
@@ -63,39 +80,46 @@ def cost_of(usage: Usage, price: PriceConfig) -> float:
 
 
 def _last_usage(tail: bytes) -> UsageWire | None:
+    # Cut rather than searched with positions, which is slow once this is compiled.
     for name in (b'"usage"', b'"meta_info"'):
-        end = len(tail)
+        before, later = tail, b""
         for _ in range(_MAX_TRIES):
-            found = tail.rfind(name, 0, end)
-            if found < 0:
+            before, mark, after = before.rpartition(name)
+            if not mark:
                 break
-            wire = _object_after(tail, found + len(name))
+            after += later
+            wire = _object_of(after)
             if wire is not None:
                 return wire
-            end = found
+            later = mark + after
     return None
 
 
 def _first_usage(head: bytes) -> UsageWire | None:
-    found = head.find(b'"usage"')
-    return None if found < 0 else _object_after(head, found + len(b'"usage"'))
+    return _object_of(head.partition(b'"usage"')[2])
 
 
-def _object_after(text: bytes, position: int) -> UsageWire | None:
-    """Decodes the object that follows `:` at `position`; None when it is null, cut off or odd."""
-    if text.startswith(b":{", position):  # as nearly all are written
-        start = position + 1
-    else:
-        start = text.find(b"{", position)
-        if start < 0 or text[position:start].strip(_WHITESPACE) != b":":
+def _object_of(text: bytes) -> UsageWire | None:
+    """Decodes the object behind the `:` that text begins with; None when it is null, cut off or
+    odd."""
+    if not text.startswith(b":{"):  # as nearly all are written
+        text = text.lstrip(_WHITESPACE)
+        if not text.startswith(b":"):
             return None
-    end = text.find(b"}", start)
-    if end >= 0 and text.find(b"{", start + 1, end) >= 0:  # there is an object in it
-        end = _closing_brace(text, start)
-    if end < 0:
+        text = text[:1] + text[1:].lstrip(_WHITESPACE)
+        if not text.startswith(b":{"):
+            return None
+    inner, brace, _ = text.partition(b"}")
+    if not brace:
         return None
+    raw = inner[1:] + brace
+    if inner[2:].find(b"{") >= 0:  # there is an object in it
+        end = _closing_brace(text, 1)
+        if end < 0:
+            return None
+        raw = text[1 : end + 1]
     try:
-        wire = decode_usage(text[start : end + 1])
+        wire = decode_usage(raw)
     except msgspec.MsgspecError:
         return None
     is_usage = not (

@@ -7,8 +7,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from shoal.router.core.exact_index import ExactIndex
-from shoal.router.core.policies import RoutingPolicy, make_policy
+from shoal.router.core.policies import make_policy
 from shoal.router.core.prefix_index import PrefixIndex
+from shoal.router.core.profile import Profile
 from shoal.router.core.ttft_model import TTFTModels
 from shoal.router.core.types import Endpoint, EndpointState, EndpointStatus, RoutingRequest
 
@@ -40,7 +41,7 @@ def changed(what: Thing, **fields: Any) -> Thing:
     return type(what)(**{**{name: getattr(what, name) for name in names}, **fields})
 
 
-def policy(name: str, *, seed: int = 1, **options: Any) -> RoutingPolicy:
+def policy(name: str, *, seed: int = 1, **options: Any) -> Profile:
     """A policy with parts of its own, unless they are given."""
     parts: dict[str, Any] = {
         "index": PrefixIndex(),
@@ -52,7 +53,7 @@ def policy(name: str, *, seed: int = 1, **options: Any) -> RoutingPolicy:
 
 
 def chosen(
-    routing: RoutingPolicy,
+    routing: Profile,
     endpoints: list[EndpointState],
     *,
     times: int = 1,

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from shoal.router.core.policies import RoutingPolicy
+from shoal.router.core.profile import Profile
 from shoal.router.core.session_hash import LOAD_BOUND, MIN_BOUND, SessionScorer, hash64
 from shoal.router.core.types import EndpointState, RoutingRequest
 from tests.router.core.endpoints import MODEL, chosen, endpoint, policy
@@ -14,7 +14,7 @@ from tests.router.core.endpoints import MODEL, chosen, endpoint, policy
 SESSIONS = [f"session {number}" for number in range(2000)]
 
 
-def homes(routing: RoutingPolicy, states: list[EndpointState], now: float = 0.0) -> dict[str, str]:
+def homes(routing: Profile, states: list[EndpointState], now: float = 0.0) -> dict[str, str]:
     """The endpoint of each session, all of them idle."""
     result = {}
     for session in SESSIONS:

@@ -212,7 +212,7 @@ async def test_a_fault_of_ours_is_one_answer(
 ) -> None:
     router = await run_router(record("http://127.0.0.1:9"))
     client = await router.client()
-    monkeypatch.setattr(router.gateway, "resolve", lambda _: 1 / 0)
+    monkeypatch.setattr(router.gateway, "session_in", lambda _: 1 / 0)
     got = await client.ask(post())
     assert (got.status, got.error["code"]) == (500, "internal_error")
     assert (await client.ask(get("/health"))).status == 200
