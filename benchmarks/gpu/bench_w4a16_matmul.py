@@ -40,10 +40,7 @@ def _case(device: torch.device, layer: str, num_tokens: int) -> Case:
         "cuBLAS bf16": lambda i: x @ dense_weights[i % len(dense_weights)].t()
     }
     if is_decode:
-        packed, scales_and_zeros = _for_torch(dense)
-        peers["torch._weight_int4pack_mm, one weight"] = lambda _: torch._weight_int4pack_mm(
-            x, packed, GROUP, scales_and_zeros
-        )
+        peers["torch._weight_int4pack_mm, one weight"] = _by_torch(x, dense)
     return Case(
         name=f"w4a16_matmul/{layer}-{num_tokens}",
         call=lambda i: w4a16_matmul(x, weights[i]),
@@ -71,12 +68,19 @@ def _copy(weight: Int4Weight) -> Int4Weight:
     )
 
 
-def _for_torch(dense: Tensor) -> tuple[Tensor, Tensor]:
-    """A weight of random codes in the layout of torch's own 4-bit product."""
+def _by_torch(x: Tensor, dense: Tensor) -> Call:
+    """torch's own 4-bit product, of random codes; its weight is made at the first call, so that a
+    torch that cannot is a failed peer."""
     out_dim, dim = dense.shape
-    codes = torch.randint(0, 256, (out_dim, dim // 2), device=dense.device, dtype=torch.uint8)
-    packed = torch._convert_weight_to_int4pack(codes, 8)
-    scales_and_zeros = torch.rand(
-        dim // GROUP, out_dim, 2, device=dense.device, dtype=torch.bfloat16
-    )
-    return packed, scales_and_zeros
+    made: list[tuple[Tensor, Tensor]] = []
+
+    def call(_: int) -> Tensor:
+        if not made:
+            codes = torch.randint(0, 256, (out_dim, dim // 2), device=x.device, dtype=torch.uint8)
+            groups = (dim // GROUP, out_dim, 2)
+            scales_and_zeros = torch.rand(groups, device=x.device, dtype=torch.bfloat16)
+            made.append((torch._convert_weight_to_int4pack(codes, 8), scales_and_zeros))
+        packed, scales_and_zeros = made[0]
+        return torch._weight_int4pack_mm(x, packed, GROUP, scales_and_zeros)
+
+    return call
