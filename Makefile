@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve test test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,10 @@ test-router-compiled: $(DEV)  ## the router's tests on its compiled modules
 test-router-slow: $(DEV)  ## the router before SmolLM2, two vLLM servers and Redis; installs vLLM (minutes)
 	-$(BIN)/python -m shoal.benchmarks.peers.install vllm
 	$(BIN)/pytest -q -m slow tests/router
+
+check-slow: $(DEV)  ## once per release: the router before two real vLLM servers; .ci/slow bounds it
+	$(BIN)/python -m shoal.benchmarks.peers.install vllm
+	$(BIN)/pytest -q -m slow tests/router/e2e/test_with_vllm.py
 
 # On a GPU machine with its own torch, Triton, numpy and pytest; nothing of ours is installed there.
 GPU_PYTHON ?= python3
