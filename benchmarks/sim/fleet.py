@@ -157,7 +157,8 @@ class Fleet:
 
     def _become_ready(self, member: Member) -> None:
         member.ready_s = self._loop.now()
-        self._interval.start_up_s.append(member.ready_s - member.ordered_s)
+        if member.start is not None:
+            self._interval.start_up_s.append(member.ready_s - member.ordered_s)
         while self._held:
             ready = self._ready()
             min(ready, key=lambda m: m.replica.num_requests).replica.add(self._held.popleft())

@@ -48,6 +48,8 @@ class Replica:
         self._waiting: deque[SimRequest] = deque()
         self._prompt: SimRequest | None = None
         self._prompt_left = 0
+        self._completing: list[SimRequest] = []
+        """Whose prompts end in the step that is under way."""
         self._decoding: list[tuple[int, int, SimRequest]] = []
         """Heap of (step that completes it, order, request)."""
         self._order = count()
@@ -65,7 +67,7 @@ class Replica:
 
     @property
     def num_running(self) -> int:
-        return len(self._decoding) + (self._prompt is not None)
+        return len(self._decoding) + len(self._completing) + (self._prompt is not None)
 
     @property
     def num_waiting(self) -> int:
@@ -113,7 +115,7 @@ class Replica:
     def _begin_step(self) -> None:
         """One step: all decodes, and prompts one after another as the budget goes."""
         budget = max(self._spec.max_num_batched_tokens - len(self._decoding), 1)
-        tokens, complete = 0, []
+        tokens = 0
         while self._prompt is not None and budget > 0:
             chunk = min(self._prompt_left, budget)
             tokens += chunk
@@ -121,22 +123,20 @@ class Replica:
             self._prompt_left -= chunk
             if self._prompt_left:
                 break
-            complete.append(self._prompt)
+            self._completing.append(self._prompt)
             self._prompt = None
-            if budget > 0 and self._has_room_beside(len(complete)):
+            if budget > 0 and self._has_room():
                 self._begin_prompt()
         seconds = self._spec.cost.step_s(
             prompt_tokens=tokens, decodes=len(self._decoding), kv_tokens=self._kv_tokens
         )
         end = self._loop.now() + seconds
-        self._under_way = self._loop.at(end, lambda: self._end_step(tokens, complete))
+        self._under_way = self._loop.at(end, lambda: self._end_step(tokens))
 
-    def _has_room_beside(self, num_complete: int) -> bool:
-        return self.num_running + num_complete < self._spec.max_num_seqs and self._has_room()
-
-    def _end_step(self, prompt_tokens: int, complete: list[SimRequest]) -> None:
+    def _end_step(self, prompt_tokens: int) -> None:
         self.input_tokens += prompt_tokens
         self._book_decodes(1)
+        complete, self._completing = self._completing, []
         for request in complete:
             request.first_token_s = self._loop.now()
             self._first_token(request)
