@@ -35,6 +35,9 @@ class SampleConfig:
     could be kept are wide, and left to a program of their own."""
     wide_warps: int
     wide_blocks_per_turn: int
+    wide_registers: int | None
+    """At most, of a thread, so that two programs share a multiprocessor; None: as many as it
+    wants."""
     max_wide_candidates: int
     """As above, for wide rows: what is inside the bracket that a sample guesses."""
     samples_per_block: int
@@ -56,15 +59,16 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
         stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
         num_blocks_padded=num_blocks_padded,
         row_warps=8,
-        blocks_per_turn=16,
+        blocks_per_turn=8,
         max_candidates=2048,
         wide_warps=16,
         wide_blocks_per_turn=16,
+        wide_registers=None,
         # What a pass collects takes the place of the sample, so there are as many of them.
         max_wide_candidates=num_blocks_padded * samples_per_block,
         samples_per_block=samples_per_block,
         logprob_warps=8,
-        logprob_blocks_per_turn=32,
+        logprob_blocks_per_turn=16,
     )
 
 

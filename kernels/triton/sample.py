@@ -24,7 +24,7 @@ from ..dispatch import gpu_of
 from ..launch.sample import BLOCK, sample_config
 from .block_stats import block_stats
 from .kept_blocks import collect_candidates, kept_block_weights, list_blocks
-from .sampled_row import draw, load_logits, load_stats, weights_of
+from .sampled_row import draw, load_logits, load_stats, scale_of, weights_of
 from .weight_cutoff import (
     bits_of,
     kth_largest,
@@ -65,7 +65,7 @@ def _sample_kernel(
     TURN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The token of one row; a wide one puts its bound and the length of its list in `wide_ptr`."""
+    """The token of one row; or, of a wide one, the bits of its bound in `wide_ptr`."""
     row = tl.program_id(0)
     row_ptr = logits_ptr + row.to(tl.int64) * stride_row
     maxima, sums, best, is_broken = load_stats(
@@ -82,7 +82,8 @@ def _sample_kernel(
         token = tl.min(tl.where((x == best) & (tokens < vocab_size), tokens, vocab_size), 0)
         tl.store(token_ids_ptr + row, token.to(tl.int64))
     else:
-        best_weights = weights_of(maxima, best, temperature)
+        scale = scale_of(temperature)
+        best_weights = weights_of(maxima, best, scale)
         block_weights = sums * best_weights
         cutoff = 0.0
         if IS_FILTERED:
@@ -108,12 +109,11 @@ def _sample_kernel(
                     row_candidates_ptr = candidates_ptr + row.to(tl.int64) * stride_candidates
                     count = collect_candidates(
                         row_ptr, ids_ptr, row_candidates_ptr, num_listed, low,
-                        best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
+                        best, scale, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
                     )  # fmt: skip
                     if count > MAX_CANDIDATES:
                         is_wide = 1
-                        tl.store(wide_ptr + row * 2, low)
-                        tl.store(wide_ptr + row * 2 + 1, num_listed)
+                        tl.store(wide_ptr + row, low)
                     else:
                         places = tl.arange(0, MAX_CANDIDATES)
                         weights = tl.load(
@@ -131,16 +131,16 @@ def _sample_kernel(
                     cutoff = low.to(tl.float32, bitcast=True)
                     block_weights = kept_block_weights(
                         row_ptr, ids_ptr, sums_ptr + row_start, num_listed, cutoff, best,
-                        temperature, vocab_size, num_blocks, is_broken, NUM_BLOCKS, TURN, BLOCK,
+                        scale, vocab_size, num_blocks, is_broken, NUM_BLOCKS, TURN, BLOCK,
                     )  # fmt: skip
         if is_wide == 0:
             token = draw(
-                row_ptr, block_weights, cutoff, best, temperature, tl.load(seeds_ptr + row),
+                row_ptr, block_weights, cutoff, best, scale, tl.load(seeds_ptr + row),
                 tl.load(positions_ptr + row), vocab_size, is_broken, NUM_BLOCKS, BLOCK,
             )  # fmt: skip
             tl.store(token_ids_ptr + row, token.to(tl.int64))
     if IS_FILTERED and is_wide == 0:
-        tl.store(wide_ptr + row * 2, 0)
+        tl.store(wide_ptr + row, 0)
 
 
 def sample_tokens_triton(
@@ -175,7 +175,7 @@ def sample_tokens_triton(
         candidates = torch.empty(
             num_rows, config.max_wide_candidates, dtype=torch.float64, device=device
         )
-        wide = torch.empty(num_rows, 2, dtype=torch.int32, device=device)
+        wide = torch.empty(num_rows, dtype=torch.int32, device=device)
     _sample_kernel[(num_rows,)](
         logits,
         maxima,
@@ -209,7 +209,7 @@ def sample_tokens_triton(
             maxima,
             sums,
             (temperature, top_k, top_p, min_p, seeds, positions),
-            (block_ids, starts, candidates, wide),
+            (starts, candidates, wide),
             token_ids,
             config,
         )

@@ -33,19 +33,35 @@ def load_stats(
 
 
 @triton.jit
-def load_logits(row_ptr, tokens, vocab_size, is_broken):
-    """Logits as numbers: what is none, or outside the vocabulary, is -inf, or the lowest number
-    in a broken row."""
-    inside = tokens < vocab_size
-    x = tl.load(row_ptr + tokens, mask=inside, other=float("-inf")).to(tl.float32)
+def as_numbers(x, is_inside, is_broken):
+    """Logits without NaN and +inf; where they are outside the vocabulary, or no number, they are
+    -inf, or the lowest number in a broken row."""
+    x = x.to(tl.float32)
     x = tl.where(x != x, float("-inf"), tl.minimum(x, HIGHEST))
-    return tl.where(is_broken, tl.where(inside, tl.maximum(x, -HIGHEST), x), x)
+    return tl.where(is_broken, tl.where(is_inside, tl.maximum(x, -HIGHEST), x), x)
 
 
 @triton.jit
-def weights_of(x, best, temperature):
-    """exp((x - best) / temperature), in the order of the twin: never inf - inf."""
-    return tl.exp(tl.div_rn(x - best, temperature))
+def load_logits(row_ptr, tokens, vocab_size, is_broken):
+    """Logits of some tokens `as_numbers`."""
+    inside = tokens < vocab_size
+    x = tl.load(row_ptr + tokens, mask=inside, other=float("-inf"))
+    return as_numbers(x, inside, is_broken)
+
+
+@triton.jit
+def scale_of(temperature):
+    """What a difference of logits is multiplied by to be an exponent of 2.
+
+    The reciprocal of a temperature below 1e-37 would be inf, and inf * 0 no weight.
+    """
+    return 1.4426950408889634 / tl.maximum(temperature, 1e-37)  # log2(e)
+
+
+@triton.jit
+def weights_of(x, best, scale):
+    """exp((x - best) / temperature): the difference comes first, as inf - inf is no weight."""
+    return tl.exp2((x - best) * scale)
 
 
 @triton.jit
@@ -54,7 +70,7 @@ def draw(
     block_weights,
     cutoff,
     best,
-    temperature,
+    scale,
     seed,
     position,
     vocab_size,
@@ -66,6 +82,6 @@ def draw(
     key = key_of(seed, position)
     block = gumbel_argmax(block_weights, key, tl.arange(0, NUM_BLOCKS))
     tokens = block * BLOCK + tl.arange(0, BLOCK)
-    weights = weights_of(load_logits(row_ptr, tokens, vocab_size, is_broken), best, temperature)
+    weights = weights_of(load_logits(row_ptr, tokens, vocab_size, is_broken), best, scale)
     weights = tl.where(weights >= cutoff, weights, 0.0)
     return block * BLOCK + gumbel_argmax(weights, mix64(key), tokens)

@@ -1,7 +1,7 @@
 """Rows of which more tokens may be kept than a program holds: a flat distribution, a large top_k.
 
 Their cutoff is guessed from a sample, a few tokens of every block, as a bracket of three standard
-deviations. One pass over the row's blocks then weighs what is above the bracket, block by block,
+deviations. One pass over the row then weighs what is above the bracket, block by block,
 and collects what is inside, and the exact cutoff is found among that. Where the guess was wrong,
 or the bracket holds too much, the next guess starts from what the pass has shown; every pass
 narrows what is left, so the result is exact whatever the sample was like.
@@ -14,8 +14,15 @@ import triton.language as tl
 from torch import Tensor
 
 from ..launch.sample import BLOCK, SampleConfig
-from .kept_blocks import load_turn
-from .sampled_row import draw, load_logits, load_stats, weights_of
+from .kept_blocks import places_of
+from .sampled_row import (
+    as_numbers,
+    draw,
+    load_logits,
+    load_stats,
+    scale_of,
+    weights_of,
+)
 from .weight_cutoff import ONE_BITS, bits_of
 
 _COARSE = tl.constexpr(8192)
@@ -29,10 +36,10 @@ def _measure(weights, by_count):
 
 
 @triton.jit
-def _guess_bracket(known, sampled, scale, low, high, target, by_count):
+def _guess_bracket(known, sampled, factor, low, high, target, by_count):
     """Bits [first, last) between which the largest cutoff that reaches `target` probably is.
 
-    known: weights that are all there are of their kind; sampled: weights that stand for `scale`
+    known: weights that are all there are of their kind; sampled: weights that stand for `factor`
     tokens each. The margin is three standard deviations: the error of a share q of a sum is that of
     a ratio, so with A above the cutoff and B below the variance is
     ((1 - q)^2 sum(A^2) + q^2 sum(B^2)) / sum^2.
@@ -49,7 +56,7 @@ def _guess_bracket(known, sampled, scale, low, high, target, by_count):
         while far - near > step:
             middle = near + (far - near) // 2
             reached = tl.sum(tl.where(known_bits >= middle, known_values, 0.0), 0)
-            reached += scale * tl.sum(tl.where(bits >= middle, values, 0.0), 0)
+            reached += factor * tl.sum(tl.where(bits >= middle, values, 0.0), 0)
             near = tl.where(reached >= aim, middle, near)
             far = tl.where(reached >= aim, far, middle)
         if round == 0:
@@ -59,7 +66,7 @@ def _guess_bracket(known, sampled, scale, low, high, target, by_count):
             below = tl.maximum(tl.sum(values * values, 0) - squares, 0.0)
             variance = (1 - share) * (1 - share) * squares + share * share * below
             grain = tl.where(by_count, 1.0, near.to(tl.float32, bitcast=True))
-            margin = scale * (3.0 * tl.sqrt(variance) + grain)
+            margin = factor * (3.0 * tl.sqrt(variance) + grain)
             aim = target + margin
         elif round == 1:
             first = near
@@ -71,18 +78,25 @@ def _guess_bracket(known, sampled, scale, low, high, target, by_count):
 
 
 @triton.jit
+def _load_halves(row_ptr, turn, vocab_size, TURN: tl.constexpr, BLOCK: tl.constexpr):
+    """Logits [TURN * 2, BLOCK // 2] of the blocks from `turn` on, as they are."""
+    halves = turn * 2 + tl.arange(0, TURN * 2)
+    tokens = halves[:, None] * (BLOCK // 2) + tl.arange(0, BLOCK // 2)[None, :]
+    return tl.load(row_ptr + tokens, mask=tokens < vocab_size, other=float("-inf")), tokens
+
+
+@triton.jit
 def _weigh(
     row_ptr,
-    ids_ptr,
     starts_ptr,
     sums_ptr,
     candidates_ptr,
-    num_listed,
+    num_blocks,
     low,
     first,
     last,
     best,
-    temperature,
+    scale,
     vocab_size,
     is_broken,
     MAX_CANDIDATES: tl.constexpr,
@@ -92,46 +106,46 @@ def _weigh(
     """One pass: what is above the bracket [first, last) of bits, and what is inside.
 
     Each block's weight above goes to `sums_ptr`; the weights inside, the first MAX_CANDIDATES of
-    them, to `candidates_ptr` in the order of tokens, and where those of each listed block start to
+    them, to `candidates_ptr` in the order of tokens, and where those of each block start to
     `starts_ptr`. Returns how many are inside and above, and the masses (fp64) of both, and of all
-    from `low` up.
+    from `low` up. The logits of a turn are read while those before are weighed.
     """
-    num_inside = num_listed * 0
-    num_above = tl.zeros([TURN], tl.int32)
-    mass_inside = tl.zeros([TURN], tl.float64)
+    num_inside = num_blocks * 0
+    num_above = tl.zeros([TURN * 2, BLOCK // 2], tl.int32)
+    mass_inside = tl.zeros([TURN * 2, BLOCK // 2], tl.float32)
     mass_above = tl.zeros([TURN], tl.float64)
-    mass = tl.zeros([TURN], tl.float64)
-    turn = num_listed * 0
-    while turn < num_listed:
-        weights, ids = load_turn(
-            row_ptr, ids_ptr, turn, num_listed, best, temperature, vocab_size, is_broken,
-            TURN, BLOCK,
-        )  # fmt: skip
+    mass = tl.zeros([TURN * 2, BLOCK // 2], tl.float32)
+    turn = num_blocks * 0
+    raw, tokens = _load_halves(row_ptr, turn, vocab_size, TURN, BLOCK)
+    while turn < num_blocks:
+        next_raw, next_tokens = _load_halves(row_ptr, turn + TURN, vocab_size, TURN, BLOCK)
+        x = as_numbers(raw, tokens < vocab_size, is_broken)
+        weights = weights_of(x, best, scale)
         bits = bits_of(weights)
         is_above = bits >= last
         is_inside = ((bits >= first) & (bits < last)).to(tl.int32)
-        inside_of_block = tl.sum(is_inside, 1)
-        starts = num_inside + tl.cumsum(inside_of_block, 0) - inside_of_block
-        places = starts[:, None] + tl.cumsum(is_inside, 1) - 1
+        places, starts, num_inside = places_of(is_inside, num_inside, TURN)
         is_stored = (is_inside > 0) & (places < MAX_CANDIDATES)
         tl.store(candidates_ptr + places, weights.to(tl.float64), mask=is_stored)
-        above = tl.sum(tl.where(is_above, weights, 0.0), 1)
-        listed = turn + tl.arange(0, TURN)
-        tl.store(starts_ptr + listed, starts, mask=listed < num_listed)
-        tl.store(sums_ptr + ids, above, mask=listed < num_listed)
-        num_inside += tl.sum(inside_of_block, 0)
-        num_above += tl.sum(is_above.to(tl.int32), 1)
+        above_of_half = tl.sum(tl.where(is_above, weights, 0.0), 1)
+        above = tl.sum(tl.reshape(above_of_half, [TURN, 2]), 1)
+        start = tl.min(tl.reshape(starts, [TURN, 2]), 1)
+        blocks = turn + tl.arange(0, TURN)
+        tl.store(starts_ptr + blocks, start, mask=blocks < num_blocks)
+        tl.store(sums_ptr + blocks, above, mask=blocks < num_blocks)
+        num_above += is_above.to(tl.int32)
         mass_above += above.to(tl.float64)
-        mass_inside += tl.sum(tl.where(is_inside > 0, weights, 0.0), 1).to(tl.float64)
-        mass += tl.sum(tl.where(bits >= low, weights, 0.0), 1).to(tl.float64)
+        mass_inside += tl.where(is_inside > 0, weights, 0.0)
+        mass += tl.where(bits >= low, weights, 0.0)
+        raw, tokens = next_raw, next_tokens
         turn += TURN
     tl.debug_barrier()  # what some threads wrote others will read
     return (
         num_inside,
-        tl.sum(num_above, 0),
-        tl.sum(mass_inside, 0),
+        tl.sum(tl.sum(num_above, 1), 0),
+        tl.sum(tl.sum(mass_inside, 1).to(tl.float64), 0),
         tl.sum(mass_above, 0),
-        tl.sum(mass, 0),
+        tl.sum(tl.sum(mass, 1).to(tl.float64), 0),
     )
 
 
@@ -144,21 +158,20 @@ def _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES: tl.constexpr):
 @triton.jit
 def _find_cutoff(
     row_ptr,
-    ids_ptr,
     starts_ptr,
     sums_ptr,
     candidates_ptr,
-    num_listed,
+    num_blocks,
     known,
     sampled,
-    scale,
+    factor,
     low,
     share,
     total,
     is_total_known,
     by_count,
     best,
-    temperature,
+    scale,
     vocab_size,
     is_broken,
     MAX_CANDIDATES: tl.constexpr,
@@ -182,14 +195,14 @@ def _find_cutoff(
         target = share * total
         if must_guess == 1:
             aim = (target - base).to(tl.float32)
-            first, last = _guess_bracket(known, sampled, scale, low, high, aim, by_count)
+            first, last = _guess_bracket(known, sampled, factor, low, high, aim, by_count)
             is_no_narrower = (num_passes > 0) & (last - first >= high - low)
             first = tl.where(is_no_narrower, low + (high - low) // 2, first)
             must_guess = low * 0
         num_passes += 1
         num_inside, num_above, mass_inside, mass_above, mass = _weigh(
-            row_ptr, ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, bottom, first,
-            last, best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
+            row_ptr, starts_ptr, sums_ptr, candidates_ptr, num_blocks, bottom, first, last, best,
+            scale, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
         )  # fmt: skip
         total = tl.where(is_total_known, total, mass)
         target = share * total
@@ -216,7 +229,7 @@ def _find_cutoff(
             else:
                 # Those that were collected are a sample of what is inside.
                 sampled = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
-                scale = num_inside.to(tl.float32) / MAX_CANDIDATES
+                factor = num_inside.to(tl.float32) / MAX_CANDIDATES
                 known = known * 0.0
                 must_guess = low * 0 + 1
     weights = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
@@ -233,18 +246,18 @@ def _find_cutoff(
 
 
 @triton.jit
-def _add_candidates(
-    ids_ptr,
+def _kept_block_weights(
     starts_ptr,
     sums_ptr,
     candidates_ptr,
-    num_listed,
+    num_blocks,
     num_inside,
     cutoff,
     NUM_BLOCKS: tl.constexpr,
     MAX_CANDIDATES: tl.constexpr,
 ):
-    """Add the candidates that reach the cutoff (bits) to the sums of their blocks.
+    """How much the tokens that reach the cutoff (bits) weigh in each block [NUM_BLOCKS]: what is
+    above the bracket, and of the candidates those that are kept.
 
     They lie in the order of blocks, so those of a block are a difference of two prefix sums.
     """
@@ -253,17 +266,15 @@ def _add_candidates(
     tl.debug_barrier()
     tl.store(candidates_ptr + tl.arange(0, MAX_CANDIDATES), tl.cumsum(kept, 0))
     tl.debug_barrier()
-    listed = tl.arange(0, NUM_BLOCKS)
-    is_there = listed < num_listed
-    start = tl.load(starts_ptr + listed, mask=is_there, other=0)
-    end = tl.load(starts_ptr + listed + 1, mask=listed + 1 < num_listed, other=0)
-    end = tl.where(listed + 1 < num_listed, end, num_inside)
+    blocks = tl.arange(0, NUM_BLOCKS)
+    is_there = blocks < num_blocks
+    start = tl.load(starts_ptr + blocks, mask=is_there, other=0)
+    end = tl.load(starts_ptr + blocks + 1, mask=blocks + 1 < num_blocks, other=0)
+    end = tl.where(blocks + 1 < num_blocks, end, num_inside)
     before = tl.load(candidates_ptr + start - 1, mask=is_there & (start > 0), other=0.0)
     until = tl.load(candidates_ptr + end - 1, mask=is_there & (end > 0), other=0.0)
-    ids = tl.load(ids_ptr + listed, mask=is_there, other=0)
-    above = tl.load(sums_ptr + ids, mask=is_there, other=0.0)
-    tl.store(sums_ptr + ids, above + (until - before).to(tl.float32), mask=is_there)
-    tl.debug_barrier()
+    above = tl.load(sums_ptr + blocks, mask=is_there, other=0.0)
+    return above + (until - before).to(tl.float32)
 
 
 @triton.jit
@@ -278,7 +289,6 @@ def _sample_wide_rows_kernel(
     seeds_ptr,
     positions_ptr,
     token_ids_ptr,
-    block_ids_ptr,
     starts_ptr,
     candidates_ptr,
     wide_ptr,
@@ -293,16 +303,14 @@ def _sample_wide_rows_kernel(
 ):
     """The token of one row, if `sample` left it over: bits of its bound are in `wide_ptr`."""
     row = tl.program_id(0)
-    low = tl.load(wide_ptr + row * 2)
+    low = tl.load(wide_ptr + row)
     if low == 0:
         return
-    num_listed = tl.load(wide_ptr + row * 2 + 1)
     row_ptr = logits_ptr + row.to(tl.int64) * stride_row
     row_start = row.to(tl.int64) * num_blocks
-    ids_ptr = block_ids_ptr + row_start
     starts_ptr += row_start
     candidates_ptr += row.to(tl.int64) * MAX_CANDIDATES
-    temperature = tl.load(temperature_ptr + row)
+    scale = scale_of(tl.load(temperature_ptr + row))
     top_k = tl.load(top_k_ptr + row).to(tl.int32)
     top_p = tl.load(top_p_ptr + row)
     maxima, sums, best, is_broken = load_stats(
@@ -310,16 +318,15 @@ def _sample_wide_rows_kernel(
     )
     sums_ptr += row_start
     blocks = tl.arange(0, NUM_BLOCKS)
-    best_weights = weights_of(maxima, best, temperature)
+    best_weights = weights_of(maxima, best, scale)
     rest = tl.sum(sums * best_weights - best_weights, 0)
     total = tl.sum((sums * best_weights).to(tl.float64), 0)
-    tl.debug_barrier()
-    tl.store(sums_ptr + blocks, tl.zeros([NUM_BLOCKS], tl.float32), mask=blocks < num_blocks)
+    tl.debug_barrier()  # before the sums are overwritten
 
     # A stretch of every block, here and there; the best of each block is known anyway.
     places = (blocks * 7 % (BLOCK // SAMPLES) * SAMPLES)[:, None] + tl.arange(0, SAMPLES)[None, :]
     x = load_logits(row_ptr, blocks[:, None] * BLOCK + places, vocab_size, is_broken)
-    sampled = weights_of(x, best, temperature)
+    sampled = weights_of(x, best, scale)
     sampled = tl.where(x == maxima[:, None], 0.0, sampled)
     sampled = tl.reshape(sampled, [NUM_BLOCKS * SAMPLES])
 
@@ -334,10 +341,10 @@ def _sample_wide_rows_kernel(
         by_count = search == 0
         share = tl.where(by_count, 1.0, top_p).to(tl.float64)
         low, num_inside, num_kept, mass = _find_cutoff(
-            row_ptr, ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, best_weights,
-            sampled, tl.where(by_count, BLOCK / SAMPLES, ratio), low, share,
+            row_ptr, starts_ptr, sums_ptr, candidates_ptr, num_blocks, best_weights, sampled,
+            tl.where(by_count, BLOCK / SAMPLES, ratio), low, share,
             tl.where(by_count, top_k.to(tl.float64), total), by_count | is_total_known, by_count,
-            best, temperature, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
+            best, scale, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
         )  # fmt: skip
         # What top_k leaves weighs this much, as ties count only up to k.
         num_spare = tl.maximum(num_kept - top_k, 0)
@@ -345,13 +352,12 @@ def _sample_wide_rows_kernel(
         is_total_known = low > 0
         search += 1
     cutoff = low.to(tl.float32, bitcast=True)
-    _add_candidates(
-        ids_ptr, starts_ptr, sums_ptr, candidates_ptr, num_listed, num_inside, low, NUM_BLOCKS,
+    block_weights = _kept_block_weights(
+        starts_ptr, sums_ptr, candidates_ptr, num_blocks, num_inside, low, NUM_BLOCKS,
         MAX_CANDIDATES,
     )  # fmt: skip
-    block_weights = tl.load(sums_ptr + blocks, mask=blocks < num_blocks, other=0.0)
     token = draw(
-        row_ptr, block_weights, cutoff, best, temperature, tl.load(seeds_ptr + row),
+        row_ptr, block_weights, cutoff, best, scale, tl.load(seeds_ptr + row),
         tl.load(positions_ptr + row), vocab_size, is_broken, NUM_BLOCKS, BLOCK,
     )  # fmt: skip
     tl.store(token_ids_ptr + row, token.to(tl.int64))
@@ -366,8 +372,8 @@ def sample_wide_rows(
     token_ids: Tensor,
     config: SampleConfig,
 ) -> None:
-    """columns: temperature, top_k, top_p, min_p, seeds, positions; scratch: block ids, starts,
-    candidates, and which rows are wide. Sets the token ids of those."""
+    """columns: temperature, top_k, top_p, min_p, seeds, positions; scratch: starts, candidates,
+    and which rows are wide. Sets the token ids of those."""
     num_rows, vocab_size = logits.shape
     _sample_wide_rows_kernel[(num_rows,)](
         logits,
@@ -385,4 +391,5 @@ def sample_wide_rows(
         TURN=config.wide_blocks_per_turn,
         BLOCK=BLOCK,
         num_warps=config.wide_warps,
+        maxnreg=config.wide_registers,
     )
