@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from math import ceil
 
 from .config import CacheConfig, SchedulerConfig
 from .door import refuse_for_ever, refuse_for_now, refuse_id
@@ -35,14 +34,11 @@ from .policy import choose_victim, order_key
 from .prefill_time import PrefillTime
 from .request import FinishReason, Request, RequestStatus
 from .request_queue import RequestQueue
+from .room import Room
 from .running import RunningRequests
 from .stats import PrefixCacheHits, SchedulerStats
 from .step import Step
 from .step_time import StepShape, StepTimeModel
-
-ADMISSION_HEADROOM = 0.01
-"""Share of the pool a newcomer leaves free for decodes that run beside it: without it the
-admission that fills the last block is followed at once by a preemption."""
 
 
 class Scheduler:
@@ -54,10 +50,9 @@ class Scheduler:
         self._requests: dict[str, Request] = {}
         self._waiting = RequestQueue(config.queue_timeout_s)
         self._running = RunningRequests()
+        self._room = Room(config, self._kv, self._running)
         self._step_time = StepTimeModel()
         self._in_flight = StepsInFlight()
-        self._leaving: dict[str, Request] = {}
-        """Ended, but a step in flight still reads and writes their blocks."""
         self._needs_rest = False
         """Somebody has to be preempted for the next step: nothing may be in flight then."""
         # What the next output has to tell.
@@ -74,7 +69,7 @@ class Scheduler:
         """Queue a request, or refuse it with the numbers that make it impossible now or ever."""
         config, request_id = self._config, request.request_id
         # One that has ended keeps its id while a step in flight or the next output speaks of it.
-        ended = request_id in self._leaving or request_id in self._timed_out
+        ended = self._in_flight.is_held(request_id) or request_id in self._timed_out
         if ended or request_id in self._requests:
             return refuse_id(request)
         rejection = refuse_for_ever(request, config=config, kv=self._kv)
@@ -182,8 +177,8 @@ class Scheduler:
         )
         if somebody_left:
             outputs = outputs.only_of(self._requests.keys() | finish_reasons.keys())
-        if self._leaving:
-            self._free_those_who_left()
+        for request in self._in_flight.take_released():
+            self._kv.free(request)
         return outputs
 
     # -- looking in ----------------------------------------------------------------------
@@ -222,9 +217,8 @@ class Scheduler:
         assert len(self._requests) == len(self._running) + len(self._waiting)
         assert all(self._requests[request.request_id] is request for request in self._running)
         self._running.check_integrity()
-        assert not self._requests.keys() & self._leaving.keys()
-        assert all(request_id in self._in_flight for request_id in self._leaving)
-        self._kv.check_integrity([*self._requests.values(), *self._leaving.values()])
+        assert not self._requests.keys() & {r.request_id for r in self._in_flight.held}
+        self._kv.check_integrity([*self._requests.values(), *self._in_flight.held])
 
     # -- the parts of a step -------------------------------------------------------------
 
@@ -253,19 +247,9 @@ class Scheduler:
         return PrefillTime(
             self._step_time,
             decodes,
-            num_prefills=len(self._running.prefilling) + self._num_startable(),
+            num_prefills=len(self._running.prefilling) + self._room.num_startable(self._waiting),
             itl_target_s=self._config.itl_target_s,
         )
-
-    def _num_startable(self) -> int:
-        """Waiting requests that have a seat; none if the first of them finds no blocks."""
-        head = self._waiting.peek()
-        if head is None:
-            return 0
-        nothing = ComputedBlocks([], 0)
-        if self._kv.num_lacking_blocks(head, nothing, reserve=self._reserved_blocks()) > 0:
-            return 0
-        return min(len(self._waiting), self._config.max_num_seqs - len(self._running))
 
     def _expire(self, step: Step, now: float) -> None:
         for request in self._waiting.pop_expired(now):
@@ -357,13 +341,9 @@ class Scheduler:
         inversion). Nobody is preempted in vain: the blocks they hold must be enough.
         """
         while True:
-            reserve = self._reserved_blocks()
-            lacking = self._kv.num_lacking_blocks(request, computed, reserve=reserve)
-            if lacking > 0:
-                obstacle = ReasonKind.NO_BLOCKS
-            elif len(self._running) >= self._config.max_num_seqs:
-                obstacle = ReasonKind.MAX_NUM_SEQS
-            else:
+            lacking = self._room.num_lacking_blocks(request, computed)
+            obstacle = self._room.obstacle(lacking)
+            if obstacle is None:
                 return None
             yielding = [r for r in self._preemptible(step) if r.priority > request.priority]
             if not yielding or lacking > sum(map(self._kv.num_held, yielding)):
@@ -423,23 +403,5 @@ class Scheduler:
 
     def _stop_running(self, request: Request) -> None:
         self._running.remove(request)
-        if request.request_id in self._in_flight:
-            self._leaving[request.request_id] = request
-        else:
+        if not self._in_flight.hold(request):
             self._kv.free(request)
-
-    def _free_those_who_left(self) -> None:
-        """Free the blocks that no step in flight uses any more."""
-        for request_id in [r for r in self._leaving if r not in self._in_flight]:
-            self._kv.free(self._leaving.pop(request_id))
-
-    def _reserved_blocks(self) -> int:
-        """Blocks that a newcomer must leave: what running prefills still need, and headroom."""
-        if not len(self._running):
-            return 0
-        kv = self._kv
-        owed = sum(
-            max(kv.peak_blocks(r.num_tokens) - kv.num_held(r), 0)
-            for r in self._running.prefilling.values()
-        )
-        return owed + ceil(kv.num_usable_blocks * ADMISSION_HEADROOM)

@@ -81,6 +81,16 @@ def test_if_not_all_can_be_saved_the_heads_of_prefixes_are() -> None:
     assert save(make_tier(3), 9, 8, 7, 6) == [8, 7, 6]
 
 
+def test_of_a_prefix_that_was_found_the_tail_goes_first() -> None:
+    tier = make_tier(4)
+    save(tier, 3, 2, 1)
+    tier.load([(key(1), 50), (key(2), 51), (key(3), 52)])
+    tier.end_copies(tier.take_copies([]))
+    save(tier, 9, was_hit=True)  # a fourth, of which three may be protected
+    save(tier, 10)
+    assert held(tier) == [1, 2, 9, 10]
+
+
 def test_copies_in_flight_stay() -> None:
     tier = make_tier(4)
     save(tier, 1, 2, 3, 4)

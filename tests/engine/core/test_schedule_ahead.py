@@ -75,6 +75,15 @@ def test_a_prompt_with_one_token_left_decodes_it() -> None:
     assert loop.decide() == {"a": 1, "b": 8}
 
 
+def test_the_only_output_token_may_come_of_a_prompts_last_token_decoded() -> None:
+    loop = Loop(max_num_batched_tokens=9)
+    loop.add(10, request_id="a", max_tokens=1)
+    assert [loop.decide(), loop.decide()] == [{"a": 9}, {"a": 1}]
+    loop.collect()
+    assert loop.decide() is None
+    assert loop.collect().finish_reasons == {"a": FinishReason.LENGTH}
+
+
 def test_a_pending_token_has_its_slot() -> None:
     loop = Loop()
     loop.add(8, request_id="a", max_tokens=9)
@@ -195,6 +204,7 @@ def test_who_is_urgent_gets_rest_for_a_preemption() -> None:
     loop.collect()
     assert loop.decide() == {"urgent": 4}
     assert loop.in_flight[-1][0].preempted_req_ids == ["low"]
+    assert loop.decide() == {"urgent": 1}  # and then goes on as before
 
 
 def test_a_window_stays_readable_for_the_step_in_flight() -> None:

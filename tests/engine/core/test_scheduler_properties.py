@@ -148,7 +148,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         out = self.scheduler.schedule(self.now)
         self.look_at(out)
         self.pass_time(out)
-        self.book(out, self.runner.execute_model(out))
+        computed = self.runner.execute_model(out)
+        self.look_at_rows(out)
+        self.book(out, computed)
 
     def look_at(self, out: SchedulerOutput) -> None:
         assert sum(out.num_scheduled_tokens.values()) == out.total_num_scheduled_tokens
@@ -158,6 +160,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         # However long steps take, somebody advances whenever somebody runs or came to run.
         if self.scheduler.make_stats().num_running and self.expects_progress:
             assert out.total_num_scheduled_tokens
+
+    def look_at_rows(self, out: SchedulerOutput) -> None:
+        """Nobody computes the last token that it may have, nor has a slot for it."""
+        for request_id in out.num_scheduled_tokens:
+            most = self.live[request_id].max_num_tokens - 1
+            assert self.runner.num_computed[request_id] <= most
+            for table in self.runner.tables[request_id]:
+                assert len(table) <= -(-most // self.runner.block_size)
 
     expects_progress = True
 
@@ -232,6 +242,7 @@ class OverlapMachine(SchedulerMachine):
         if out is not None:
             self.look_at(out)
             self.in_flight.append((out, self.runner.submit(out)))
+            self.look_at_rows(out)
         self.scheduler.check_integrity()
 
     @rule()

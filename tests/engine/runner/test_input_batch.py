@@ -98,6 +98,31 @@ def test_a_short_table_is_padded_with_the_null_block() -> None:
     assert inputs.block_tables[0].tolist() == [[2, 0, 0], [3, 4, 5]]
 
 
+def test_the_same_ids_may_have_other_rows() -> None:
+    batch = make_batch(max_num_seqs=2)
+    for request_id, token in (("a", 7), ("b", 8)):
+        batch.add(make_new([token], request_id=request_id, block_ids=[[1]]))
+    assert batch.prepare(make_step({"a": 1, "b": 1})).input_ids.tolist() == [7, 8]
+    batch.remove(["b", "a"])
+    for request_id, token in (("b", 9), ("a", 6)):
+        batch.add(make_new([token], request_id=request_id, block_ids=[[1]]))
+    batch.remove(["a"])
+    batch.add(make_new([5], request_id="a", block_ids=[[1]]))
+    assert batch.prepare(make_step({"a": 1, "b": 1})).input_ids.tolist() == [5, 9]
+
+
+def test_blocks_of_many_requests_are_appended_at_once() -> None:
+    batch = make_batch(num_groups=2)
+    for request_id, tables in (("a", [[1], [2]]), ("b", [[3, 4], [5, 6]])):
+        batch.add(make_new(range(9), request_id=request_id, block_ids=tables))
+    batch.append_all({"b": [[7], [8]], "a": [[9], [10]]})
+    batch.append_all({"a": [[11, 12], [13, 14]], "b": [[15], [16]]})
+    batch.num_computed_tokens[:2] = [12, 12]
+    first, second = batch.prepare(make_step({"a": 1, "b": 1})).block_tables
+    assert first.tolist() == [[1, 9, 11, 12], [3, 4, 7, 15]]
+    assert second.tolist() == [[2, 10, 13, 14], [5, 6, 8, 16]]
+
+
 def test_the_order_is_the_schedulers() -> None:
     batch = make_batch()
     for i, request_id in enumerate("abc"):
