@@ -15,7 +15,7 @@ from .quick_launch import dependent_launch
 from .tile_loads import with_dense_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _shrink_kernel(
     x_ptr,
     lora_a_ptr,
@@ -77,7 +77,7 @@ def _shrink_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _expand_kernel(
     shrunk_ptr,
     lora_b_ptr,

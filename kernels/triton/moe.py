@@ -28,7 +28,7 @@ def _scaled(sums, x_scale_ptr, x_rows, x_mask, weight_scale_ptr, weight_rows, we
     return sums.to(tl.float32) * x_scale[:, None] * weight_scale[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "max_blocks"])
 def _gate_up_kernel(
     x_ptr,
     weight,
@@ -112,7 +112,7 @@ def _gate_up_kernel(
     tl.store(out_ptr + offsets, activated.to(out_ptr.dtype.element_ty), mask=is_column[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "max_blocks"])
 def _down_kernel(
     x,
     weight,

@@ -22,7 +22,7 @@ from .tile_order import tile_of_program
 _WORDS = tl.constexpr(BLOCK_WORDS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "max_blocks"])
 def _gate_up_int4_kernel(
     x_ptr,
     packed,
@@ -132,7 +132,7 @@ def _gate_up_int4_kernel(
     tl.store(out_ptr + offsets, activated.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "max_blocks"])
 def _down_int4_kernel(
     x_ptr,
     packed,

@@ -14,7 +14,7 @@ from .quick_launch import dependent_launch
 from .rows import as_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _topk_softmax_kernel(
     logits_ptr,
     weights_ptr,
@@ -96,7 +96,7 @@ def topk_softmax(router_logits: Tensor, top_k: int, renormalize: bool) -> tuple[
     return weights, ids
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs"])
 def _count_kernel(
     ids_ptr,
     counts_ptr,
@@ -123,7 +123,7 @@ def _chunk_counts(ids_ptr, pairs, num_pairs, num_experts, EXPERTS: tl.constexpr)
     return tl.histogram(tl.where(is_expert, ids, 0), EXPERTS, mask=is_expert)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "num_chunks", "max_blocks"])
 def _place_kernel(
     ids_ptr,
     counts_ptr,

@@ -13,7 +13,7 @@ from .quick_launch import dependent_launch
 _BLOCK = 512
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _add_splits_kernel(
     partial_ptr,
     x_scale_ptr,

@@ -23,7 +23,7 @@ from .tile_order import tile_of_program
 _WORDS = tl.constexpr(BLOCK_WORDS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _w4a16_matmul_kernel(
     x,
     packed,

@@ -18,7 +18,7 @@ from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
 from .tile_order import tile_of_program
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _w8a8_matmul_kernel(
     x,
     weight,
