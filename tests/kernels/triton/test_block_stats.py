@@ -11,7 +11,6 @@ from shoal.kernels.launch.sample import BLOCK, sample_config
 from shoal.kernels.triton.block_stats import block_stats
 from tests.kernels.triton.closeness import assert_as_exact_as
 
-
 # numpy's, of exponents of broken blocks: they become -inf, as on the GPU.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
 
