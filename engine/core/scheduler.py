@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from .config import CacheConfig, SchedulerConfig
 from .door import refuse_for_ever, refuse_for_now, refuse_id
@@ -102,7 +103,8 @@ class Scheduler:
         step = Step(self._config.max_num_batched_tokens)
         self._expire(step, now)
         self._schedule_decodes(step)
-        self._add_prefills(step, self._running.decode_shape(), now)
+        if self._running.prefilling or len(self._waiting):
+            self._add_prefills(step, self._running.decode_shape(), now)
         # Whoever decodes now is in the step.
         return self._begin(step, self._running.decode_shape(), now)
 
@@ -128,7 +130,8 @@ class Scheduler:
         step.new_block_ids = new_block_ids
         step.begin_with(decodes.num_tokens)
         shape = decodes.shape(self._running.decode_shape())
-        self._add_prefills(step, shape, now)
+        if self._running.prefilling or len(self._waiting):
+            self._add_prefills(step, shape, now)
         return self._begin(step, shape, now)
 
     def update_from_output(
@@ -155,12 +158,13 @@ class Scheduler:
             # A token is sampled exactly when all known tokens have been computed.
             token_ids = request.token_ids
             request.num_computed_tokens = num_tokens = len(token_ids)
-            token_ids += new_token_ids
-            if new_token_ids[0] in request.stop_token_ids:
+            token_id = new_token_ids[0]
+            token_ids.append(token_id)
+            if token_id in request.stop_token_ids:
                 finish_reasons[request.request_id] = FinishReason.STOP
                 self._finish(request, RequestStatus.FINISHED_STOPPED)
-            elif (num_left := request.max_num_tokens - num_tokens) <= 2:
-                if num_left <= 1:
+            elif num_tokens + 2 >= request.max_num_tokens:
+                if num_tokens + 1 >= request.max_num_tokens:
                     finish_reasons[request.request_id] = FinishReason.LENGTH
                     self._finish(request, RequestStatus.FINISHED_LENGTH_CAPPED)
                 else:
@@ -223,9 +227,11 @@ class Scheduler:
     # -- the parts of a step -------------------------------------------------------------
 
     def _begin(self, step: Step, decodes: StepShape, now: float) -> SchedulerOutput:
-        shape = StepShape(
-            decodes.num_decodes, decodes.decode_context, step.prefill_tokens, step.prefill_pairs
-        )
+        shape = decodes
+        if step.prefill_tokens:
+            shape = replace(
+                decodes, prefill_tokens=step.prefill_tokens, prefill_pairs=step.prefill_pairs
+            )
         finished, self._finished_req_ids = self._finished_req_ids, []
         if step.reasons:
             self._reasons.update(reason.kind for reason in step.reasons)
@@ -234,9 +240,8 @@ class Scheduler:
         return output
 
     def _add_prefills(self, step: Step, decodes: StepShape, now: float) -> None:
-        if self._running.prefilling or len(self._waiting):
-            step.prefill_time = self._prefill_time(decodes)
-            self._schedule_prefills(step)
+        step.prefill_time = self._prefill_time(decodes)
+        self._schedule_prefills(step)
         if not step.preempted and len(self._waiting):
             self._admit_waiting(step, now)
 
