@@ -6,7 +6,7 @@ moves all of them together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -32,15 +32,31 @@ def swap_blocks(sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs
     memory. pairs: [n, 2] int64 (source, destination), on the host or the device. On a GPU the copy
     is queued on the current stream, and the call returns at once.
     """
-    _check(sources, destinations, pairs)
-    if not sources or not pairs.shape[0]:
-        return
-    if uses_triton(sources[0]) or uses_triton(destinations[0]):
-        from .triton.copy_blocks import swap_blocks_triton
+    BlockSwap(sources, destinations)(pairs)
 
-        swap_blocks_triton(sources, destinations, pairs)
-    else:
-        swap_blocks_torch(sources, destinations, pairs)
+
+class BlockSwap:
+    """`swap_blocks` between tensors that stay where they are: looked at once, then copied from many
+    times. With 64 tensors that takes the host 0.4 ms, as long as 9 blocks of them over the bus."""
+
+    def __init__(self, sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> None:
+        _check_tensors(sources, destinations)
+        self._sources, self._destinations = list(sources), list(destinations)
+        self._in_triton: Callable[[Tensor], None] | None = None
+        if sources and (uses_triton(sources[0]) or uses_triton(destinations[0])):
+            from .triton.copy_blocks import TritonBlockSwap
+
+            self._in_triton = TritonBlockSwap(sources, destinations)
+
+    def __call__(self, pairs: Tensor) -> None:
+        """Copy these blocks: [n, 2] int64 (source, destination)."""
+        _check_pairs(pairs)
+        if not self._sources or not pairs.shape[0]:
+            return
+        if self._in_triton is not None:
+            self._in_triton(pairs)
+        else:
+            swap_blocks_torch(self._sources, self._destinations, pairs)
 
 
 def swap_blocks_torch(
@@ -53,11 +69,14 @@ def swap_blocks_torch(
         destination.index_put_((pairs[:, 1].to(destination.device),), blocks)
 
 
-def _check(sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor) -> None:
+def _check_pairs(pairs: Tensor) -> None:
     if pairs.dim() != 2 or pairs.shape[1] != 2 or pairs.dtype != torch.int64:
         raise ValueError(
             f"swap_blocks: pairs is {pairs.dtype} {tuple(pairs.shape)}; pass int64 [n, 2]"
         )
+
+
+def _check_tensors(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> None:
     if len(sources) != len(destinations):
         raise ValueError(
             f"swap_blocks: {len(sources)} sources and {len(destinations)} destinations"

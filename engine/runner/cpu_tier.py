@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shoal.errors import ConfigError
-from shoal.kernels.copy_blocks import swap_blocks
+from shoal.kernels.copy_blocks import BlockSwap
 
 from ..core.output import BlockCopies
 from ..models.paged_kv import LayerKV
@@ -43,6 +43,8 @@ class CpuTier:
             _like(tensor, self._memory[start : start + size], num_blocks)
             for tensor, start, size in zip(self._device_tensors, starts, sizes, strict=True)
         ]
+        self._save = BlockSwap(self._device_tensors, self._host_tensors)
+        self._load = BlockSwap(self._host_tensors, self._device_tensors)
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -64,11 +66,10 @@ class CpuTier:
             torch.cuda.cudart().cudaHostUnregister(self._memory.data_ptr())  # type: ignore[no-untyped-call]
 
     def _swap(self, copies: BlockCopies) -> None:
-        device, host = self._device_tensors, self._host_tensors
         if copies.saves:
-            swap_blocks(device, host, self._pairs(copies.saves))
+            self._save(self._pairs(copies.saves))
         if copies.loads:
-            swap_blocks(host, device, self._pairs(copies.loads))
+            self._load(self._pairs(copies.loads))
 
     def _pairs(self, pairs: list[tuple[int, int]]) -> Tensor:
         table = torch.tensor(pairs, dtype=torch.int64)

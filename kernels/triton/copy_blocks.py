@@ -22,34 +22,46 @@ from .quick_launch import QuickLaunch
 WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 
-def swap_blocks_triton(
-    sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor
-) -> None:
-    devices = [tensor.device for tensor in (sources[0], destinations[0])]
-    device = next((d for d in devices if d.type == "cuda"), devices[0])
-    pairs = pairs.to(device, non_blocking=True).contiguous()
-    for (block_bytes, *strides), addresses in _alike(sources, destinations).items():
-        if not block_bytes:
-            continue
-        alignment = math.gcd(16, *strides, *(a for pair in addresses for a in pair))
-        num_blocks = len(addresses) * pairs.shape[0]
-        launch = copy_blocks_launch(
-            block_bytes, num_blocks, alignment, over_the_bus=devices[0] != devices[1]
-        )
-        _quick_copy_blocks(
-            (launch.num_programs,),
-            _address_table(tuple(addresses), device),
-            pairs,
-            _word(launch.word_bytes, device),
-            len(addresses),
-            num_blocks,
-            block_bytes // launch.word_bytes,
-            strides[0] // launch.word_bytes,
-            strides[1] // launch.word_bytes,
-            BLOCK=launch.block,
-            ALIGNED=alignment == 16,
-            num_warps=launch.num_warps,
-        )
+class TritonBlockSwap:
+    """Copies from one set of tensors to another, worked out but for which blocks."""
+
+    def __init__(self, sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> None:
+        devices = [tensor.device for tensor in (sources[0], destinations[0])]
+        self._device = next((d for d in devices if d.type == "cuda"), devices[0])
+        self._over_the_bus = devices[0] != devices[1]
+        self._parts = [
+            (
+                block_bytes,
+                strides,
+                math.gcd(16, *strides, *(a for pair in addresses for a in pair)),
+                _address_table(tuple(addresses), self._device),
+            )
+            for (block_bytes, *strides), addresses in _alike(sources, destinations).items()
+            if block_bytes
+        ]
+
+    def __call__(self, pairs: Tensor) -> None:
+        """pairs: [n, 2] int64 (source, destination)."""
+        pairs = pairs.to(self._device, non_blocking=True).contiguous()
+        for block_bytes, strides, alignment, addresses in self._parts:
+            num_blocks = addresses.shape[0] * pairs.shape[0]
+            launch = copy_blocks_launch(
+                block_bytes, num_blocks, alignment, over_the_bus=self._over_the_bus
+            )
+            _quick_copy_blocks(
+                (launch.num_programs,),
+                addresses,
+                pairs,
+                _word(launch.word_bytes, self._device),
+                addresses.shape[0],
+                num_blocks,
+                block_bytes // launch.word_bytes,
+                strides[0] // launch.word_bytes,
+                strides[1] // launch.word_bytes,
+                BLOCK=launch.block,
+                ALIGNED=alignment == 16,
+                num_warps=launch.num_warps,
+            )
 
 
 def _alike(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from shoal.engine.core.output import BlockCopies
 from shoal.engine.models.paged_kv import LayerKV
 from shoal.engine.runner.cpu_tier import CpuTier
+from shoal.engine.runner.torch_profiler import TorchProfiler
 from tests.engine.gpu.gpu_engine import GpuEngine, assert_greedy, load
 from tests.engine.models.test_parity import save_reference
 
@@ -69,7 +72,11 @@ def test_a_step_waits_for_its_copies_and_copies_do_not_wait_for_steps(
     caches[0].keys.copy_(torch.arange(64.0, device=device)[:, None])
     torch.cuda.synchronize()
     everything = BlockCopies(saves=[(i, 63 - i) for i in range(64)], loads=[])
-    tier.copy(everything)  # compiles
+    tier.copy(everything)  # compiles, as does the other way
+    tier.copy(BlockCopies(saves=[], loads=[(i, i) for i in range(64)]))
+    caches[0].keys.copy_(torch.arange(64.0, device=device)[:, None])
+    torch.cuda.synchronize()
+    tier.copy(everything)
     torch.cuda.synchronize()
     caches[0].keys.zero_()
     torch.cuda.synchronize()
@@ -85,6 +92,16 @@ def test_a_step_waits_for_its_copies_and_copies_do_not_wait_for_steps(
     assert not busy.query()
     assert after.tolist() == [float(i << 16) for i in range(64)]
     tier.close()
+
+
+@pytest.mark.gpu
+def test_a_profile_shows_the_kernels(device: torch.device, tmp_path: Path) -> None:
+    profiler = TorchProfiler(tmp_path)
+    profiler.start()
+    torch.mm(torch.ones(64, 64, device=device), torch.ones(64, 64, device=device))
+    torch.cuda.synchronize()
+    trace = json.loads(gzip.decompress(Path(profiler.stop()).read_bytes()))
+    assert "kernel" in {event.get("cat") for event in trace["traceEvents"]}
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2])
