@@ -58,7 +58,7 @@ def _launch(
     num_rows, dim = x.shape
     if not x.numel():
         return
-    launch = rms_norm_launch(dim, fp8=scales is not None)
+    launch = rms_norm_launch(dim, adds=residual is not None, fp8=scales is not None)
     pdl = dependent_launch(x.device)
     _quick_rms_norm(
         (-(-num_rows // launch.rows),),
@@ -114,14 +114,15 @@ def _rms_norm_kernel(
         values = after.to(tl.float32)
     weight = tl.load(weight_ptr + columns, mask=column_mask, other=0.0).to(tl.float32)
     inverse = tl.rsqrt(tl.sum(values * values, axis=1) / DIM + eps)
-    normed = values * inverse[:, None] * weight[None, :]
+    weighted = values * weight[None, :]
 
     if scales_ptr is not None:
-        codes, scales = row_codes(normed)
+        codes, scales = row_codes(weighted, inverse)
         tl.store(out_ptr + places, codes, mask=mask)
         tl.store(scales_ptr + rows, scales, mask=row_mask)
     else:
-        tl.store(out_ptr + places, normed.to(out_ptr.dtype.element_ty), mask=mask)
+        normed = (weighted * inverse[:, None]).to(out_ptr.dtype.element_ty)
+        tl.store(out_ptr + places, normed, mask=mask)
 
 
 _quick_rms_norm = QuickLaunch(_rms_norm_kernel)

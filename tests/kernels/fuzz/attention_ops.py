@@ -115,16 +115,16 @@ def merges(draw: Draw) -> None:
 
 
 def latent(draw: Draw) -> None:
-    """MLA decode."""
-    key_dim = 8 * draw.size("key_dim / 8", 9, gpu=72, least=2)
+    """MLA decode. Its tiles are made for keys of up to 512 + 64 entries."""
+    value_dim = 8 * draw.size("value_dim / 8", 8, gpu=64, least=1)
+    key_dim = value_dim + 8 * draw.size("rope / 8", 3, gpu=8, least=1)
     case = paged(
         [draw.size(f"len_{i}", 70, gpu=3000) for i in range(draw.size("num_reqs", 4, gpu=9))],
         device=draw.device,
         num_heads=draw.size("num_heads", 6, gpu=130, least=1),
         key_dim=key_dim,
         block_size=draw.pick("block_size", (1, 4, 16, 64)),
-        dtype=draw.product_dtype(),
+        dtype=draw.narrow_dtype(),
         seed=draw.seed % 2**40,
     )
-    value_dim = 8 * draw.size("value_dim / 8", key_dim // 8, least=1)
     assert_right(case, value_dim=value_dim, scale=key_dim**-0.5)

@@ -45,10 +45,13 @@ class Draw:
     def float_dtype(self, name: str = "dtype") -> torch.dtype:
         return self.pick(name, (torch.float32, torch.float16, torch.bfloat16))
 
-    def product_dtype(self, name: str = "dtype") -> torch.dtype:
+    def narrow_dtype(self, name: str = "dtype") -> torch.dtype:
         """Of matrix products: the interpreter multiplies the bit patterns of bf16, so not there."""
-        narrow = (torch.float16, torch.bfloat16) if self.device.type == "cuda" else (torch.float16,)
-        return self.pick(name, (*narrow, torch.float32))
+        on_gpu = self.device.type == "cuda"
+        return self.pick(name, (torch.float16, torch.bfloat16) if on_gpu else (torch.float16,))
+
+    def product_dtype(self) -> torch.dtype:
+        return self.pick("dtype", (torch.float32, self.narrow_dtype("narrow")))
 
     def integers(self, count: int, least: int, most: int) -> list[int]:
         """Not written down: they follow from the seed."""

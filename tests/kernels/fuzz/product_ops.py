@@ -51,8 +51,7 @@ def w8a8(draw: Draw) -> None:
 
 def w4a16(draw: Draw) -> None:
     num_tokens, out_dim, dim = _shape(draw)
-    on_gpu = draw.device.type == "cuda"
-    dtype = draw.pick("dtype", (torch.float16, torch.bfloat16) if on_gpu else (torch.float16,))
+    dtype = draw.narrow_dtype()
     x = draw.normal(num_tokens, dim, dtype=dtype)
     bias = draw.normal(out_dim, dtype=dtype) if draw.flag("bias") else None
     weight = quantize_int4(
@@ -70,7 +69,6 @@ def w4a16(draw: Draw) -> None:
 
 def experts(draw: Draw) -> None:
     num_experts = draw.size("num_experts", 6, gpu=20, least=1)
-    on_gpu = draw.device.type == "cuda"
     layer = Experts(
         draw.device,
         draw.size("num_tokens", 7, gpu=60),
@@ -78,7 +76,7 @@ def experts(draw: Draw) -> None:
         draw.size("top_k", min(num_experts, 4), least=1),
         8 * draw.size("dim / 8", 9, gpu=60, least=1),
         8 * draw.size("inner / 8", 7, gpu=60, least=1),
-        draw.pick("dtype", (torch.float16, torch.bfloat16) if on_gpu else (torch.float16,)),
+        draw.narrow_dtype(),
     )
     if layer.ids.numel() and draw.flag("a token without an expert"):
         layer.ids.view(-1)[0] = -1

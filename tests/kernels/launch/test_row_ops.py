@@ -21,16 +21,17 @@ def test_next_power_of_two(n: int, power: int) -> None:
 
 @pytest.mark.parametrize("dim", [1, 64, 123, 128, 2880, 4096, 5120, 16384])
 @pytest.mark.parametrize("fp8", [False, True])
-def test_a_norm_holds_whole_rows_in_few_registers(dim: int, fp8: bool) -> None:
-    launch = rms_norm_launch(dim, fp8=fp8)
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_norm_holds_whole_rows_in_few_registers(dim: int, adds: bool, fp8: bool) -> None:
+    launch = rms_norm_launch(dim, adds=adds, fp8=fp8)
     assert dim <= launch.block < 2 * dim or dim == 1
     assert launch.rows * launch.block <= 32 * 32 * launch.num_warps
     assert launch.num_warps <= 16
 
 
 def test_short_rows_share_a_program() -> None:
-    assert rms_norm_launch(128, fp8=False).rows == 8
-    assert rms_norm_launch(4096, fp8=False).rows == 1
+    assert rms_norm_launch(128, adds=True, fp8=False).rows == 8
+    assert rms_norm_launch(4096, adds=True, fp8=False).rows == 1
 
 
 @pytest.mark.parametrize("dim", DIMS)
