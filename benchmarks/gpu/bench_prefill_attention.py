@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 
 import torch
@@ -145,19 +146,35 @@ def _flex(q: Tensor, k: Tensor, v: Tensor) -> Call:
 def _flash_infer(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, batch: RaggedBatch
 ) -> Call | None:
-    """FlashInfer's paged prefill, planned once; None where it is not installed."""
-    try:
-        import flashinfer  # type: ignore[import-not-found]
-    except ImportError:
+    """FlashInfer's paged prefill; None where it is not installed.
+
+    Built and planned at its first call, which is not timed: nvcc takes a minute or two for it.
+    """
+    if importlib.util.find_spec("flashinfer") is None:
         return None
+    runs: list[Callable[[], Tensor]] = []
+
+    def call(_: int) -> Tensor:
+        if not runs:
+            runs.append(_planned(query, key_cache, value_cache, batch))
+        return runs[0]()
+
+    return call
+
+
+def _planned(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, batch: RaggedBatch
+) -> Callable[[], Tensor]:
+    from flashinfer import BatchPrefillWithPagedKVCacheWrapper  # type: ignore[import-not-found]
+
     counts = -(-batch.seq_lens // BLOCK_SIZE)
     pages = torch.cat([row[:n] for row, n in zip(batch.block_tables, counts.tolist(), strict=True)])
     indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
     workspace = torch.empty(256 << 20, dtype=torch.uint8, device=query.device)
-    wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")
+    wrapper = BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")
     wrapper.plan(
         batch.query_start_loc, indptr, pages, (batch.seq_lens - 1) % BLOCK_SIZE + 1,
         NUM_Q_HEADS, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE,
         causal=True, sm_scale=SCALE, q_data_type=query.dtype,
     )  # fmt: skip
-    return lambda _: wrapper.run(query, (key_cache, value_cache))
+    return lambda: wrapper.run(query, (key_cache, value_cache))

@@ -99,8 +99,6 @@ class TileLaunch:
     num_stages: int
     num_programs: int
     """Programs that share the items."""
-    resident: int
-    """Programs that run at a time, roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,7 @@ def attention_path(
         head_dim=head_dim,
         block_size=block_size,
         element_bytes=kv_bytes,
-        plain=plain and window is None,
+        plain=plain,
     )
     chunks = chunk_shape(
         group=group,
@@ -188,7 +186,6 @@ def decode_launch(
         num_warps=4,
         num_stages=3,
         num_programs=_num_programs(gpu, max_items * num_kv_heads),
-        resident=gpu.num_sms * 2,
     )
 
 
@@ -202,7 +199,6 @@ def chunk_launch(
         num_warps=4,
         num_stages=2 if wide else 3,
         num_programs=_num_programs(gpu, max_items * num_kv_heads),
-        resident=gpu.num_sms * 2,
     )
 
 

@@ -22,8 +22,9 @@ def prefill_path_takes(
 ) -> bool:
     """Whether the requests with `MIN_QUERY_LEN` tokens or more are for `prefill_attention`.
 
-    `plain`: the cache has the dtype of the queries, and there is no sliding window, soft-cap or
-    sink. `max_query_len` is a bound of the step: when it is smaller there is nothing to launch.
+    `plain`: the cache has the dtype of the queries, and there is no soft-cap or sink; a sliding
+    window is taken. `max_query_len` is a bound of the step: when it is smaller there is nothing to
+    launch.
     """
     return (
         plain

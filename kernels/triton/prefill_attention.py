@@ -59,7 +59,7 @@ def _step(
         mask=mask,
         other=0.0,
     )
-    scores = tl.dot(query, tl.trans(key)) * factor
+    scores = tl.dot(query, tl.trans(key), input_precision="ieee") * factor
     if MASKED:
         seen = keys[None, :] <= positions[:, None]
         if WINDOWED:
@@ -75,7 +75,7 @@ def _step(
         mask=mask,
         other=0.0,
     )
-    acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None])
+    acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None], input_precision="ieee")
     return new_top, total * shrink + tl.sum(weights, 1), acc
 
 

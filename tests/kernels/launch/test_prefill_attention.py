@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shoal.kernels.launch.gpu import H100, Gpu
+from shoal.kernels.launch.paged_attention import attention_path
 from shoal.kernels.launch.prefill_attention import (
     MIN_QUERY_LEN,
     CacheRows,
@@ -42,6 +43,15 @@ def test_a_long_chunk_on_hopper_takes_the_path() -> None:
 )
 def test_what_the_general_kernel_keeps(change: dict[str, int]) -> None:
     assert not prefill_path_takes(H100, **(LLAMA | change))
+
+
+@pytest.mark.parametrize(("window", "plain", "taken"), [(4096, True, True), (4096, False, False)])
+def test_windows_take_it_too(window: int, plain: bool, taken: bool) -> None:
+    path = attention_path(
+        H100, group=4, num_kv_heads=8, head_dim=128, block_size=16, kv_bytes=2, window=window,
+        max_query_len=8192, plain=plain,
+    )  # fmt: skip
+    assert path.prefill_min_query_len == (MIN_QUERY_LEN if taken else None)
 
 
 def test_other_gpus_do_not_take_the_path() -> None:
