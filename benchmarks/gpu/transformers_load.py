@@ -29,7 +29,7 @@ def measure_transformers(
     """
     import transformers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-    from transformers.generation import ContinuousBatchingConfig
+    from transformers.generation.configuration_utils import ContinuousBatchingConfig
     from transformers.generation.continuous_batching.utils import WorkloadHints
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
