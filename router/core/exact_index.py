@@ -17,7 +17,7 @@ EXPECTED_S: Final = 2.0
 """An expected block counts for at least so long, and at most twice as long."""
 MAX_EXPECTED: Final = 131_072
 """Blocks expected at once; more and the older half is forgotten early."""
-MAX_SETS: Final = 65_536
+MAX_SETS = 65_536
 """Different sets of endpoints that are shared between blocks; then sharing starts over."""
 PURGE_BATCH: Final = 256
 """Blocks of cleared endpoints that one later call takes away."""
@@ -159,11 +159,6 @@ class ExactIndex:
         if depth and holders:
             levels.append((depth, holders))
         return self._endpoints.depths(levels)
-
-    def num_held(self, endpoint_id: str) -> int:
-        """Blocks that the endpoint has, as far as we know."""
-        holding = self._holdings.get(endpoint_id)
-        return len(holding.blocks) if holding is not None else 0
 
     def _add(self, endpoint_id: str, block_size: int) -> None:
         free_place = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heapify, heappop, heappush
-from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from .drain_rate import UNKNOWN_RETRY_S, DrainRate
@@ -251,13 +250,6 @@ class FlowQueue(Generic[T]):
             self.cancel(ticket)
         return tickets
 
-    def next_deadline(self) -> float:
-        """When to call `expire`; inf: nothing waits."""
-        heap = self._deadlines
-        while heap and self._items.get(heap[0][2].ticket) is not heap[0][2]:
-            heappop(heap)
-        return heap[0][0] if heap else inf
-
     def retry_after_s(self, band: str, now: float) -> float:
         """When a request of the band that came now could expect to be served."""
         state = self._bands[self._index[band]]
@@ -266,20 +258,6 @@ class FlowQueue(Generic[T]):
     def held(self) -> dict[str, int]:
         """Requests held for each model that has no endpoint: the demand from zero."""
         return dict(self._held)
-
-    def waiting_by_model(self) -> dict[str, int]:
-        """Requests that wait for each model, held or not. O(n): for metrics."""
-        waiting: dict[str, int] = {}
-        for item in self._items.values():
-            waiting[item.model] = waiting.get(item.model, 0) + 1
-        return waiting
-
-    def oldest_wait_s(self, now: float) -> float:
-        """How long the one that waits longest has waited. O(1): tickets stand in order of
-        arrival."""
-        for item in self._items.values():
-            return now - item.offered_at
-        return 0.0
 
     def depth(self, now: float) -> dict[str, BandDepth]:
         """By band name. O(tenants): for metrics."""

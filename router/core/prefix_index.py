@@ -27,7 +27,7 @@ DEFAULT_CAPACITY: Final = 16_384
 
 LINEAR: Final = 64
 """Up to so many chunks a walk is faster than a bisection."""
-MAX_SETS: Final = 65_536
+MAX_SETS = 65_536
 """Different sets of endpoints that are shared between blocks; then sharing starts over."""
 PURGE_BATCH: Final = 64
 """Chunks of forgotten endpoints that one `record` clears away."""

@@ -26,7 +26,7 @@ MIN_BOUND: Final = 4.0
 """Requests in flight that are never too many, times the weight: a quiet fleet moves no session."""
 MASK: Final = (1 << 64) - 1
 TO_UNIT: Final = 2.0**-53
-MAX_SEEDS: Final = 65_536
+MAX_SEEDS = 65_536
 
 
 def hash64(text: str) -> int:

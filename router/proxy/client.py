@@ -104,6 +104,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = None
         self._queue.clear()
         self._gateway.connections.discard(self)
+        self.reader.untie()
         if self.exchange is not None:
             self.exchange.client_gone()
 

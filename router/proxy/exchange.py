@@ -173,6 +173,11 @@ class Exchange:
         return b"".join(self.tail) if self._relay is None else self._relay.usage_bytes
 
     @property
+    def body_bytes_out(self) -> int:
+        """What the client was sent of the body, framing included."""
+        return self.bytes_out if self._relay is None else self._relay.num_bytes
+
+    @property
     def wants_payload(self) -> bool:
         """Whether the framing of the answer must be taken off."""
         admission = self.admission

@@ -199,7 +199,7 @@ class Records:
             exchange.tried[-1].endpoint_id if exchange.tried else "",
             ttft_ms,
             len(request.body),
-            exchange.bytes_out,
+            exchange.body_bytes_out,
             0 if usage is None else usage.prompt_tokens,
             0 if usage is None else usage.cached_tokens,
             0 if usage is None else usage.completion_tokens,

@@ -23,7 +23,8 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 class Relay:
     """Owned by its exchange from the first byte of the answer on. `feed` is what a token costs."""
 
-    __slots__ = ("_client", "_continuation", "_filter", "_is_framed", "_on_failure", "tail")
+    __slots__ = ("_client", "_continuation", "_filter", "_is_framed", "_on_failure", "num_bytes",
+                 "tail")  # fmt: skip
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class Relay:
         self._on_failure = on_failure
         self.tail = (b"", b"")
         """The last two pieces that were passed on."""
+        self.num_bytes = 0
+        """Sent to the client, framing included."""
 
     def feed(self, data: bytes) -> None:
         """Payload from a worker."""
@@ -65,7 +68,7 @@ class Relay:
                 return False
         elif not continuation.keep(payload):
             return False
-        self._client.write(chunk)
+        self._write(chunk)
         return True
 
     def add(self, data: bytes) -> None:
@@ -74,21 +77,25 @@ class Relay:
             data = self._filter.feed(data)
         if data:
             self.tail = (self.tail[1], data)
-            self._client.write(self.framed(data))
+            self._write(self.framed(data))
 
     def end(self) -> None:
         """The answer is whole."""
         if self._filter is not None and (rest := self._filter.end()):
-            self._client.write(self.framed(rest))
+            self._write(self.framed(rest))
         if self._is_framed:
-            self._client.write(_LAST_CHUNK)
+            self._write(_LAST_CHUNK)
 
     def end_with(self, event: bytes) -> bool:
         """The answer cannot be completed; an event says why, if there can be one more, and the last
         chunk stays out, so that the client can tell."""
         if self._is_framed:
-            self._client.write(self.framed(event))
+            self._write(self.framed(event))
         return self._is_framed
+
+    def _write(self, data: bytes) -> None:
+        self.num_bytes += len(data)
+        self._client.write(data)
 
     def framed(self, data: bytes) -> bytes:
         """In the framing that the client gets."""
@@ -101,7 +108,9 @@ class Relay:
         if data and self._filter is not None:
             data = self._filter.feed(data)
         self.tail = (b"", data)
-        return self.framed(data)
+        data = self.framed(data)
+        self.num_bytes += len(data)
+        return data
 
     @property
     def usage_bytes(self) -> bytes:

@@ -46,6 +46,9 @@ _OWN_FIELDS: Final = frozenset(
 """What ends here, and what differs from request to request."""
 
 
+_NO_PARSER: Final = httptools.HttpRequestParser(object())
+
+
 class Request:
     """A request as it was read."""
 
@@ -107,7 +110,7 @@ class RequestReader:
     )
 
     def __init__(self, owner: ClientConnection) -> None:
-        self._owner = owner
+        self._owner: ClientConnection | None = owner
         self._known: KnownHead | None = None
         """A head that may come again, and then needs no parser."""
         self._example = Request()
@@ -150,9 +153,9 @@ class RequestReader:
         if latest is not None and is_between:
             self._learn(latest, data)
         if (
-            self.head_bytes > self._owner.bounds.max_header_bytes
+            self.head_bytes > self._connection().bounds.max_header_bytes
             and self.request is not None
-            and not self._owner.is_closing
+            and not self._connection().is_closing
         ):
             raise self._headers_too_large()
 
@@ -172,7 +175,7 @@ class RequestReader:
 
     def _again(self, known: KnownHead, body: bytes) -> bool:
         """Take a request whose head is known; False: let the parser say what is wrong with it."""
-        owner = self._owner
+        owner = self._connection()
         bounds = owner.bounds
         if len(body) > bounds.max_body_bytes or known.num_bytes > bounds.max_header_bytes:
             return False
@@ -189,6 +192,17 @@ class RequestReader:
         """Whether the client waits for a word before it sends the body."""
         return bool(self._has & _EXPECT)
 
+    def _connection(self) -> ClientConnection:
+        owner = self._owner
+        assert owner is not None
+        return owner
+
+    def untie(self) -> None:
+        """The connection is gone: let go of what knows us, or all waits for the collector."""
+        self.drop()
+        self._owner = None
+        self._parser = _NO_PARSER
+
     def drop(self) -> None:
         """Forget what is being read."""
         self.request = self._known = None
@@ -201,13 +215,13 @@ class RequestReader:
         self.body = []
         self.body_bytes = 0
         self._has = self._length = 0
-        self._owner.request_began()
+        self._connection().request_began()
 
     def on_url(self, url: bytes) -> None:
         request = self.request
         assert request is not None
         request.target += url
-        if len(request.target) > self._owner.bounds.max_header_bytes:
+        if len(request.target) > self._connection().bounds.max_header_bytes:
             self._abort(self._headers_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -232,8 +246,8 @@ class RequestReader:
             self._has |= _HOST
         elif name == b"content-length":
             self._length = int(value)
-            if self._length > self._owner.bounds.max_body_bytes:
-                self._abort(_body_too_large(self._owner.bounds.max_body_bytes))
+            if self._length > self._connection().bounds.max_body_bytes:
+                self._abort(_body_too_large(self._connection().bounds.max_body_bytes))
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
                 self._abort(InvalidRequest("The only transfer coding taken is chunked."))
@@ -251,7 +265,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         request = self.request
         assert request is not None
-        owner, parser = self._owner, self._parser
+        owner, parser = self._connection(), self._parser
         bounds = owner.bounds
         request.arrived_at = owner.now()
         request.method = parser.get_method()
@@ -266,12 +280,12 @@ class RequestReader:
             self._abort(
                 MethodNotAllowed("This is no forward proxy: no CONNECT.", allow="GET, HEAD, POST")
             )
-        self._owner.head_read(request)
+        self._connection().head_read(request)
 
     def _check_head_size(self, request: Request) -> None:
         """The head may be too large, or something else is in the same read."""
         num_bytes = len(request.target) + lines_bytes(request.headers)
-        if num_bytes > self._owner.bounds.max_header_bytes:
+        if num_bytes > self._connection().bounds.max_header_bytes:
             self._abort(self._headers_too_large())
 
     def _check_old_version(self, request: Request) -> None:
@@ -289,20 +303,22 @@ class RequestReader:
         self.body.append(body)
         self.body_bytes += len(body)
         self.head_bytes = 0
-        limit = self._owner.bounds.max_body_bytes
+        limit = self._connection().bounds.max_body_bytes
         if self.body_bytes > limit:
             self._abort(_body_too_large(limit))
 
     def on_message_complete(self) -> None:
         request = self.request
         assert request is not None
-        if self._owner.is_closing or (self._has & _UPGRADE and self._parser.should_upgrade()):
+        if self._connection().is_closing or (
+            self._has & _UPGRADE and self._parser.should_upgrade()
+        ):
             return  # nobody reads an answer, or the parser is about to stop
         body = self.body
         request.body = body[0] if len(body) == 1 else b"".join(body)
         self.request, self.body, self.body_bytes, self.head_bytes = None, [], 0, 0
         self._latest = request
-        if not self._owner.requested(request):
+        if not self._connection().requested(request):
             self._abort(InvalidRequest("Too many requests are pipelined."))
 
     def _stopped(self, data: bytes, error: Exception) -> None:
@@ -346,7 +362,7 @@ class RequestReader:
         raise error
 
     def _headers_too_large(self) -> RequestError:
-        limit = self._owner.bounds.max_header_bytes
+        limit = self._connection().bounds.max_header_bytes
         return HeadersTooLarge(f"The header fields are over {limit} bytes.")
 
 

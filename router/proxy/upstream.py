@@ -26,6 +26,9 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 _NO_BODY: Final = frozenset({204, 304})
 
 
+_NO_PARSER: Final = httptools.HttpResponseParser(object())
+
+
 class ResponseHead:
     """Status line and fields of an answer."""
 
@@ -274,6 +277,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = None
         asker = self.asker
         self.pool.lost(self)
+        # Parsers know us, by their callbacks: let go of them, or all waits for the collector.
+        self._parser = self._raw_parser = _NO_PARSER
+        self._payload_parser = None
         if asker is None:
             return
         if exc is None and self.has_head and not self.head.is_delimited:

@@ -36,7 +36,7 @@ class AccessEntry(msgspec.Struct, gc=False, omit_defaults=True):
     bytes_in: int = 0
     """Of the body."""
     bytes_out: int = 0
-    """Of the body as the worker sent it, the framing of chunks included."""
+    """Of the body as the client was sent it, the framing of chunks included."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0

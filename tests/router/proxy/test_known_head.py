@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shoal.router.proxy.known_head import known_head
+from tests.router.compiled_mode import replaces_methods
 from tests.router.proxy.conftest import RunRouter, RunWorker
 from tests.router.proxy.raw_client import post
 from tests.router.proxy.raw_worker import OK, WorkerConnection
@@ -82,6 +83,7 @@ async def test_requests_with_a_known_head_and_others_in_turn(
     assert [request.body for request in worker.requests] == bodies
 
 
+@replaces_methods
 async def test_it_is_used(run_worker: RunWorker, run_router: RunRouter) -> None:
     """Without the parser: one that would refuse everything is not asked."""
     router = await run_router(await run_worker())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import h11
 import pytest
 
 from shoal.router.proxy.plain_chunk import is_plain_event, whole_chunk
+from shoal.router.settings.access import TelemetryConfig
 from shoal.router.settings.config import FailoverConfig
 from tests.router.proxy.conftest import RunRouter, RunWorker
 from tests.router.proxy.raw_client import post, until
-from tests.router.proxy.raw_worker import WorkerConnection, chunk
+from tests.router.proxy.raw_worker import WorkerConnection, answering, chunk
 from tests.router.proxy.running_router import RunningRouter
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -132,3 +136,22 @@ def _payload(chunks: bytes) -> bytes:
         if isinstance(event, h11.Data):
             body += bytes(event.data)
     return body
+
+
+async def test_the_log_counts_what_the_client_was_sent(
+    tmp_path: Path, run_worker: RunWorker, run_router: RunRouter
+) -> None:
+    """Not what the worker sent: its usage, which the client did not ask for, is taken out."""
+    usage = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    pieces = [chunk(token("a")), chunk(STOP), chunk(usage), chunk(DONE), b"0\r\n\r\n"]
+    worker = await run_worker(answering(HEAD + b"".join(pieces)))
+    log = tmp_path / "access.log"
+    telemetry = TelemetryConfig(access_log=str(log), usage_log=str(tmp_path / "usage.log"))
+    router = await run_router(worker, engine="vllm", telemetry=telemetry)
+    client = await router.client()
+    assert (await client.ask(REQUEST)).body == token("a") + STOP + DONE
+    router.gateway.records.close()
+    (entry,) = [json.loads(line) for line in log.read_text().splitlines()]
+    sent = chunk(token("a")) + chunk(STOP + DONE) + b"0\r\n\r\n"
+    assert abs(entry["bytes_out"] - len(sent)) < 20  # however its chunks were framed
+    assert entry["prompt_tokens"] == 3
