@@ -135,7 +135,6 @@ def test_a_sequence_does_not_depend_on_its_neighbours(device: torch.device) -> N
     ("num_heads", "block_size", "dtype"),
     [
         (1, 16, torch.float16),
-        (16, 64, torch.bfloat16),
         (65, 16, torch.bfloat16),
         (128, 64, torch.bfloat16),
         (128, 32, torch.float16),
