@@ -3,7 +3,7 @@
     python -m shoal.benchmarks.gpu.flashinfer_kernels
 
 FlashInfer builds a kernel when it is first planned, and keeps it in its cache folder. Run beside
-the tests, this leaves nothing to wait for in the benchmark, which needs no more than 8 minutes then.
+the tests, this leaves the benchmark nothing to wait for.
 """
 
 from __future__ import annotations
