@@ -10,7 +10,7 @@ from triton.language.extra.cuda import gdc_wait
 
 from ..launch.gather_rows import gather_rows_launch
 from .quick_launch import QuickLaunch, dependent_launch
-from .rows import as_rows
+from .rows import as_rows, row_stride
 
 
 def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
             ids.reshape(-1),
             out,
             rows.shape[0],
-            STRIDE_ROW=rows.stride(0),
+            STRIDE_ROW=row_stride(rows),
             DIM=dim,
             BLOCK=launch.block,
             PDL=pdl,

@@ -11,7 +11,7 @@ from triton.language.extra.cuda import gdc_wait
 from ..launch.rms_norm import rms_norm_launch
 from .fp8_codes import row_codes
 from .quick_launch import QuickLaunch, dependent_launch
-from .rows import as_rows, as_rows_in_place, empty_contiguous
+from .rows import as_rows, as_rows_in_place, empty_contiguous, row_stride
 
 
 def rms_norm_triton(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -69,7 +69,7 @@ def _launch(
         scales,
         num_rows,
         eps,
-        STRIDE_X=x.stride(0),
+        STRIDE_X=row_stride(x),
         DIM=dim,
         ROWS=launch.rows,
         BLOCK=launch.block,

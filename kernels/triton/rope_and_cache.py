@@ -11,6 +11,7 @@ from triton.language.extra.cuda import gdc_wait
 from ..kv_quantization import scales_are_per_token
 from ..launch.rope_and_cache import rope_and_cache_launch
 from .quick_launch import QuickLaunch, dependent_launch
+from .rows import row_stride
 
 
 def rope_and_cache_triton(
@@ -60,8 +61,8 @@ def rope_and_cache_triton(
         NUM_KV_HEADS=num_kv_heads,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=key_cache.shape[1],
-        STRIDE_QKV=qkv.stride(0),
-        STRIDE_COS=cos.stride(0),
+        STRIDE_QKV=row_stride(qkv),
+        STRIDE_COS=row_stride(cos),
         **_strides("KC", key_cache),
         **_strides("VC", value_cache),
         **_strides("KS", k_scale),

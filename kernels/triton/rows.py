@@ -16,6 +16,12 @@ def as_rows(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] <= 1 else rows.contiguous()
 
 
+def row_stride(rows: Tensor) -> int:
+    """From row to row of [rows, dim]. One row may have any stride; a constant of a kernel must not,
+    or every odd one would compile a program."""
+    return rows.stride(0) if rows.shape[0] > 1 else rows.shape[1]
+
+
 def as_rows_in_place(x: Tensor, name: str) -> Tensor:
     """The same for a tensor that is written: never a copy."""
     if not x.is_contiguous():

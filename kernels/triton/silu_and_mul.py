@@ -10,7 +10,7 @@ from triton.language.extra.cuda import gdc_wait
 
 from ..launch.silu_and_mul import silu_and_mul_launch
 from .quick_launch import QuickLaunch, dependent_launch
-from .rows import as_rows
+from .rows import as_rows, row_stride
 
 
 def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
             (rows.shape[0], -(-dim // launch.block)),
             rows,
             out,
-            STRIDE_ROW=rows.stride(0),
+            STRIDE_ROW=row_stride(rows),
             DIM=dim,
             BLOCK=launch.block,
             PDL=pdl,
@@ -44,7 +44,7 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
             rows,
             codes,
             scales,
-            STRIDE_ROW=rows.stride(0),
+            STRIDE_ROW=row_stride(rows),
             DIM=dim,
             BLOCK=launch.block,
             CHUNKS=launch.chunks,
