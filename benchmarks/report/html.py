@@ -40,7 +40,7 @@ def render_html(results: Sequence[Result]) -> str:
     for run in runs:
         body += _run(run, runs)
     body.append(_footer(results))
-    return _page(title, join(*body))
+    return page(title, join(*body))
 
 
 def _run(run: RunResult, runs: Sequence[RunResult]) -> list[Markup]:
@@ -102,7 +102,8 @@ def _footer(results: Sequence[Result]) -> Markup:
     return element("footer", note, element("br"), f"Made by shoal bench {__version__}.")
 
 
-def _page(title: str, body: Markup) -> str:
+def page(title: str, body: Markup) -> str:
+    """A document with our style, script and security policy."""
     head = element(
         "head",
         element("meta", charset="utf-8"),

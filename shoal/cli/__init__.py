@@ -10,7 +10,7 @@ import typer
 from shoal import __version__
 from shoal.errors import ConfigError, ShoalError
 
-from . import bench, chat, fake_worker, keys, models, route, serve
+from . import autoscale, bench, chat, fake_worker, keys, models, route, serve
 
 app = typer.Typer(
     name="shoal",
@@ -29,6 +29,7 @@ app.command("fake-worker")(fake_worker.fake_worker)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
+app.add_typer(autoscale.app, name="autoscale")
 
 
 @app.command()

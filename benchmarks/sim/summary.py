@@ -1,0 +1,60 @@
+"""A comparison of scalers in the terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from .compare import Comparison, rows
+
+
+def terminal_table(comparison: Comparison) -> Table:
+    """One load; the objective is marked where it was missed."""
+    title = f"{comparison.scenario}: {comparison.num_requests:,} requests"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table.add_column("scaler")
+    for name in ("SLO met", "replica hours", "of the bound", "TTFT p99", "changes"):
+        table.add_column(name, justify="right")
+    for name, outcome, hours in rows(comparison):
+        over = f"{hours / comparison.oracle_hours:.2f}"
+        if outcome is None:
+            table.add_row(name, "-", f"{hours:.2f}", over, "-", "-")
+            continue
+        missed = outcome.attainment < comparison.attainment
+        met = f"{outcome.attainment:.2%}"
+        table.add_row(
+            name, f"[red]{met}[/red]" if missed else met, f"{hours:.2f}", over,
+            f"{outcome.ttft_p99_s:.2f} s", str(outcome.changes),
+        )  # fmt: skip
+    return table
+
+
+def as_json(comparisons: Sequence[Comparison]) -> str:
+    """One line."""
+    return json.dumps(
+        {
+            "benchmark": "autoscale",
+            "loads": {comparison.scenario: _figures(comparison) for comparison in comparisons},
+        }
+    )
+
+
+def _figures(comparison: Comparison) -> dict[str, object]:
+    saved = comparison.saved
+    return {
+        "oracle_hours": round(comparison.oracle_hours, 3),
+        "over_oracle": round(comparison.over_oracle, 3),
+        "saved_to_best_other": None if saved is None else round(saved, 3),
+        "scalers": {
+            outcome.policy: {
+                "attainment": round(outcome.attainment, 4),
+                "replica_hours": round(outcome.replica_hours, 3),
+                "changes": outcome.changes,
+                "turns": outcome.turns,
+            }
+            for outcome in (comparison.shoal, *comparison.others.values())
+        },
+    }

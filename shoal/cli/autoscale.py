@@ -1,0 +1,89 @@
+"""`shoal autoscale`: the scaler's decisions, on loads of the past or made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shoal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shoal.benchmarks.sim.compare import Comparison
+
+app = typer.Typer(no_args_is_help=True, help="How many replicas there should be.")
+
+
+@app.callback()
+def group() -> None:
+    """How many replicas there should be: decisions in simulation."""
+
+
+@app.command()
+def simulate(
+    load: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A load that comes with Shoal: sine, steps or flash. May be given several times.",
+            show_default="all three, without --trace",
+        ),
+    ] = None,
+    trace: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A trace of a format that `shoal bench` reads. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    copies: Annotated[
+        int, typer.Option(min=1, help="Each request of a trace so often: a busier service.")
+    ] = 1,
+    time_scale: Annotated[
+        float, typer.Option(min=0.001, help="2 replays a trace twice as fast.")
+    ] = 1.0,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Also write a report with plots."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON in place of the tables.")
+    ] = False,
+) -> None:
+    """Replay loads against Shoal's scaler, HPA, KPA and KEDA, beside the lower bound.
+
+    In virtual time, with the decisions that run in production: some minutes for each hour of load.
+    """
+    from rich.console import Console
+
+    from shoal.benchmarks.sim.compare import compare
+    from shoal.benchmarks.sim.loads import SYNTHETIC, of_trace, synthetic
+    from shoal.benchmarks.sim.report import render
+    from shoal.benchmarks.sim.summary import as_json, terminal_table
+
+    names = load if load is not None else ([] if trace else list(SYNTHETIC))
+    if unknown := [name for name in names if name not in SYNTHETIC]:
+        raise ConfigError(f"no load {unknown[0]!r}; there are: {', '.join(SYNTHETIC)}")
+    scenarios = [synthetic(name) for name in names]
+    scenarios += [of_trace(path, copies=copies, time_scale=time_scale) for path in trace or []]
+    console = Console(stderr=json)
+    comparisons: list[Comparison] = []
+    for scenario in scenarios:
+        if not scenario.requests:
+            raise ConfigError(f"{scenario.name} has no requests")
+        with console.status(scenario.name) as status:
+            comparison = compare(
+                scenario,
+                progress=lambda what, of=scenario.name: status.update(f"{of}: {what}"),  # type: ignore[misc]
+            )
+        comparisons.append(comparison)
+        console.print(terminal_table(comparison))
+    if html is not None:
+        html.write_text(render(comparisons), encoding="utf-8")
+        console.print(f"Report: {html}")
+    if json:
+        typer.echo(as_json(comparisons))
