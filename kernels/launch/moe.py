@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .gpu import Gpu
 from .tile_config import TileConfig, fitted
-from .w4a16_matmul import BLOCK_K, WEIGHT_BYTES, X_BYTES
+from .w4a16_matmul import BLOCK_K, fitted_int4
 from .w8a8_matmul import PROMOTED
 
 FEW_TOKENS = 32
@@ -55,18 +55,24 @@ def moe_config(
 def moe_int4_config(*, num_tokens: int, top_k: int, num_experts: int, gpu: Gpu) -> MoeConfig:
     """The same for experts of 4 bits, whose blocks along the summed dimension are 256 entries."""
     tokens = num_tokens * top_k / num_experts
-    block_m = 16 if tokens <= 8 else 32 if tokens <= 32 else 64
-    tile = TileConfig(
-        block_m=block_m,
-        block_n=64,
-        block_k=BLOCK_K,
-        num_warps=4,
-        num_stages=3,
-        swap=True,
-        group_m=1 if tokens <= 32 else 8,
-        fold_scales=block_m == 64,
-    )
-    return MoeConfig(
-        gate_up=fitted(tile, gpu, x_bytes=X_BYTES, weight_bytes=2 * WEIGHT_BYTES),
-        down=fitted(tile, gpu, x_bytes=X_BYTES, weight_bytes=WEIGHT_BYTES),
-    )
+    if tokens <= FEW_TOKENS:
+        tile = TileConfig(
+            block_m=16 if tokens <= 8 else 32,
+            block_n=64,
+            block_k=BLOCK_K,
+            num_warps=4,
+            num_stages=3,
+            swap=True,
+            group_m=1,
+        )
+    else:
+        tile = TileConfig(
+            block_m=64 if tokens <= 64 else 128,
+            block_n=128,
+            block_k=BLOCK_K,
+            num_warps=8,
+            num_stages=2,
+            swap=True,
+            fold_scales=True,
+        )
+    return MoeConfig(gate_up=fitted_int4(tile, gpu, num_weights=2), down=fitted_int4(tile, gpu))

@@ -26,10 +26,16 @@ class TopkConfig:
     num_warps: int
 
 
+RESIDENT_PROGRAMS = 4096
+"""Programs of one warp that run at a time: 32 on each SM of an H100, nearly."""
+
+
 def topk_config(num_tokens: int, num_experts: int) -> TopkConfig:
-    """One warp for 1024 logits, so that the maxima stay inside warps."""
+    """A warp for each token while all run at once: its top_k rounds are one after the other, so
+    tokens that share a warp wait for each other."""
     experts = next_power_of_two(num_experts)
-    tokens = max(min(1024 // experts, next_power_of_two(num_tokens)), 1)
+    tokens = next_power_of_two(-(-num_tokens // RESIDENT_PROGRAMS))
+    tokens = max(min(tokens, 1024 // experts), 1)
     return TopkConfig(
         tokens=tokens, experts=experts, num_warps=min(max(tokens * experts // 1024, 1), 8)
     )

@@ -41,9 +41,14 @@ STAGE_MARGIN = 2048
 """Bytes of shared memory beside the stages: barriers, and what layouts are exchanged through."""
 
 
-def fitted(config: TileConfig, gpu: Gpu, *, x_bytes: float, weight_bytes: float) -> TileConfig:
-    """The config with as many of its stages as fit, and the copy engine only where there is one."""
-    room = gpu.shared_memory_bytes - STAGE_MARGIN
+def fitted(
+    config: TileConfig, gpu: Gpu, *, x_bytes: float, weight_bytes: float, less: int = 0
+) -> TileConfig:
+    """The config with as many of its stages as fit, and the copy engine only where there is one.
+
+    less: bytes that all stages together do without.
+    """
+    room = gpu.shared_memory_bytes - STAGE_MARGIN + less
     stages = min(config.num_stages, room // config.stage_bytes(x_bytes, weight_bytes))
     has_tma = gpu.capability >= (9, 0)
     return replace(

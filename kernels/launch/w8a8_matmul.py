@@ -23,7 +23,7 @@ def w8a8_matmul_config(
     if num_tokens <= FEW_TOKENS:
         config = _few_tokens(num_tokens, out_dim, dim, gpu)
     else:
-        config = _many_tokens(num_tokens, out_dim)
+        config = _many_tokens(num_tokens, out_dim, dim, gpu)
     if is_fp32_out:
         config = TileConfig(
             block_m=config.block_m, block_n=64, block_k=128, num_warps=4, num_stages=3,
@@ -38,7 +38,7 @@ def _few_tokens(num_tokens: int, out_dim: int, dim: int, gpu: Gpu) -> TileConfig
     block_m = next(size for size in (16, 32, 64) if num_tokens <= size)
     tiles = -(-out_dim // 64)
     if tiles >= gpu.num_sms:
-        block_k, num_stages, num_splits = (256, 4, 1) if block_m <= 16 else (128, 5, 1)
+        block_k, num_stages, num_splits = (256, 4, 1) if block_m <= 32 else (128, 5, 1)
     else:
         block_k, num_stages = 128, 8
         # With 64 tokens the sums of two splits are as many bytes as the weight of 4096 inputs.
@@ -58,7 +58,24 @@ def _few_tokens(num_tokens: int, out_dim: int, dim: int, gpu: Gpu) -> TileConfig
     )
 
 
-def _many_tokens(num_tokens: int, out_dim: int) -> TileConfig:
-    if num_tokens <= 256 or out_dim <= 1024:
+def _many_tokens(num_tokens: int, out_dim: int, dim: int, gpu: Gpu) -> TileConfig:
+    """The largest of three tiles that still gives about every SM one of them."""
+
+    def tiles(block_n: int) -> int:
+        return -(-num_tokens // 128) * -(-out_dim // block_n)
+
+    # One row of tiles is bound by the weight's bytes still: smaller tiles, more of them in flight.
+    if num_tokens > 128 and tiles(256) >= 0.7 * gpu.num_sms:
+        return TileConfig(
+            block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=3, group_m=16
+        )
+    if tiles(128) >= 0.7 * gpu.num_sms:
         return TileConfig(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4)
-    return TileConfig(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=3, group_m=16)
+    return TileConfig(
+        block_m=128,
+        block_n=64,
+        block_k=128,
+        num_warps=4,
+        num_stages=5,
+        num_splits=splits(tiles(64), -(-dim // 128), gpu, per_sm=1, least_blocks=32),
+    )

@@ -162,9 +162,9 @@ def add_int4_product(
             zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)[:, None]
         else:
             zero = zero_bias(tl.full((BLOCK_N, 1), _ZERO, tl.int32), DTYPE)
-        scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None]
+        scale = zero
         if FOLD:
-            scale = scale.to(DTYPE)
+            scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None].to(DTYPE)
             part = sums
         else:
             part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
@@ -179,5 +179,7 @@ def add_int4_product(
         if FOLD:
             sums = part
         else:
-            sums += part * scale.to(tl.float32)
+            # Taken here, not above: a load that is waited for before the products holds them up.
+            late_scale = column_of_groups(scales, g, GROUPS, BLOCK_N).to(tl.float32)
+            sums += part * late_scale[:, None]
     return sums

@@ -24,17 +24,24 @@ def is_power_of_two(n: int) -> bool:
     return n > 0 and n & (n - 1) == 0
 
 
-def check(config: TileConfig, gpu: Gpu, *, x_bytes: float, weight_bytes: float) -> None:
+def check(
+    config: TileConfig, gpu: Gpu, *, x_bytes: float, weight_bytes: float, less: int = 0
+) -> None:
     """What Triton and the device ask of every tile."""
     for size in (config.block_m, config.block_n, config.block_k, config.num_warps):
         assert is_power_of_two(size)
     assert config.block_k >= 32  # the least of an 8-bit matrix product
     assert config.num_stages >= 1
     stages = config.num_stages * config.stage_bytes(x_bytes, weight_bytes)
-    assert stages + STAGE_MARGIN <= gpu.shared_memory_bytes
+    assert stages - less + STAGE_MARGIN <= gpu.shared_memory_bytes
     if gpu.capability < (9, 0):
         assert not config.tma
         assert not config.tma_x
+
+
+def check_int4(config: TileConfig, gpu: Gpu, *, weight_bytes: float = 0.5) -> None:
+    quarter_of_x = config.block_m * BLOCK_K // 4 * 2
+    check(config, gpu, x_bytes=2, weight_bytes=weight_bytes, less=quarter_of_x)
 
 
 @pytest.mark.parametrize("gpu", GPUS)
@@ -52,7 +59,7 @@ def test_8_bit_tiles_fit(num_tokens, out_dim, dim, gpu) -> None:
 @pytest.mark.parametrize("num_tokens", [n for n in TOKENS if n < MANY_TOKENS])
 def test_4_bit_tiles_fit(num_tokens, out_dim, dim, gpu) -> None:
     config = w4a16_matmul_config(num_tokens, out_dim, dim, gpu)
-    check(config, gpu, x_bytes=2, weight_bytes=0.5)
+    check_int4(config, gpu)
     assert config.block_k == BLOCK_K == BLOCK_ELEMENTS
     assert config.num_splits <= -(-dim // BLOCK_K)
     assert config.swap  # floats that come from registers are the first operand
@@ -71,8 +78,8 @@ def test_expert_tiles_fit(num_tokens, num_experts, gpu) -> None:
         check(config.down, gpu, x_bytes=weight_bytes, weight_bytes=weight_bytes)
         assert config.gate_up.block_m == config.down.block_m
     int4 = moe_int4_config(num_tokens=num_tokens, top_k=1, num_experts=num_experts, gpu=gpu)
-    check(int4.gate_up, gpu, x_bytes=2, weight_bytes=1)
-    check(int4.down, gpu, x_bytes=2, weight_bytes=0.5)
+    check_int4(int4.gate_up, gpu, weight_bytes=1)
+    check_int4(int4.down, gpu)
     assert int4.gate_up.block_m == int4.down.block_m
     assert int4.gate_up.block_k == int4.down.block_k == BLOCK_K
 
@@ -89,6 +96,61 @@ def test_few_tokens_fill_one_tile_of_8_bit_products(num_tokens, block_m) -> None
 )
 def test_few_tokens_fill_one_tile_of_4_bit_products(num_tokens, block_m) -> None:
     assert w4a16_matmul_config(num_tokens, 4096, 4096, H100).block_m == block_m
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "out_dim", "dim", "tile"),
+    [
+        (16, 4096, 4096, (16, 64, 2)),
+        (16, 4096, 14_336, (16, 64, 2)),
+        (16, 6144, 4096, (16, 64, 1)),
+        (16, 28_672, 4096, (16, 64, 1)),
+        (64, 4096, 4096, (64, 64, 1)),
+        (64, 4096, 14_336, (64, 64, 2)),
+        (128, 6144, 4096, (128, 64, 1)),
+        (128, 4096, 14_336, (128, 64, 2)),
+        (512, 4096, 14_336, (128, 128, 1)),
+        (512, 28_672, 4096, (128, 256, 1)),
+        (4096, 4096, 4096, (128, 256, 1)),
+    ],
+)
+def test_measured_8_bit_tiles(num_tokens, out_dim, dim, tile) -> None:
+    """(block_m, block_n, num_splits): the fastest on an H100, or within its noise."""
+    config = w8a8_matmul_config(num_tokens, out_dim, dim, H100)
+
+    assert (config.block_m, config.block_n, config.num_splits) == tile
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "out_dim", "dim", "tile"),
+    [
+        (1, 4096, 4096, (8, 64, 4)),
+        (16, 4096, 4096, (16, 64, 4)),
+        (16, 6144, 4096, (16, 64, 4)),
+        (16, 4096, 14_336, (16, 64, 6)),
+        (16, 28_672, 4096, (16, 64, 1)),
+        (32, 28_672, 4096, (32, 128, 1)),
+        (64, 4096, 4096, (64, 64, 4)),
+        (64, 6144, 4096, (64, 64, 2)),
+        (64, 28_672, 4096, (64, 128, 1)),
+        (128, 4096, 4096, (128, 128, 4)),
+        (128, 6144, 4096, (128, 128, 2)),
+        (512, 4096, 4096, (128, 128, 1)),
+    ],
+)
+def test_measured_4_bit_tiles(num_tokens, out_dim, dim, tile) -> None:
+    """(block_m, block_n, num_splits), as above."""
+    config = w4a16_matmul_config(num_tokens, out_dim, dim, H100)
+
+    assert (config.block_m, config.block_n, config.num_splits) == tile
+
+
+def test_tiles_keep_the_stages_they_were_measured_with() -> None:
+    for num_tokens in (1, 16, 32, 64, 128):
+        stages = w4a16_matmul_config(num_tokens, 28_672, 4096, H100).num_stages
+        assert stages == (2 if num_tokens == 64 else 3)
+    for num_tokens, stages in ((16, 4), (64, 5), (128, 4), (4096, 3)):
+        assert w8a8_matmul_config(num_tokens, 28_672, 4096, H100).num_stages == stages
 
 
 def test_within_a_bucket_a_rows_sum_has_one_order() -> None:

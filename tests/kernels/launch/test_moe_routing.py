@@ -9,9 +9,11 @@ from shoal.kernels.launch.moe_routing import MANY_PAIRS, SMALL_PAIRS, permute_co
 
 @pytest.mark.parametrize(
     ("num_tokens", "num_experts", "tokens", "warps"),
-    [(1, 8, 1, 1), (64, 8, 64, 1), (4096, 8, 128, 1), (64, 128, 8, 1), (64, 256, 4, 1)],
+    [(1, 8, 1, 1), (4096, 128, 1, 1), (4097, 128, 2, 1), (100_000, 128, 8, 1), (1, 2048, 1, 2)],
 )
-def test_a_warp_has_about_1024_logits(num_tokens, num_experts, tokens, warps) -> None:
+def test_a_warp_for_each_token_while_all_run_at_once(
+    num_tokens, num_experts, tokens, warps
+) -> None:
     config = topk_config(num_tokens, num_experts)
 
     assert (config.tokens, config.num_warps) == (tokens, warps)
