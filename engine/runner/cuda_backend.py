@@ -41,7 +41,10 @@ LOGITS_BYTES = 256 << 20
 
 
 class CudaBackend:
-    """Implements `Backend`. `kv_caches`: one for each layer, on the model's device."""
+    """Implements `Backend`. `kv_caches`: one for each layer, on the model's device.
+
+    Raises ConfigError when the host memory for evicted blocks cannot be had.
+    """
 
     max_in_flight = 2
 

@@ -78,6 +78,7 @@ class StepGraphs:
                     graph.capture_end()
             self._graphs[bucket] = graph
         torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.empty_cache()  # what the steps before their capture used on that stream
         self._table = BucketTable(self._graphs)
         return CaptureReport(
             num_captured=len(self._graphs),
