@@ -37,16 +37,14 @@ class TilePlan:
     first token, first key, end of keys, request, first partial row (-1: the only split, which
     writes the output), split, number of splits, number of items. The last is also in the rows
     behind the items, as far as a program may begin: one look at its row tells it everything."""
-    arrivals: Tensor
-    """[max_partial_rows, num_kv_heads] int32: splits that are done, counted in the row that is the
-    first of a tile with several; zero before and after every layer."""
+    num_kv_heads: int
     max_partial_rows: int
     """Rows (token x split) of partial results that the items may write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionPlan:
-    """The work of one step's attention. For one stream: layers that share it follow one another."""
+    """The work of one step's attention."""
 
     tiles: tuple[TilePlan, ...]
     prefill_min_query_len: int | None
@@ -109,7 +107,7 @@ def _plan_tiles(
     plan = TilePlan(
         shape=shape,
         items=batch.seq_lens.new_empty(shape.max_items(*bounds), ITEM),
-        arrivals=batch.seq_lens.new_empty(partial_rows, num_kv_heads),
+        num_kv_heads=num_kv_heads,
         max_partial_rows=partial_rows,
     )
     if uses_triton(batch.seq_lens):
@@ -160,8 +158,6 @@ def plan_tiles_torch(
                 row = -1 if partial_row < 0 else tile_row + split * num_tokens
                 keys = [begin, end, request, row, split, num_splits]
                 items.append([start + token, num_tokens, position, *keys])
-                if row >= 0 and split == 0:
-                    plan.arrivals[row] = 0
     if items:
         plan.items[: len(items), :9] = torch.tensor(items, dtype=torch.int32)
     plan.items[: max(len(items), MAX_PROGRAMS), 9] = len(items)

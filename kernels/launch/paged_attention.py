@@ -27,6 +27,9 @@ SPLIT_PROGRAMS = 256
 PROGRAMS_PER_SM = 16
 MAX_PROGRAMS = 4096
 """Of one launch: those beyond the real work cost time, too."""
+SPLIT_SIZE = 1024
+"""Keys of a decode's split; of narrow ones, twice as many. Fewer make a single long sequence
+faster and a full batch slower: an item costs about 1 us of a multiprocessor besides its bytes."""
 CHUNK_SPLIT_SIZE = 2048
 CHUNK_PARTIAL_ROWS = 8192
 """Partial rows for all chunks of a step; chunks beyond them are not split, and by then there are
@@ -146,7 +149,7 @@ def attention_path(
 
 def decode_shape(*, group: int, num_kv_heads: int, kv_bytes: int, window: int | None) -> TileShape:
     """Tiles of requests with 1 to MAX_DECODE_TOKENS tokens. kv_bytes: of one element."""
-    split_size = 1024
+    split_size = SPLIT_SIZE * (2 if kv_bytes == 1 else 1)
     rows = max(DECODE_ROWS, _power_of_two(group))
     return TileShape(
         min_query_len=1,
@@ -177,29 +180,49 @@ def chunk_shape(
 def decode_launch(
     gpu: Gpu, *, group: int, num_kv_heads: int, head_dim: int, kv_bytes: int, max_items: int
 ) -> TileLaunch:
-    block_n = 64 if kv_bytes > 1 else 128
+    """Key tiles of 16 kB, two of K and two of V on their way: measured on an H100, see
+    docs/performance/gpu.md."""
+    block_m = max(DECODE_ROWS, _power_of_two(group))
+    block_n = 128 if kv_bytes == 1 else 64
     if head_dim > 128 or kv_bytes > 2:
         block_n //= 2
-    return TileLaunch(
-        block_m=max(DECODE_ROWS, _power_of_two(group)),
-        block_n=block_n,
-        num_warps=4,
-        num_stages=3,
-        num_programs=_num_programs(gpu, max_items * num_kv_heads),
-    )
+    return _launch(gpu, block_m, block_n, num_kv_heads, head_dim, kv_bytes, max_items)
 
 
 def chunk_launch(
     gpu: Gpu, *, group: int, num_kv_heads: int, head_dim: int, kv_bytes: int, max_items: int
 ) -> TileLaunch:
-    wide = head_dim > 128 or kv_bytes > 2
+    block_n = 32 if head_dim > 128 or kv_bytes > 2 else 64
+    block_m = _chunk_rows(group)
+    return _launch(gpu, block_m, block_n, num_kv_heads, head_dim, kv_bytes, max_items)
+
+
+def _launch(
+    gpu: Gpu,
+    block_m: int,
+    block_n: int,
+    num_kv_heads: int,
+    head_dim: int,
+    kv_bytes: int,
+    max_items: int,
+) -> TileLaunch:
+    # Accumulators of wide heads, or codes on their way to fp16: four warps lack the registers.
+    is_heavy = head_dim > 128 or kv_bytes == 1
     return TileLaunch(
-        block_m=_chunk_rows(group),
-        block_n=32 if wide else 64,
-        num_warps=4,
-        num_stages=2 if wide else 3,
+        block_m=block_m,
+        block_n=block_n,
+        num_warps=8 if block_m > 64 or (block_m == 64 and is_heavy) else 4,
+        num_stages=_num_stages(gpu, block_m, block_n, _power_of_two(head_dim), kv_bytes),
         num_programs=_num_programs(gpu, max_items * num_kv_heads),
     )
+
+
+def _num_stages(gpu: Gpu, block_m: int, block_n: int, head_dim: int, kv_bytes: int) -> int:
+    """Half of the stages go to the block ids, on which the keys wait: 5 keep two tiles on their way
+    (three behind the asynchronous products of large tiles), 3 keep one."""
+    query = block_m * head_dim * max(kv_bytes, 2)
+    tile = 2 * block_n * head_dim * kv_bytes
+    return 5 if query + 3 * tile + 4096 <= gpu.shared_memory_bytes else 3
 
 
 def _num_programs(gpu: Gpu, max_work: int) -> int:

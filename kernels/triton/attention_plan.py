@@ -25,7 +25,7 @@ def plan_tiles_triton(
         return
     requests = triton.next_power_of_2(num_reqs)
     _plan_tiles_kernel[(num_reqs,)](
-        plan.items, plan.arrivals,
+        plan.items,
         batch.query_start_loc, batch.seq_lens,
         batch.seq_lens if first_keys is None else first_keys,
         num_reqs, batch.sliding_window or 0, plan.max_partial_rows,
@@ -39,8 +39,6 @@ def plan_tiles_triton(
         CAUSAL=causal,
         HAS_WINDOW=batch.sliding_window is not None,
         HAS_FIRST_KEYS=first_keys is not None,
-        NUM_KV_HEADS=plan.arrivals.shape[1],
-        HEADS=triton.next_power_of_2(plan.arrivals.shape[1]),
         REQUESTS=requests,
         BLOCK=128,
         num_warps=4 if requests <= 1024 else 8,
@@ -55,13 +53,12 @@ def _of(values, requests, request):
 
 @triton.jit
 def _plan_tiles_kernel(
-    items_ptr, arrivals_ptr,
+    items_ptr,
     query_start_loc_ptr, seq_lens_ptr, first_keys_ptr,
     num_reqs, window, max_partial_rows, num_starts,
     MIN_QUERY_LEN: tl.constexpr, MAX_QUERY_LEN: tl.constexpr, TOKENS: tl.constexpr,
     SPLIT_SIZE: tl.constexpr, ROW_BUDGET: tl.constexpr, SPLITS: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_FIRST_KEYS: tl.constexpr,
-    NUM_KV_HEADS: tl.constexpr, HEADS: tl.constexpr,
     REQUESTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The items of one request, at the place that the requests before it leave."""
@@ -146,7 +143,3 @@ def _plan_tiles_kernel(
         tl.store(item_ptr + 7, split, mask=mask)
         tl.store(item_ptr + 8, splits + 0 * index, mask=mask)
         tl.store(item_ptr + 9, total + 0 * index, mask=mask)
-        heads = tl.arange(0, HEADS)
-        arrivals = arrivals_ptr + tile_row[:, None].to(tl.int64) * NUM_KV_HEADS + heads[None, :]
-        first = mask & (row >= 0) & (split == 0)
-        tl.store(arrivals, 0, mask=first[:, None] & (heads < NUM_KV_HEADS)[None, :])

@@ -2,8 +2,8 @@
 
 The keys of a split stream through an online softmax (Milakov and Gimelshein, 2018; FlashAttention,
 Dao et al., 2022); the query heads of a KV head's group are rows of one matrix product. A tile with
-one split writes its result; several leave partial results, which the last of them to finish
-merges, in the order of the splits: the result does not depend on who was last.
+one split writes its result; several leave partial results, which a second kernel merges (see
+merge_splits).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..dispatch import gpu_of
 from ..kv_quantization import is_quantized, scales_are_per_token
 from ..launch.paged_attention import MAX_DECODE_TOKENS, TileLaunch, chunk_launch, decode_launch
 from ..ragged_batch import RaggedBatch
+from .merge_splits import merge_splits
 from .narrow_pairs import even_codes, odd_codes
 from .quick_launch import QuickLaunch, dependent_launch
 
@@ -52,7 +53,7 @@ def ragged_paged_attention_triton(
             key_cache=key_cache,
             plain=softcap is None and sinks is None,
         )
-    if any(tiles.arrivals.shape[1] != key_cache.shape[2] for tiles in plan.tiles):
+    if any(tiles.num_kv_heads != key_cache.shape[2] for tiles in plan.tiles):
         raise ValueError(
             "ragged_paged_attention: the plan was made for a cache with another number of heads"
         )
@@ -92,7 +93,7 @@ def attend_tiles(
     lse: Tensor | None,
     launch: TileLaunch | None = None,
 ) -> None:
-    """The attention of the requests in one tile plan."""
+    """The attention of the requests in one tile plan: a kernel, and one that merges splits."""
     _, block_size, num_kv_heads, head_dim = key_cache.shape
     num_q_heads = query.shape[1]
     group = num_q_heads // num_kv_heads
@@ -127,13 +128,13 @@ def attend_tiles(
         out, unused if lse is None else lse, partial, partial_lse, query, keys, values,
         unused if k_scale is None else k_scale, unused if v_scale is None else v_scale,
         unused if sinks is None else sinks,
-        plan.items, plan.arrivals, batch.block_tables,
+        plan.items, batch.block_tables,
         qk_scale, 0.0 if softcap is None else softcap * LOG2_E, batch.sliding_window or 0,
         query.stride(0), query.stride(1), out.stride(0), out.stride(1),
         keys.stride(0), keys.stride(1), keys.stride(2),
         values.stride(0), values.stride(1), values.stride(2),
         *_scale_strides(k_scale), *_scale_strides(v_scale),
-        batch.block_tables.stride(0), launch.resident,
+        batch.block_tables.stride(0),
         NUM_KV_HEADS=num_kv_heads,
         GROUP=group,
         HEAD_DIM=head_dim,
@@ -151,11 +152,12 @@ def attend_tiles(
         HAS_WINDOW=batch.sliding_window is not None,
         HAS_LSE=lse is not None,
         STAGES=launch.num_stages,
-        PREFETCH=query.is_cuda,
         PDL=pdl,
         num_warps=launch.num_warps,
         launch_pdl=pdl,
     )  # fmt: skip
+    if rows:
+        merge_splits(plan, partial, partial_lse, out, lse, launch.num_programs)
 
 
 def _scale_kind(scale: Tensor | None) -> int:
@@ -181,28 +183,15 @@ def _scale_tile(scale_ptr, block, slot, head, stride_b, stride_s, stride_h, held
     )
 
 
-@triton.jit
-def _prefetch_rows(row_ptrs, held, BYTES: tl.constexpr):
-    """Ask for BYTES (a multiple of 16) from each pointer on to come to the L2 cache, where held."""
-    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(BYTES, 128))
-    lines = tl.arange(0, LINES) * 128
-    addresses = row_ptrs.to(tl.int64)[:, None] + lines[None, :]
-    held = (held[:, None] & (lines < BYTES)[None, :]).to(tl.int32)
-    tl.inline_asm_elementwise(
-        "{ .reg .pred p; setp.ne.s32 p, $2, 0; @p prefetch.global.L2 [$1]; mov.b32 $0, 0; }",
-        "=r,l,r", [addresses, held], dtype=tl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
-
-
-@triton.jit(do_not_specialize=["window", "resident"])
+@triton.jit(do_not_specialize=["window"])
 def _paged_attention_kernel(
     out_ptr, lse_ptr, partial_ptr, partial_lse_ptr, query_ptr, key_ptr, value_ptr,
-    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, arrivals_ptr, block_tables_ptr,
+    k_scale_ptr, v_scale_ptr, sinks_ptr, items_ptr, block_tables_ptr,
     qk_scale, softcap, window,
     stride_qt, stride_qh, stride_ot, stride_oh,
     stride_kb, stride_ks, stride_kh, stride_vb, stride_vs, stride_vh,
     stride_ksb, stride_kss, stride_ksh, stride_vsb, stride_vss, stride_vsh,
-    stride_table, resident,
+    stride_table,
     NUM_KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -210,7 +199,7 @@ def _paged_attention_kernel(
     K_SCALE: tl.constexpr, V_SCALE: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr, HAS_WINDOW: tl.constexpr,
     HAS_LSE: tl.constexpr, STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr, PDL: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """softmax(scale * q @ k^T) @ v over the keys of an item, for item after item.
 
@@ -244,7 +233,6 @@ def _paged_attention_kernel(
         request = tl.load(item_ptr + 5)
         partial_row = tl.load(item_ptr + 6)
         split = tl.load(item_ptr + 7)
-        num_splits = tl.load(item_ptr + 8)
 
         token = offs_m // GROUP
         q_head = kv_head * GROUP + offs_m % GROUP
@@ -279,20 +267,6 @@ def _paged_attention_kernel(
         table_ptr = block_tables_ptr + request.to(tl.int64) * stride_table
         k_ptrs = key_ptr + kv_head.to(tl.int64) * stride_kh + offs_d[None, :]
         v_ptrs = value_ptr + kv_head.to(tl.int64) * stride_vh + offs_d[None, :]
-        if PREFETCH:
-            # The item that starts about when this one ends: see below.
-            ahead = work + resident
-            ahead_ptr = items_ptr + ahead // NUM_KV_HEADS * ITEM
-            has_ahead = ahead < num_work
-            ahead_first = tl.load(ahead_ptr + 3, mask=has_ahead, other=0)
-            ahead_end = tl.load(ahead_ptr + 4, mask=has_ahead, other=0)
-            ahead_request = tl.load(ahead_ptr + 5, mask=has_ahead, other=0).to(tl.int64)
-            ahead_key = ahead_first // BLOCK_N * BLOCK_N + offs_n
-            ahead_held = (ahead_key >= ahead_first) & (ahead_key < ahead_end)
-            ahead_block = tl.load(
-                block_tables_ptr + ahead_request * stride_table + ahead_key // BLOCK_SIZE,
-                mask=ahead_held, other=0,
-            )  # fmt: skip
         # Tiles of keys stand at the same positions whatever the first key: sums keep their order.
         for start in tl.range(first_key // BLOCK_N * BLOCK_N, end_key, BLOCK_N, num_stages=STAGES):
             key = start + offs_n
@@ -354,16 +328,6 @@ def _paged_attention_kernel(
                 acc = acc * decay[:, None]
                 acc = tl.dot(p.to(v.dtype), v, acc=acc, input_precision="ieee")
 
-        if PREFETCH:
-            # Items of equal length end together, and until the next ones have found their blocks
-            # nothing is asked of the memory. So their first keys are asked for now.
-            ahead_head = (ahead % NUM_KV_HEADS).to(tl.int64)
-            ahead_slot = ahead_key % BLOCK_SIZE
-            ROW_BYTES: tl.constexpr = COLUMNS * (key_ptr.dtype.element_ty.primitive_bitwidth // 8)
-            offset = ahead_block.to(tl.int64) * stride_kb + ahead_slot * stride_ks
-            _prefetch_rows(key_ptr + ahead_head * stride_kh + offset, ahead_held, ROW_BYTES)
-            offset = ahead_block.to(tl.int64) * stride_vb + ahead_slot * stride_vs
-            _prefetch_rows(value_ptr + ahead_head * stride_vh + offset, ahead_held, ROW_BYTES)
         total = tl.sum(totals, axis=1)
         if HAS_SINKS:
             total += tl.where(split == 0, tl.exp2(sink - largest), 0.0)
@@ -376,51 +340,17 @@ def _paged_attention_kernel(
             acc = tl.interleave(acc, acc_odd)
         result = acc * inverse[:, None]
         row_lse = largest + tl.log2(total)
-        if partial_row >= 0:
+        if partial_row < 0:
+            o_ptrs = out_ptr + (row.to(tl.int64) * stride_ot + q_head * stride_oh)[:, None]
+            tl.store(o_ptrs + offs_o[None, :], result.to(out_ptr.dtype.element_ty), mask=out_mask)
+            if HAS_LSE:
+                lse_ptrs = lse_ptr + row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
+                tl.store(lse_ptrs, row_lse / LOG2_E, mask=row_held)
+        else:
             place = (partial_row + token).to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
             p_ptrs = partial_ptr + place[:, None] * HEAD_DIM + offs_o[None, :]
             tl.store(p_ptrs, result, mask=out_mask)
             tl.store(partial_lse_ptr + place, row_lse, mask=row_held)
-            # The program that finds all others of the tile arrived merges them.
-            tile_row = (partial_row - split * num_tokens).to(tl.int64)
-            arrivals = arrivals_ptr + tile_row * NUM_KV_HEADS + kv_head
-            tl.debug_barrier()
-            num_merged = 0
-            if tl.atomic_add(arrivals, 1, sem="acq_rel") == num_splits - 1:
-                num_merged = num_splits
-                tl.store(arrivals, 0)  # for the next layer
-            largest = tl.full([BLOCK_M], float("-inf"), tl.float32)
-            total = tl.zeros([BLOCK_M], tl.float32)
-            result = tl.zeros_like(result)
-            for other in tl.range(0, num_merged, num_stages=4 if BLOCK_M < 64 else 1):
-                place = (tile_row + other * num_tokens + token) * (NUM_KV_HEADS * GROUP) + q_head
-                part_lse = tl.load(
-                    partial_lse_ptr + place,
-                    mask=row_held,
-                    other=float("-inf"),
-                    cache_modifier=".cg",
-                )
-                part = tl.load(
-                    partial_ptr + place[:, None] * HEAD_DIM + offs_o[None, :],
-                    mask=out_mask, other=0.0, cache_modifier=".cg",
-                )  # fmt: skip
-                new_largest = tl.maximum(largest, part_lse)
-                shift = tl.where(new_largest == float("-inf"), 0.0, new_largest)
-                decay = tl.exp2(largest - shift)
-                weight = tl.exp2(part_lse - shift)
-                result = result * decay[:, None] + part * weight[:, None]
-                total = total * decay + weight
-                largest = new_largest
-            total = tl.where(total > 0, total, 1.0)
-            result /= total[:, None]
-            row_lse = largest + tl.log2(total)
-            row_held &= num_merged > 0
-            out_mask = out_mask & (num_merged > 0)
-        o_ptrs = out_ptr + (row.to(tl.int64) * stride_ot + q_head * stride_oh)[:, None]
-        tl.store(o_ptrs + offs_o[None, :], result.to(out_ptr.dtype.element_ty), mask=out_mask)
-        if HAS_LSE:
-            lse_ptrs = lse_ptr + row.to(tl.int64) * (NUM_KV_HEADS * GROUP) + q_head
-            tl.store(lse_ptrs, row_lse / LOG2_E, mask=row_held)
 
 
 @triton.jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.kernels.launch.gpu import H100
+from shoal.kernels.launch.gpu import H100, Gpu
 from shoal.kernels.launch.paged_attention import (
     CHUNK_PARTIAL_ROWS,
     TileShape,
@@ -82,17 +82,31 @@ def test_decode_tiles(group: int, tokens: int, rows: int) -> None:
     assert shape.split_size % launch.block_n == 0
 
 
-@pytest.mark.parametrize("kv_bytes", [1, 2, 4])
+A100 = Gpu(capability=(8, 0), num_sms=108, shared_memory_bytes=166_912)
+L4 = Gpu(capability=(8, 9), num_sms=58, shared_memory_bytes=101_376)
+
+
+@pytest.mark.parametrize("gpu", [H100, A100, L4])
+@pytest.mark.parametrize("kv_bytes", [1, 2])
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 @pytest.mark.parametrize("choose", [decode_launch, chunk_launch])
-def test_tiles_fit_shared_memory(choose, head_dim: int, kv_bytes: int) -> None:  # type: ignore[no-untyped-def]
-    launch = choose(
-        H100, group=8, num_kv_heads=1, head_dim=head_dim, kv_bytes=kv_bytes, max_items=1
-    )
-    tile = 2 * launch.block_n * head_dim * kv_bytes
-    assert (
-        tile * (launch.num_stages - 1) + launch.block_m * head_dim * 4 <= H100.shared_memory_bytes
-    )
+def test_tiles_fit_shared_memory(choose, head_dim: int, kv_bytes: int, gpu: Gpu) -> None:  # type: ignore[no-untyped-def]
+    launch = choose(gpu, group=8, num_kv_heads=1, head_dim=head_dim, kv_bytes=kv_bytes, max_items=1)
+    tiles = 2 * launch.block_n * head_dim * kv_bytes * (launch.num_stages // 2 + 1)
+    assert tiles + launch.block_m * head_dim * 2 <= gpu.shared_memory_bytes
+
+
+def test_llama_on_hopper() -> None:
+    """What was measured best."""
+    shapes = {"group": 4, "num_kv_heads": 8, "head_dim": 128, "max_items": 10_000}
+    tiles = [decode_launch(H100, kv_bytes=kv_bytes, **shapes) for kv_bytes in (2, 1)]
+    assert [(t.block_m, t.block_n, t.num_warps, t.num_stages) for t in tiles] == [
+        (16, 64, 4, 5),
+        (16, 128, 4, 5),
+    ]
+    assert tiles[0].num_programs == 132 * 16
+    chunk = chunk_launch(H100, kv_bytes=2, **shapes)
+    assert (chunk.block_m, chunk.block_n, chunk.num_warps, chunk.num_stages) == (64, 64, 4, 5)
 
 
 def test_no_more_programs_than_work() -> None:

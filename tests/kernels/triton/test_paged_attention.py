@@ -191,7 +191,7 @@ def test_a_plan_serves_several_layers(device: torch.device) -> None:
         case.batch, num_q_heads=case.query.shape[1], key_cache=case.key_cache, plain=True
     )
     expected, _ = attend(case)
-    for _ in range(2):  # the first must leave the plan as it was
+    for _ in range(2):
         out = ragged_paged_attention(
             case.query, case.key_cache, case.value_cache, case.batch, **case.options(), plan=plan
         )
