@@ -138,7 +138,14 @@ def build(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol
     )
     folder = load.config.torch_profiler_dir
     profiler = None if folder in (None, "none") else EchoProfiler(folder)
-    return EngineCore(scheduler, EchoRunner(), MonotonicClock(), profiler=profiler), ready
+    core = EngineCore(
+        scheduler,
+        EchoRunner(),
+        MonotonicClock(),
+        max_in_flight=2 if load.config.model == "overlaps" else 1,
+        profiler=profiler,
+    )
+    return core, ready
 
 
 if __name__ == "__main__":

@@ -82,9 +82,10 @@ async def start_engine() -> AsyncIterator[StartEngine]:
         yield start
 
 
-@pytest.fixture
-async def engine(start_engine: StartEngine) -> AsyncEngine:
-    return await start_engine()
+@pytest.fixture(params=["echo", "overlaps"])
+async def engine(start_engine: StartEngine, request: pytest.FixtureRequest) -> AsyncEngine:
+    """One step at a time, and with the next one decided while a step runs."""
+    return await start_engine(model=request.param)
 
 
 def outputs(
