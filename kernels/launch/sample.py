@@ -35,15 +35,16 @@ class SampleConfig:
     could be kept are wide, and left to a program of their own."""
     wide_warps: int
     wide_blocks_per_turn: int
-    wide_registers: int | None
-    """At most, of a thread, so that two programs share a multiprocessor; None: as many as it
-    wants."""
-    max_wide_candidates: int
-    """As above, for wide rows: what is inside the bracket that a sample guesses."""
     samples_per_block: int
-    """Tokens of each block that make the sample."""
+    """Tokens of each block that make the sample, at least 2."""
     logprob_warps: int
     logprob_blocks_per_turn: int
+
+    @property
+    def max_wide_candidates(self) -> int:
+        """Weights that a wide row's program holds: those of the sample first, then as many of those
+        inside the bracket that it guessed, in their place."""
+        return self.num_blocks_padded * self.samples_per_block
 
 
 def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
@@ -53,7 +54,6 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
     wanted_programs = gpu.num_sms * _PROGRAMS_PER_SM
     blocks = num_rows * num_blocks // wanted_programs
     blocks_per_program = min(max(_power_of_two_up_to(blocks), 2), 16)
-    samples_per_block = max(min(_SAMPLES // num_blocks_padded, BLOCK), 1)
     return SampleConfig(
         blocks_per_program=blocks_per_program,
         stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
@@ -63,10 +63,7 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
         max_candidates=2048,
         wide_warps=16,
         wide_blocks_per_turn=16,
-        wide_registers=None,
-        # What a pass collects takes the place of the sample, so there are as many of them.
-        max_wide_candidates=num_blocks_padded * samples_per_block,
-        samples_per_block=samples_per_block,
+        samples_per_block=max(min(_SAMPLES // num_blocks_padded, BLOCK), 2),
         logprob_warps=8,
         logprob_blocks_per_turn=16,
     )

@@ -72,8 +72,8 @@ def collect_candidates(
     TURN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write the weights whose bits are at least `low`, as fp64; returns how many they are, or a
-    number above MAX_CANDIDATES as soon as they are more than that."""
+    """Write the weights whose bits are at least `low`; returns how many they are, or a number
+    above MAX_CANDIDATES as soon as they are more than that."""
     count = num_listed * 0
     turn = num_listed * 0
     while (turn < num_listed) & (count <= MAX_CANDIDATES):
@@ -83,7 +83,7 @@ def collect_candidates(
         is_candidate = (weights.to(tl.int32, bitcast=True) >= low).to(tl.int32)
         places, _, count = places_of(is_candidate, count, TURN)
         is_stored = (is_candidate > 0) & (places < MAX_CANDIDATES)
-        tl.store(candidates_ptr + places, weights.to(tl.float64), mask=is_stored)
+        tl.store(candidates_ptr + places, weights, mask=is_stored)
         turn += TURN
     tl.debug_barrier()  # what some threads wrote others will read
     return count

@@ -107,6 +107,7 @@ def _sample_kernel(
                 tl.debug_barrier()
                 if has_top_k | (top_p < 1.0):
                     row_candidates_ptr = candidates_ptr + row.to(tl.int64) * stride_candidates
+                    row_candidates_ptr = row_candidates_ptr.to(tl.pointer_type(tl.float32))
                     count = collect_candidates(
                         row_ptr, ids_ptr, row_candidates_ptr, num_listed, low,
                         best, scale, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
@@ -118,7 +119,7 @@ def _sample_kernel(
                         places = tl.arange(0, MAX_CANDIDATES)
                         weights = tl.load(
                             row_candidates_ptr + places, mask=places < count, other=0.0
-                        ).to(tl.float32)
+                        )
                         bits = bits_of(weights)
                         if has_top_k:
                             low = kth_largest(bits, top_k, low, 1)

@@ -36,9 +36,10 @@ def kth_largest(bits, k, low, STEP: tl.constexpr):
 def mass_cutoff(weights, bits, needed, low):
     """Bits of the largest cutoff whose weights sum to `needed` (fp64), or `low` where none does."""
     high = low * 0 + (ONE_BITS + 1)
+    weights = weights.to(tl.float64)
     while high - low > 1:
         middle = low + (high - low) // 2
-        mass = tl.sum(tl.where(bits >= middle, weights, 0.0).to(tl.float64), 0)
+        mass = tl.sum(tl.where(bits >= middle, weights, 0.0), 0)
         low = tl.where(mass >= needed, middle, low)
         high = tl.where(mass >= needed, high, middle)
     return low

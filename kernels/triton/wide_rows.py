@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..launch.sample import BLOCK, SampleConfig
+from .bracket_guess import guess_bracket, measure
 from .kept_blocks import places_of
 from .sampled_row import (
     as_numbers,
@@ -24,57 +25,6 @@ from .sampled_row import (
     weights_of,
 )
 from .weight_cutoff import ONE_BITS, bits_of
-
-_COARSE = tl.constexpr(8192)
-"""Steps of a guess at most, in bits: 0.1 % of a weight."""
-
-
-@triton.jit
-def _measure(weights, by_count):
-    """What a search adds up: tokens (1 each), or their weights."""
-    return tl.where(by_count, (weights > 0).to(tl.float32), weights)
-
-
-@triton.jit
-def _guess_bracket(known, sampled, factor, low, high, target, by_count):
-    """Bits [first, last) between which the largest cutoff that reaches `target` probably is.
-
-    known: weights that are all there are of their kind; sampled: weights that stand for `factor`
-    tokens each. The margin is three standard deviations: the error of a share q of a sum is that of
-    a ratio, so with A above the cutoff and B below the variance is
-    ((1 - q)^2 sum(A^2) + q^2 sum(B^2)) / sum^2.
-    """
-    step = tl.maximum(tl.minimum((high - low) // 16, _COARSE), 1)
-    known_bits, bits = bits_of(known), bits_of(sampled)
-    known_values, values = _measure(known, by_count), _measure(sampled, by_count)
-    values = tl.where((bits >= low) & (bits < high), values, 0.0)
-    first, last = low, high
-    aim, margin = target, target * 0.0
-    round = low * 0
-    while round < 3:
-        near, far = low, high
-        while far - near > step:
-            middle = near + (far - near) // 2
-            reached = tl.sum(tl.where(known_bits >= middle, known_values, 0.0), 0)
-            reached += factor * tl.sum(tl.where(bits >= middle, values, 0.0), 0)
-            near = tl.where(reached >= aim, middle, near)
-            far = tl.where(reached >= aim, far, middle)
-        if round == 0:
-            above = tl.where(bits >= near, values, 0.0)
-            share = tl.sum(above, 0) / tl.maximum(tl.sum(values, 0), 1e-30)
-            squares = tl.sum(above * above, 0)
-            below = tl.maximum(tl.sum(values * values, 0) - squares, 0.0)
-            variance = (1 - share) * (1 - share) * squares + share * share * below
-            grain = tl.where(by_count, 1.0, near.to(tl.float32, bitcast=True))
-            margin = factor * (3.0 * tl.sqrt(variance) + grain)
-            aim = target + margin
-        elif round == 1:
-            first = near
-            aim = target - margin
-        else:
-            last = tl.where(aim <= 0.0, high, tl.minimum(near + 2 * step, high))
-        round += 1
-    return first, last
 
 
 @triton.jit
@@ -126,7 +76,7 @@ def _weigh(
         is_inside = ((bits >= first) & (bits < last)).to(tl.int32)
         places, starts, num_inside = places_of(is_inside, num_inside, TURN)
         is_stored = (is_inside > 0) & (places < MAX_CANDIDATES)
-        tl.store(candidates_ptr + places, weights.to(tl.float64), mask=is_stored)
+        tl.store(candidates_ptr + places, weights, mask=is_stored)
         above_of_half = tl.sum(tl.where(is_above, weights, 0.0), 1)
         above = tl.sum(tl.reshape(above_of_half, [TURN, 2]), 1)
         start = tl.min(tl.reshape(starts, [TURN, 2]), 1)
@@ -152,7 +102,7 @@ def _weigh(
 @triton.jit
 def _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES: tl.constexpr):
     places = tl.arange(0, MAX_CANDIDATES)
-    return tl.load(candidates_ptr + places, mask=places < num_inside, other=0.0).to(tl.float32)
+    return tl.load(candidates_ptr + places, mask=places < num_inside, other=0.0)
 
 
 @triton.jit
@@ -162,9 +112,8 @@ def _find_cutoff(
     sums_ptr,
     candidates_ptr,
     num_blocks,
-    known,
     sampled,
-    factor,
+    factors,
     low,
     share,
     total,
@@ -195,7 +144,7 @@ def _find_cutoff(
         target = share * total
         if must_guess == 1:
             aim = (target - base).to(tl.float32)
-            first, last = _guess_bracket(known, sampled, factor, low, high, aim, by_count)
+            first, last = guess_bracket(sampled, factors, low, high, aim, by_count)
             is_no_narrower = (num_passes > 0) & (last - first >= high - low)
             first = tl.where(is_no_narrower, low + (high - low) // 2, first)
             must_guess = low * 0
@@ -229,14 +178,13 @@ def _find_cutoff(
             else:
                 # Those that were collected are a sample of what is inside.
                 sampled = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
-                factor = num_inside.to(tl.float32) / MAX_CANDIDATES
-                known = known * 0.0
+                factors = factors * 0.0 + num_inside.to(tl.float32) / MAX_CANDIDATES
                 must_guess = low * 0 + 1
     weights = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
-    bits, values = bits_of(weights), _measure(weights, by_count)
+    bits, values = bits_of(weights), measure(weights, by_count).to(tl.float64)
     while high - low > 1:
         middle = low + (high - low) // 2
-        inside = tl.sum(tl.where(bits >= middle, values, 0.0).to(tl.float64), 0)
+        inside = tl.sum(tl.where(bits >= middle, values, 0.0), 0)
         is_reached = base + inside >= share * total
         low = tl.where(is_reached, middle, low)
         high = tl.where(is_reached, high, middle)
@@ -250,6 +198,7 @@ def _kept_block_weights(
     starts_ptr,
     sums_ptr,
     candidates_ptr,
+    prefix_ptr,
     num_blocks,
     num_inside,
     cutoff,
@@ -259,20 +208,21 @@ def _kept_block_weights(
     """How much the tokens that reach the cutoff (bits) weigh in each block [NUM_BLOCKS]: what is
     above the bracket, and of the candidates those that are kept.
 
-    They lie in the order of blocks, so those of a block are a difference of two prefix sums.
+    They lie in the order of blocks, so those of a block are a difference of two prefix sums, which
+    take their memory.
     """
     weights = _load_candidates(candidates_ptr, num_inside, MAX_CANDIDATES)
     kept = tl.where(bits_of(weights) >= cutoff, weights, 0.0).to(tl.float64)
     tl.debug_barrier()
-    tl.store(candidates_ptr + tl.arange(0, MAX_CANDIDATES), tl.cumsum(kept, 0))
+    tl.store(prefix_ptr + tl.arange(0, MAX_CANDIDATES), tl.cumsum(kept, 0))
     tl.debug_barrier()
     blocks = tl.arange(0, NUM_BLOCKS)
     is_there = blocks < num_blocks
     start = tl.load(starts_ptr + blocks, mask=is_there, other=0)
     end = tl.load(starts_ptr + blocks + 1, mask=blocks + 1 < num_blocks, other=0)
     end = tl.where(blocks + 1 < num_blocks, end, num_inside)
-    before = tl.load(candidates_ptr + start - 1, mask=is_there & (start > 0), other=0.0)
-    until = tl.load(candidates_ptr + end - 1, mask=is_there & (end > 0), other=0.0)
+    before = tl.load(prefix_ptr + start - 1, mask=is_there & (start > 0), other=0.0)
+    until = tl.load(prefix_ptr + end - 1, mask=is_there & (end > 0), other=0.0)
     above = tl.load(sums_ptr + blocks, mask=is_there, other=0.0)
     return above + (until - before).to(tl.float32)
 
@@ -309,7 +259,8 @@ def _sample_wide_rows_kernel(
     row_ptr = logits_ptr + row.to(tl.int64) * stride_row
     row_start = row.to(tl.int64) * num_blocks
     starts_ptr += row_start
-    candidates_ptr += row.to(tl.int64) * MAX_CANDIDATES
+    prefix_ptr = candidates_ptr + row.to(tl.int64) * MAX_CANDIDATES
+    candidates_ptr = prefix_ptr.to(tl.pointer_type(tl.float32))
     scale = scale_of(tl.load(temperature_ptr + row))
     top_k = tl.load(top_k_ptr + row).to(tl.int32)
     top_p = tl.load(top_p_ptr + row)
@@ -323,26 +274,30 @@ def _sample_wide_rows_kernel(
     total = tl.sum((sums * best_weights).to(tl.float64), 0)
     tl.debug_barrier()  # before the sums are overwritten
 
-    # A stretch of every block, here and there; the best of each block is known anyway.
-    places = (blocks * 7 % (BLOCK // SAMPLES) * SAMPLES)[:, None] + tl.arange(0, SAMPLES)[None, :]
+    # A stretch of every block, here and there. Its first place is given to the best of the block,
+    # which is known, and stands for itself.
+    columns = tl.arange(0, SAMPLES)[None, :]
+    places = (blocks * 7 % (BLOCK // SAMPLES) * SAMPLES)[:, None] + columns
     x = load_logits(row_ptr, blocks[:, None] * BLOCK + places, vocab_size, is_broken)
-    sampled = weights_of(x, best, scale)
-    sampled = tl.where(x == maxima[:, None], 0.0, sampled)
+    is_best = columns == 0
+    sampled = tl.where(x == maxima[:, None], 0.0, weights_of(x, best, scale))
+    sampled = tl.where(is_best, best_weights[:, None], sampled)
+    is_best = tl.reshape(tl.broadcast_to(is_best, [NUM_BLOCKS, SAMPLES]), [NUM_BLOCKS * SAMPLES])
     sampled = tl.reshape(sampled, [NUM_BLOCKS * SAMPLES])
+    ratio = rest / tl.maximum(tl.sum(tl.where(is_best, 0.0, sampled), 0), 1e-30)
 
     # Two searches, one after the other: the cutoff of top_k, then that of top_p above it.
     has_top_k = (top_k > 0) & (top_k < vocab_size)
     search = tl.where(has_top_k, 0, 1)
     end = tl.where(top_p < 1.0, 2, 1)
     is_total_known = tl.load(min_p_ptr + row) == 0.0
-    ratio = rest / tl.maximum(tl.sum(sampled, 0), 1e-30)
     num_inside = low * 0
     while search < end:
         by_count = search == 0
         share = tl.where(by_count, 1.0, top_p).to(tl.float64)
+        factors = tl.where(is_best, 1.0, tl.where(by_count, BLOCK / (SAMPLES - 1), ratio))
         low, num_inside, num_kept, mass = _find_cutoff(
-            row_ptr, starts_ptr, sums_ptr, candidates_ptr, num_blocks, best_weights, sampled,
-            tl.where(by_count, BLOCK / SAMPLES, ratio), low, share,
+            row_ptr, starts_ptr, sums_ptr, candidates_ptr, num_blocks, sampled, factors, low, share,
             tl.where(by_count, top_k.to(tl.float64), total), by_count | is_total_known, by_count,
             best, scale, vocab_size, is_broken, MAX_CANDIDATES, TURN, BLOCK,
         )  # fmt: skip
@@ -353,7 +308,7 @@ def _sample_wide_rows_kernel(
         search += 1
     cutoff = low.to(tl.float32, bitcast=True)
     block_weights = _kept_block_weights(
-        starts_ptr, sums_ptr, candidates_ptr, num_blocks, num_inside, low, NUM_BLOCKS,
+        starts_ptr, sums_ptr, candidates_ptr, prefix_ptr, num_blocks, num_inside, low, NUM_BLOCKS,
         MAX_CANDIDATES,
     )  # fmt: skip
     token = draw(
@@ -391,5 +346,4 @@ def sample_wide_rows(
         TURN=config.wide_blocks_per_turn,
         BLOCK=BLOCK,
         num_warps=config.wide_warps,
-        maxnreg=config.wide_registers,
     )

@@ -42,9 +42,8 @@ def _small_tiles(num_rows: int, vocab_size: int, device: torch.device) -> Sample
     """So that a few hundred tokens already are more than a program holds."""
     return replace(
         sample_config(num_rows, vocab_size, gpu_of(device)),
-        max_candidates=32,
+        max_candidates=16,  # in the memory of one block's samples
         blocks_per_turn=2,
-        max_wide_candidates=64,
         wide_blocks_per_turn=2,
         wide_warps=4,
         samples_per_block=8,

@@ -230,7 +230,6 @@ def test_rows_with_more_candidates_than_a_program_holds(
         sample_config(2, 520, gpu_of(device)),
         max_candidates=32,
         blocks_per_turn=2,
-        max_wide_candidates=32,
         wide_blocks_per_turn=2,
         samples_per_block=8,
     )
