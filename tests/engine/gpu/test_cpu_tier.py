@@ -81,7 +81,7 @@ def test_a_step_waits_for_its_copies_and_copies_do_not_wait_for_steps(
     caches[0].keys.zero_()
     torch.cuda.synchronize()
     matrix = torch.randn(8192, 8192, device=device)
-    for _ in range(100):  # seconds of fp32 products
+    for _ in range(40):  # most of a second of fp32 products
         matrix = matrix @ matrix
     busy = torch.cuda.Event()
     busy.record()
