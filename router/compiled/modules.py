@@ -13,9 +13,9 @@ PACKAGE = Path(shoal.__file__).parent
 
 _CORE = (
     "calmest", "circuit_breaker", "concurrency_limit", "cost", "endpoint_sets", "exact_index",
-    "filters", "flow_queue", "model_table", "pickers", "policies", "prefix_index", "profile",
-    "rate_entry", "rate_limit", "recent_work", "retry_budget", "scorers", "session_hash",
-    "ttft_model", "types", "window_count",
+    "filters", "flow_queue", "model_table", "outliers", "pickers", "policies", "prefix_index",
+    "profile", "rate_entry", "rate_limit", "recent_work", "retry_budget", "scorers",
+    "session_hash", "ttft_model", "types", "window_count",
 )  # fmt: skip
 _PROXY = (
     "admission", "answer_head", "answers", "attempt", "client", "continuation", "dispatcher",

@@ -4,7 +4,7 @@ What counts is the caller's to know. Connection errors, resets, timeouts and 5xx
 are a `failure`; a good answer or a 4xx is a `success`. Back-pressure (429, 503) and a client that
 went away say nothing about the worker: `abandon`.
 
-    CLOSED ── consecutive failures, or their share of a window ──> OPEN
+    CLOSED ── consecutive failures, or their share of a window, or far more than others ──> OPEN
     OPEN ── its time is over, or a health check succeeded ──> HALF_OPEN
     HALF_OPEN ── `begin`: the probe is out ──> (OPEN to everybody else) ── success ──> CLOSED
                                                                      └─── failure ──> OPEN, longer
@@ -21,6 +21,7 @@ from enum import Enum
 from math import inf
 from typing import Final, NamedTuple
 
+from .outliers import outliers
 from .types import BreakerState
 from .window_count import WindowCount
 
@@ -42,6 +43,8 @@ class FailureKind(Enum):
     """No first byte, or silence inside a stream."""
     STATUS = "status"
     """5xx other than 503: the worker runs, and fails."""
+    OUTLIER = "outlier"
+    """However they were: more often than at the others."""
 
 
 class BreakerSettings(NamedTuple):
@@ -175,7 +178,8 @@ class BreakerBoard:
         breaker = self._open.get(endpoint_id)
         if breaker is None or now >= breaker.open_until or not breaker.shortcuts:
             return
-        if breaker.kind is FailureKind.STATUS and not breaker.was_unhealthy:
+        is_reachable = breaker.kind in (FailureKind.STATUS, FailureKind.OUTLIER)
+        if is_reachable and not breaker.was_unhealthy:
             return  # it was reachable all along, so being reachable is no news
         breaker.shortcuts -= 1
         breaker.open_until = now
@@ -187,6 +191,28 @@ class BreakerBoard:
         if breaker is not None:
             breaker.was_unhealthy = True
             breaker.shortcuts = MAX_SHORTCUTS
+
+    def eject_outliers(
+        self, endpoints_by_model: Mapping[str, Iterable[str]], now: float
+    ) -> list[str]:
+        """Open the breakers of those that fail far more often than others of their model.
+
+        Every few seconds. They get a probe after `max_open_s`: one good answer proves little.
+        """
+        ejected: list[str] = []
+        for members in endpoints_by_model.values():
+            counts: dict[str, tuple[int, int]] = {}
+            for endpoint_id in members:
+                breaker = self._breakers.get(endpoint_id)
+                if breaker is not None and not breaker.is_open:
+                    successes = breaker.successes.count(now)
+                    counts[endpoint_id] = (successes, successes + breaker.failures.count(now))
+            for endpoint_id in outliers(counts):
+                breaker = self._breakers[endpoint_id]
+                self._open_for(endpoint_id, breaker, now, FailureKind.OUTLIER)
+                breaker.open_until = now + self._settings.max_open_s
+                ejected.append(endpoint_id)
+        return ejected
 
     def forget(self, endpoint_id: str) -> None:
         """The endpoint is gone, or another process is behind its address."""

@@ -55,6 +55,7 @@ class KVEventSource(NamedTuple):
 
 _cards = msgspec.json.Decoder(_Cards)
 _sources = msgspec.json.Decoder(_KVEventSources)
+_by_rank = msgspec.json.Decoder(dict[str, _KVEventSources])
 
 
 def decode_models(body: bytes) -> Models | None:
@@ -73,9 +74,16 @@ def decode_models(body: bytes) -> Models | None:
 
 
 def decode_kv_event_source(body: bytes) -> KVEventSource | None:
-    """Answer of GET /kv_event_sources; None: it publishes none, or says so in no way we know."""
+    """Answer of GET /kv_event_sources; None: it publishes none, or says so in no way we know.
+
+    vLLM tells by data-parallel rank: {"0": {...}}. One rank is followed; of several each has a
+    cache of its own behind the one address, and which gets a request is not for us to say.
+    """
     try:
         told = _sources.decode(body)
+        if not told.enable_kv_cache_events:
+            ranks = [source for _, source in sorted(_by_rank.decode(body).items())]
+            told = ranks[0] if len(ranks) == 1 else told
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if not told.enable_kv_cache_events or not told.endpoint:

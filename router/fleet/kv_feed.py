@@ -32,6 +32,8 @@ class KVFeed:
         self._last_ts = float("-inf")
         self._held: deque[tuple[int, KVEventBatch | None]] = deque()
         self._is_replaying = False
+        self._is_checking = False
+        """Whether the replay begins with a batch that we know, if it is still the same process."""
         self._replay_deadline = 0.0
         self._replay_from: int | None = None
         self._restarts_known = 0
@@ -68,7 +70,16 @@ class KVFeed:
 
     def replayed(self, number: int, payload: bytes, now: float) -> None:
         """A batch that was asked for."""
-        if not self._is_replaying or number < self._expected:
+        if not self._is_replaying:
+            return
+        if self._is_checking:
+            self._is_checking = False
+            batch = self._decode(payload)
+            is_known = batch is None or batch.ts == self._last_ts
+            if number != self._expected - 1 or not is_known:
+                self._restart(now)
+                return
+        if number < self._expected:
             return
         self._replay_deadline = now + REPLAY_TIMEOUT_S
         if number > self._expected:
@@ -78,6 +89,9 @@ class KVFeed:
     def replay_ended(self, now: float) -> None:
         """All that could be replayed has been."""
         if not self._is_replaying:
+            return
+        if self._is_checking:
+            self._restart(now)  # it has not published what we have of it
             return
         self._is_replaying = False
         held, self._held = self._held, deque()
@@ -90,6 +104,22 @@ class KVFeed:
             if self._is_replaying:  # a restart was among the held ones
                 self._held.extend(held)
                 return
+
+    def reconnected(self, now: float) -> None:
+        """The connection was lost and is back: another process may be behind it, and what was
+        published in between was not heard.
+
+        The last batch we have is asked for once more. Who has it, with its time stamp, is who we
+        knew; who has not is another.
+        """
+        if not self._expected:
+            self.begin(now)  # nothing is known yet, but a request may have been lost
+        elif not self._can_replay:
+            self._restart(now)
+        else:
+            self._is_checking = True
+            self._ask(now)
+            self._replay_from = self._expected - 1
 
     def tick(self, now: float) -> None:
         """Call now and then: a replay that never ends is given up."""
@@ -147,7 +177,7 @@ class KVFeed:
         self.blocks.clear()
         self._expected = 0
         self._held.clear()
-        self._is_replaying = False
+        self._is_replaying = self._is_checking = False
         if self._can_replay:
             self._ask(now)
 

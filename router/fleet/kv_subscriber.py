@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from shoal.clock import Clock
 from shoal.errors import ConfigError
@@ -56,6 +57,10 @@ class KVSubscriber:
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Handle | None = None
         self._published = context.socket(zmq.SUB)
+        self._monitor = self._published.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        self._was_lost = False
         self._replay: zmq.Socket[bytes] | None = None
         try:
             self._published.set(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -91,9 +96,24 @@ class KVSubscriber:
         self._close_sockets()
 
     def _sockets(self) -> list[zmq.Socket[bytes]]:
-        return [self._published] if self._replay is None else [self._published, self._replay]
+        sockets = [self._published, self._monitor]
+        return sockets if self._replay is None else [*sockets, self._replay]
+
+    def _read_monitor(self, now: float) -> None:
+        """Whether the connection was lost, and is back."""
+        while True:
+            try:
+                told = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if told["event"] == zmq.EVENT_DISCONNECTED:
+                self._was_lost = True
+            elif self._was_lost:
+                self._was_lost = False
+                self.feed.reconnected(now)
 
     def _close_sockets(self) -> None:
+        self._published.disable_monitor()
         for socket in self._sockets():
             socket.close(linger=0)
 
@@ -109,6 +129,7 @@ class KVSubscriber:
     def _read(self) -> None:
         self._turn = None
         now = self._clock.now()
+        self._read_monitor(now)
         # Replays first: what is published meanwhile waits for them.
         is_empty = self._read_replay(now)
         is_empty = self._read_published(now) and is_empty

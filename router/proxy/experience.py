@@ -11,6 +11,8 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from ..core.circuit_breaker import BreakerBoard, BreakerSettings, FailureKind
 from ..core.concurrency_limit import ConcurrencyLimit
 from ..core.exact_index import ExactIndex
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .exchange import Exchange
     from .gateway import Gateway
 
+OUTLIERS_EVERY_S: Final = 5.0
+_log = structlog.get_logger(__name__)
 _PREFIX_POLICIES: Final = frozenset({"cost", "prefix", "prefix_exact"})
 _BLAME: Final = {
     Failure.CONNECT: FailureKind.CONNECT,
@@ -52,6 +56,7 @@ class Experience:
         self._breakers: Mapping[str, BreakerState] = {}
         self._policies: dict[str, Profile] = {}
         self._rng = random.Random()
+        self._outliers_at = 0.0
 
     # Configuration and fleet.
 
@@ -188,18 +193,30 @@ class Experience:
         if not changed and not self._breakers:
             return
         fleet = self._gateway.fleet
-        members = {
-            model: [state.endpoint.endpoint_id for state in fleet.serving(model)]
-            for model in fleet.models
-        }
         before = self._breakers
-        self._breakers = self.board.effective_states(members, now)
+        self._breakers = self.board.effective_states(self._members(), now)
         for endpoint_id in before.keys() | self._breakers.keys():
             if before.get(endpoint_id) is not self._breakers.get(endpoint_id):
                 fleet.refresh(endpoint_id)
                 state = self.breaker_state(endpoint_id)
                 self._gateway.metrics.endpoint(endpoint_id).breaker = str(state)
                 self._gateway.dispatcher.wake()
+
+    def eject_outliers(self, now: float) -> None:
+        """Now and then: endpoints that fail more often than the others of their model."""
+        if now < self._outliers_at:
+            return
+        self._outliers_at = now + OUTLIERS_EVERY_S
+        for endpoint_id in self.board.eject_outliers(self._members(), now):
+            _log.warning("endpoint.outlier", endpoint=endpoint_id)
+
+    def _members(self) -> dict[str, list[str]]:
+        """endpoint_ids by model."""
+        fleet = self._gateway.fleet
+        return {
+            model: [state.endpoint.endpoint_id for state in fleet.serving(model)]
+            for model in fleet.models
+        }
 
     def _limit_changed(self, endpoint_id: str, limit: int) -> None:
         self._gateway.fleet.refresh(endpoint_id)

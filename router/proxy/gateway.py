@@ -171,6 +171,7 @@ class Gateway:
 
     def tick(self, now: float) -> None:
         """Four times a second."""
+        self.experience.eject_outliers(now)
         self.experience.refresh_breakers(now)
         self.dispatcher.expire(now)
         self.experience.ttft.refresh(now)

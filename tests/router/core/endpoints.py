@@ -37,7 +37,7 @@ def endpoint(
 
 def changed(what: Thing, **fields: Any) -> Thing:
     """The same with other values in some fields."""
-    names = type(what).__slots__
+    names = [name for name in dir(what) if not name.startswith("_")]  # compiled ones have no slots
     return type(what)(**{**{name: getattr(what, name) for name in names}, **fields})
 
 

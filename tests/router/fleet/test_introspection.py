@@ -68,6 +68,17 @@ def test_no_models_is_not_an_empty_list_of_them(body: bytes) -> None:
         (b'{"enable_kv_cache_events": false, "endpoint": "tcp://*:1"}', None),
         (b'{"enable_kv_cache_events": true, "endpoint": null}', None),
         (b"not found", None),
+        (
+            b'{"0": {"enable_kv_cache_events": true, "endpoint": "tcp://*:1", "buffer_steps": 9}}',
+            KVEventSource("tcp://*:1", None, 0),
+        ),
+        (b'{"0": {"enable_kv_cache_events": false, "endpoint": "tcp://*:1"}}', None),
+        (
+            b'{"0": {"enable_kv_cache_events": true, "endpoint": "tcp://*:1"},'
+            b' "1": {"enable_kv_cache_events": true, "endpoint": "tcp://*:2"}}',
+            None,
+        ),
+        (b"{}", None),
     ],
 )
 def test_where_kv_events_are(body: bytes, source: KVEventSource | None) -> None:

@@ -209,3 +209,62 @@ def test_memory_is_bounded_while_a_replay_runs() -> None:
     # 2 and 3 were dropped, so what came before 4 is void.
     assert known(feed)[0] == names(4)[0]
     assert len(known(feed)) == MAX_HELD
+
+
+def with_three(*, can_replay: bool = True) -> KVFeed:
+    feed = subscribed(can_replay=can_replay)
+    for number in range(3):
+        feed.published(number, batch(number), 0.0)
+    return feed
+
+
+def test_a_connection_that_is_back_to_the_same_process() -> None:
+    feed = with_three()
+    feed.reconnected(1.0)
+    assert feed.take_replay_request() == 2
+    feed.published(4, batch(4), 1.0)
+    for number in (2, 3, 4):
+        feed.replayed(number, batch(number), 1.0)
+    feed.replay_ended(1.0)
+    assert known(feed) == names(0, 1, 2, 3, 4)
+    assert (feed.num_restarts, feed.num_unfilled) == (0, 0)
+
+
+@pytest.mark.parametrize("has_published", [0, 2, 3, 7])
+def test_a_connection_that_is_back_to_another_process(has_published: int) -> None:
+    """A core that restarts alone: its server is the same, its cache is empty."""
+    feed = with_three()
+    feed.reconnected(1.0)
+    first = feed.take_replay_request()
+    assert first == 2
+    new = [batch(10 + number, ts=100.0 + number) for number in range(has_published)]
+    for number in range(first, has_published):
+        feed.replayed(number, new[number], 1.0)
+        if feed.take_replay_request() == 0:
+            break
+    else:
+        feed.replay_ended(1.0)
+        assert feed.take_replay_request() == 0
+    assert known(feed) == []
+    for number in range(has_published):
+        feed.replayed(number, new[number], 1.0)
+    feed.replay_ended(1.0)
+    assert known(feed) == names(*(10 + number for number in range(has_published)))
+    assert feed.num_restarts == 1
+
+
+def test_a_connection_that_is_back_without_a_replay_proves_nothing() -> None:
+    feed = with_three(can_replay=False)
+    feed.reconnected(1.0)
+    assert known(feed) == []
+
+
+def test_a_connection_that_is_back_and_answers_nothing() -> None:
+    feed = with_three()
+    feed.reconnected(1.0)
+    for number in (1, 2):
+        assert feed.take_replay_request() is not None
+        feed.tick(1.0 + number * REPLAY_TIMEOUT_S)
+    assert known(feed) == []
+    feed.published(3, batch(3), 20.0)
+    assert feed.take_replay_request() == 0

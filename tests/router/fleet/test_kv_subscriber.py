@@ -123,6 +123,24 @@ async def test_a_restarted_worker_begins_anew(context: Context, addresses: tuple
     publisher.close()
 
 
+async def test_a_core_that_restarts_alone_is_noticed_by_its_connection(
+    context: Context, addresses: tuple[str, str]
+) -> None:
+    """Nobody says so, and it publishes nothing: its cache is empty all the same."""
+    publisher = Publisher(*addresses)
+    following = Following(context, *addresses)
+    for number in range(3):
+        publisher.publish(number)
+    await until(lambda: following.knows(0, 1, 2))
+    publisher.close()
+    publisher = Publisher(*addresses)
+    await until(lambda: following.knows())
+    publisher.publish(7)
+    await until(lambda: following.knows(7))
+    following.subscriber.close()
+    publisher.close()
+
+
 async def test_without_replay(context: Context, addresses: tuple[str, str]) -> None:
     publisher = Publisher(addresses[0], None)
     following = Following(context, addresses[0], None)
