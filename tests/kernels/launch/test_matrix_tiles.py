@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -45,43 +46,40 @@ def check_int4(config: TileConfig, gpu: Gpu, *, weight_bytes: float = 0.5) -> No
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize(("out_dim", "dim"), LAYERS)
-@pytest.mark.parametrize("num_tokens", TOKENS)
-def test_8_bit_tiles_fit(num_tokens, out_dim, dim, gpu) -> None:
-    config = w8a8_matmul_config(num_tokens, out_dim, dim, gpu)
-    check(config, gpu, x_bytes=1, weight_bytes=1)
-    assert config.num_splits <= -(-dim // config.block_k)
-    assert config.swap == (num_tokens <= 64)
+def test_8_bit_tiles_fit(gpu) -> None:
+    for num_tokens, (out_dim, dim) in product(TOKENS, LAYERS):
+        config = w8a8_matmul_config(num_tokens, out_dim, dim, gpu)
+        check(config, gpu, x_bytes=1, weight_bytes=1)
+        assert config.num_splits <= -(-dim // config.block_k)
+        assert config.swap == (num_tokens <= 64)
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize(("out_dim", "dim"), LAYERS)
-@pytest.mark.parametrize("num_tokens", [n for n in TOKENS if n < MANY_TOKENS])
-def test_4_bit_tiles_fit(num_tokens, out_dim, dim, gpu) -> None:
-    config = w4a16_matmul_config(num_tokens, out_dim, dim, gpu)
-    check_int4(config, gpu)
-    assert config.block_k == BLOCK_K == BLOCK_ELEMENTS
-    assert config.num_splits <= -(-dim // BLOCK_K)
-    assert config.swap  # floats that come from registers are the first operand
+def test_4_bit_tiles_fit(gpu) -> None:
+    for num_tokens, (out_dim, dim) in product(TOKENS, LAYERS):
+        config = w4a16_matmul_config(min(num_tokens, MANY_TOKENS - 1), out_dim, dim, gpu)
+        check_int4(config, gpu)
+        assert config.block_k == BLOCK_K == BLOCK_ELEMENTS
+        assert config.num_splits <= -(-dim // BLOCK_K)
+        assert config.swap  # floats that come from registers are the first operand
 
 
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("num_experts", [1, 8, 128, 256])
-@pytest.mark.parametrize("num_tokens", TOKENS)
-def test_expert_tiles_fit(num_tokens, num_experts, gpu) -> None:
-    for weight_bytes in (1, 2):
-        config = moe_config(
-            num_tokens=num_tokens, top_k=1, num_experts=num_experts, weight_bytes=weight_bytes,
-            gpu=gpu,
-        )  # fmt: skip
-        check(config.gate_up, gpu, x_bytes=weight_bytes, weight_bytes=2 * weight_bytes)
-        check(config.down, gpu, x_bytes=weight_bytes, weight_bytes=weight_bytes)
-        assert config.gate_up.block_m == config.down.block_m
-    int4 = moe_int4_config(num_tokens=num_tokens, top_k=1, num_experts=num_experts, gpu=gpu)
-    check_int4(int4.gate_up, gpu, weight_bytes=1)
-    check_int4(int4.down, gpu)
-    assert int4.gate_up.block_m == int4.down.block_m
-    assert int4.gate_up.block_k == int4.down.block_k == BLOCK_K
+def test_expert_tiles_fit(gpu) -> None:
+    for num_tokens, num_experts in product(TOKENS, (1, 8, 128, 256)):
+        for weight_bytes in (1, 2):
+            config = moe_config(
+                num_tokens=num_tokens, top_k=1, num_experts=num_experts,
+                weight_bytes=weight_bytes, gpu=gpu,
+            )  # fmt: skip
+            check(config.gate_up, gpu, x_bytes=weight_bytes, weight_bytes=2 * weight_bytes)
+            check(config.down, gpu, x_bytes=weight_bytes, weight_bytes=weight_bytes)
+            assert config.gate_up.block_m == config.down.block_m
+        int4 = moe_int4_config(num_tokens=num_tokens, top_k=1, num_experts=num_experts, gpu=gpu)
+        check_int4(int4.gate_up, gpu, weight_bytes=1)
+        check_int4(int4.down, gpu)
+        assert int4.gate_up.block_m == int4.down.block_m
+        assert int4.gate_up.block_k == int4.down.block_k == BLOCK_K
 
 
 @pytest.mark.parametrize(
