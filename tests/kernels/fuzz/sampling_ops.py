@@ -84,14 +84,14 @@ def sampling(draw: Draw) -> None:
     assert broken.tolist() == twin_broken.tolist(), "other rows are broken"
     for row in (found != expected).nonzero().squeeze(1).tolist():
         one = {name: values[row : row + 1] for name, values in parameters.items()}
-        nearby = _draws_nearby(logits[row], one)
+        nearby = draws_nearby(logits[row], one)
         assert int(found[row]) in nearby, (
             f"row {row}: token {int(found[row])}, but the twin draws {int(expected[row])}"
             f" and {sorted(nearby)} from nearly the same logits"
         )
 
 
-def _draws_nearby(row: Tensor, parameters: dict[str, Tensor]) -> set[int]:
+def draws_nearby(row: Tensor, parameters: dict[str, Tensor]) -> set[int]:
     """What the twin draws when every logit is off by a few roundings of the scores."""
     generator = torch.Generator().manual_seed(0)
     size = row.float().nan_to_num(0, 0, 0).abs().max().clamp(min=1.0)

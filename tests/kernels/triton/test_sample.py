@@ -14,6 +14,7 @@ from torch import Tensor
 from shoal.kernels.dispatch import gpu_of, triton_on_cpu
 from shoal.kernels.launch.sample import sample_config
 from shoal.kernels.sample import sample_tokens, sample_tokens_torch
+from tests.kernels.fuzz.sampling_ops import draws_nearby
 
 # numpy's, of exponents of broken rows: they become -inf, as on the GPU.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -267,15 +268,16 @@ def test_a_row_depends_on_nothing_but_itself(device: torch.device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("vocab_size", [32000, 50257, 128256, 151936, 262144])
+@pytest.mark.parametrize("vocab_size", [50257, 128256, 262144])
 @pytest.mark.parametrize("spread", [0.5, 3.0])
 def test_vocabularies_of_models(vocab_size: int, spread: float, device: torch.device) -> None:
-    """A near tie may fall either way, as exp differs in the last bit: 1 row of 500."""
-    rules = [*RULES, {"top_p": 0.999}, {"top_k": 5000, "top_p": 0.9}, {"min_p": 1e-7}] * 40
-    logits = random_logits(len(rules), vocab_size, spread=spread)
-    found, expected = both(logits, columns(rules), device)
-    differ = [i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b]
-    assert len(differ) <= len(rules) // 200, [rules[i] for i in differ]
+    rules = [*RULES, {"top_p": 0.999}, {"top_k": 5000, "top_p": 0.9}, {"min_p": 1e-7}] * 10
+    logits, parameters = random_logits(len(rules), vocab_size, spread=spread), columns(rules)
+    found, expected = both(logits, parameters, device)
+    for row in range(len(rules)):
+        if found[row] != expected[row]:  # a near tie may fall either way
+            own = {name: column[row : row + 1] for name, column in parameters.items()}
+            assert found[row] in draws_nearby(logits[row], own), rules[row]
 
 
 @pytest.mark.gpu
