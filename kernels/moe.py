@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .dispatch import uses_triton
+from .quantize_rows import has_codes, quantize_rows_torch
+from .w8a8_matmul import w8a8_matmul_torch
 
 
 def moe_mlp(
@@ -35,7 +37,7 @@ def moe_mlp(
     its order of summation changes only with the launch bucket of num_tokens.
     """
     _check(x, gate_up, down, topk_weights, topk_ids, gate_up_scale, down_scale)
-    if x.shape[0] and uses_triton(x):
+    if x.shape[0] and uses_triton(x) and has_codes(x.device, gate_up.dtype):
         from .triton.moe import moe_mlp as moe_mlp_triton
 
         return moe_mlp_triton(x, gate_up, down, topk_weights, topk_ids, gate_up_scale, down_scale)
@@ -77,9 +79,6 @@ def moe_mlp_torch(
 def _linear(x: Tensor, weight: Tensor, scale: Tensor | None, expert: int) -> Tensor:
     if scale is None:
         return x @ weight.t()
-    from .quantize_rows import quantize_rows_torch
-    from .w8a8_matmul import w8a8_matmul_torch
-
     codes, x_scale = quantize_rows_torch(x, dtype=weight.dtype)
     return w8a8_matmul_torch(
         codes, weight, x_scale=x_scale, weight_scale=scale[expert], out_dtype=x.dtype

@@ -9,10 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .dispatch import uses_triton
+from .dispatch import gpu_of, uses_triton
 
 CODE_MAX = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 """The largest code of each 8-bit type."""
+
+
+def has_codes(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether Triton's bodies know this 8-bit type on the GPU: fp8 from Ada and Hopper on (8.9)."""
+    return dtype != torch.float8_e4m3fn or gpu_of(device).capability >= (8, 9)
 
 
 def quantize_rows(x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -28,7 +33,7 @@ def quantize_rows(x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         raise ValueError(f"quantize_rows reads bf16, fp16 or fp32, not {x.dtype}")
     if x.dim() < 1:
         raise ValueError("quantize_rows needs a last dimension to find the scale of")
-    if x.numel() and uses_triton(x):
+    if x.numel() and uses_triton(x) and has_codes(x.device, dtype):
         from .triton.quantize_rows import quantize_rows as quantize_rows_triton
 
         return quantize_rows_triton(x, dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .dispatch import uses_triton
-from .quantize_rows import CODE_MAX
+from .quantize_rows import CODE_MAX, has_codes
 
 OUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -31,7 +31,7 @@ def w8a8_matmul(
     order of its sum is fixed, there are no atomic additions.
     """
     _check(x, weight, x_scale, weight_scale, bias, out_dtype)
-    if x.shape[0] and uses_triton(x):
+    if x.shape[0] and uses_triton(x) and has_codes(x.device, x.dtype):
         from .triton.w8a8_matmul import w8a8_matmul as w8a8_matmul_triton
 
         return w8a8_matmul_triton(x, weight, x_scale, weight_scale, bias, out_dtype)

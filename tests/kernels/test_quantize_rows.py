@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shoal.kernels.quantize_rows import CODE_MAX, quantize_rows
+from shoal.kernels.launch.gpu import H100, Gpu
+from shoal.kernels.quantize_rows import CODE_MAX, has_codes, quantize_rows
 
 
 def test_the_largest_entry_has_the_largest_code() -> None:
@@ -47,3 +48,17 @@ def test_wrong_types_are_named() -> None:
         quantize_rows(torch.zeros(1, 1), dtype=torch.int16)
     with pytest.raises(ValueError, match="reads bf16, fp16 or fp32, not"):
         quantize_rows(torch.zeros(1, 1, dtype=torch.int64), dtype=torch.int8)
+
+
+def test_gpus_before_8_9_have_no_fp8(monkeypatch) -> None:
+    gpus = {
+        "cuda:0": H100,
+        "cuda:1": Gpu(capability=(8, 0), num_sms=108, shared_memory_bytes=166_912),
+    }
+    monkeypatch.setattr("shoal.kernels.quantize_rows.gpu_of", lambda device: gpus[str(device)])
+
+    def has(name: str) -> list[bool]:
+        return [has_codes(torch.device(name), dtype) for dtype in CODE_MAX]
+
+    assert has("cuda:0") == [True, True]
+    assert has("cuda:1") == [True, False]  # int8, fp8
