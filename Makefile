@@ -61,7 +61,7 @@ check-slow: $(DEV)  ## once per release: the router before two real vLLM servers
 GPU_PYTHON ?= python3
 
 # Most of the tests' time is Triton's compiler: side by side where pytest-xdist is there.
-PARALLEL = $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && echo -n 12)
+PARALLEL = $(shell $(GPU_PYTHON) -c 'import xdist' 2>/dev/null && printf -- '-n 12')
 
 test-gpu:  ## kernels and engine path on the GPU, with the machine's own python3
 	$(GPU_PYTHON) -m pytest -q $(PARALLEL) -c tests/kernels/triton/pytest.ini --rootdir=. --confcutdir=tests/kernels/triton tests/kernels/triton tests/engine/gpu
