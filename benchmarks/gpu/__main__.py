@@ -58,16 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(" | ".join(row(result)), file=sys.stderr, flush=True)
         print(table([row(result) for result in results]))
         figures["kernels"] = {result.name: result.as_json() for result in results}
+        _write(args.json, figures)  # the engine takes longer, and may be cut short
     if not args.no_engine and args.only is None:
         from .engine import measure_engine
 
         figures["engine"] = measure_engine(device, floors)
     figures["failed"] = failures
     figures["seconds"] = round(time.monotonic() - started)
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    _write(args.json, figures)
     print(json.dumps(figures))
     return 1 if failures else 0
+
+
+def _write(path: Path | None, figures: dict[str, object]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

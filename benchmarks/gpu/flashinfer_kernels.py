@@ -14,8 +14,8 @@ import time
 
 import torch
 
-MODULES = ("bench_prefill_attention", "bench_paged_attention")
-"""Whose cases have FlashInfer as a peer; the first case of each has all it needs built."""
+MODULES = ("bench_prefill_attention", "bench_paged_attention", "bench_sample")
+"""Whose cases have FlashInfer as a peer; the first of them has all built that the others need."""
 
 
 def main() -> int:
@@ -25,12 +25,12 @@ def main() -> int:
     device = torch.device("cuda", 0)
     for module in MODULES:
         started = time.monotonic()
-        case = next(importlib.import_module(f"{__package__}.{module}").cases(device))
-        call = case.peers.get("flashinfer")
-        if call is None:
-            print(f"{case.name}: FlashInfer is not installed")
+        cases = importlib.import_module(f"{__package__}.{module}").cases(device)
+        case = next((case for case in cases if "flashinfer" in case.peers), None)
+        if case is None:
+            print(f"{module}: FlashInfer is not installed")
             continue
-        call(0)
+        case.peers["flashinfer"](0)
         torch.cuda.synchronize()
         print(f"{case.name}: FlashInfer's kernel after {time.monotonic() - started:.0f} s")
     return 0
