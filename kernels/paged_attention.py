@@ -85,14 +85,16 @@ def ragged_paged_attention(
     query: [num_tokens, num_q_heads, head_dim] fp16, bf16 or fp32; num_q_heads is a multiple of
     num_kv_heads. Caches: `kv_cache_shape` with any strides but the last, of query's dtype or of
     codes: float8_e4m3fn, int8. k_scale, v_scale: None, fp32 [num_kv_heads], or fp32 [num_blocks,
-    block_size, num_kv_heads]; value = code * scale. sinks: [num_q_heads] fp32.
+    block_size, num_kv_heads]; value = code * scale, and products with codes are in fp16 on a GPU.
+    sinks: [num_q_heads] fp32.
 
     Returns query's shape and dtype (`out`, if given), and with `return_lse` also the natural log of
     each softmax's denominator, sinks included: [num_tokens, num_q_heads] fp32. Rows that no request
     owns are left as they are. What other slots hold, NaN included, has no influence.
 
-    On a GPU the host never waits. A row depends on its own request alone, bit for bit: how keys are
-    split follows from the request's numbers, never from the rest of the batch. `plan` is what
+    On a GPU the host never waits. A decode (up to 16 tokens) depends on its own request alone, bit
+    for bit: how keys are split follows from the request's numbers, never from the rest of the batch.
+    So do chunks, unless a step has more split ones than `CHUNK_PARTIAL_ROWS` holds. `plan` is what
     `plan_attention` made of this batch: give it where several layers share one.
     """
     check_attention(query, key_cache, value_cache, batch, sinks, k_scale, v_scale, out)

@@ -244,6 +244,7 @@ def _paged_attention_kernel(
         q_mask = row_held[:, None] if EVEN_D else row_held[:, None] & in_row[None, :]
         q = tl.load(q_ptrs + offs_q[None, :], mask=q_mask, other=0.0)
         if NARROW:
+            # As the codes are. bf16 queries below 65,504 lose nothing of note.
             q = q.to(tl.float16)
             q_odd = tl.load(q_ptrs + offs_q[None, :] + 1, mask=q_mask, other=0.0).to(tl.float16)
 
