@@ -93,7 +93,7 @@ def ragged_paged_attention(
     owns are left as they are. What other slots hold, NaN included, has no influence.
 
     On a GPU the host never waits. A decode (up to 16 tokens) depends on its own request alone, bit
-    for bit: how keys are split follows from the request's numbers, never from the rest of the batch.
+    for bit: how keys are split follows from the request's numbers, not from the rest of the batch.
     So do chunks, unless a step has more split ones than `CHUNK_PARTIAL_ROWS` holds. `plan` is what
     `plan_attention` made of this batch: give it where several layers share one.
     """
