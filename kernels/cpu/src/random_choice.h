@@ -1,5 +1,5 @@
 // Draws a token from weights; the randomness is a pure function of (seed, position). The same
-// algorithm as engine/runner/random_choice.py, which says why it is as it is: a Gumbel argmax in two
+// algorithm as kernels/random_choice.py, which says why it is as it is: a Gumbel argmax in two
 // levels over a counter-based generator (splitmix64: Steele, Lea, Flood, 2014).
 #pragma once
 

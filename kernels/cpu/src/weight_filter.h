@@ -1,6 +1,6 @@
 // top_k, top_p and min_p without a sort of the vocabulary: one histogram finds the few weights
 // among which the cutoff lies, and only those are sorted. The rules, and what happens to ties, are
-// those of engine/runner/token_filter.py.
+// those of kernels/token_filter.py.
 #pragma once
 
 #include <algorithm>
