@@ -9,7 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
 from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, SYMMETRIC_ZERO, Int4Weight
-from .int4 import TRITON_DTYPES, column_of_groups, load_groups, unpack_nibbles, zero_bias
+from .int4 import TRITON_DTYPES, column_of_groups, is_plain, load_groups, unpack_nibbles, zero_bias
 from .quick_launch import dependent_launch
 from .tile_loads import with_dense_rows
 
@@ -31,7 +31,7 @@ def _dequantize_kernel(
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -55,7 +55,7 @@ def _dequantize_kernel(
             zero = zero_bias(codes, DTYPE)[:, None]
         else:
             zero = zero_bias(tl.full((ROWS, 1), _ZERO, tl.int32), DTYPE)
-        weight = unpack_nibbles(words, zero, scale, 4 * nibble, True, DTYPE, INTERPRETED)
+        weight = unpack_nibbles(words, zero, scale, 4 * nibble, True, DTYPE, PLAIN)
         k = (block * 4 + nibble) * _WORDS + columns[None, :]
         tl.store(out_ptr + rows[:, None].to(tl.int64) * dim + k, weight, mask=is_row & (k < dim))
 
@@ -78,7 +78,7 @@ def dequantize_int4(weight: Int4Weight, dtype: torch.dtype) -> Tensor:
         HAS_ZEROS=weight.zeros is not None,
         GROUPS=BLOCK_ELEMENTS // weight.group_size,
         DTYPE=TRITON_DTYPES[dtype],
-        INTERPRETED=not packed.is_cuda,
+        PLAIN=is_plain(packed.device),
         ROWS=_ROWS,
         PDL=pdl,
         num_warps=4,

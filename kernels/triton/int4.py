@@ -12,11 +12,19 @@ import torch
 import triton
 import triton.language as tl
 
+from ..dispatch import gpu_of
 from ..int4_weight import BLOCK_WORDS, SYMMETRIC_ZERO
 
 _ZERO = tl.constexpr(SYMMETRIC_ZERO)
 _WORDS = tl.constexpr(BLOCK_WORDS)
+_HOPPER = (9, 0)
 TRITON_DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+
+def is_plain(device: torch.device) -> bool:
+    """Whether codes become floats by conversion: Triton's interpreter has no inline assembly, and
+    GPUs before Hopper do not subtract bf16."""
+    return device.type != "cuda" or gpu_of(device).capability < _HOPPER
 
 
 @triton.jit
@@ -27,14 +35,14 @@ def unpack_nibbles(
     SHIFT: tl.constexpr,
     FOLD: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
 ):
     """Nibble SHIFT / 4 of int16 words, minus `zero`, as a tile of DTYPE (bf16 or fp16).
 
     `zero` holds 128 + zero (bf16) or 1024 + zero (fp16) in DTYPE, see `zero_bias`; it broadcasts to
     words. When FOLD, the result is multiplied by `scale` (of DTYPE, too), and rounded.
     """
-    if INTERPRETED:  # the interpreter has neither inline assembly nor bf16 arithmetic
+    if PLAIN:
         bias: tl.constexpr = 128.0 if tl.bfloat16 == DTYPE else 1024.0
         codes = ((words.to(tl.int32) >> SHIFT) & 0xF).to(tl.float32) + bias
         floats = codes - zero.to(tl.float32)
@@ -144,7 +152,7 @@ def add_int4_product(
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -173,7 +181,7 @@ def add_int4_product(
                 x, first_row, mask, first_k + (g * (4 // GROUPS) + i) * _WORDS, dim, TMA_X, EVEN_K
             )
             weight = unpack_nibbles(
-                words, zero, scale, 4 * (g * (4 // GROUPS) + i), FOLD, DTYPE, INTERPRETED
+                words, zero, scale, 4 * (g * (4 // GROUPS) + i), FOLD, DTYPE, PLAIN
             )
             part = tl.dot(weight, quarter.T, part)
         if FOLD:

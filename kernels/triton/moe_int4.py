@@ -13,7 +13,7 @@ from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.moe import MoeConfig, moe_int4_config
 from ..launch.tile_config import TileConfig
 from ..moe_routing import TokenPermutation, permute_tokens
-from .int4 import TRITON_DTYPES, add_int4_product, load_groups
+from .int4 import TRITON_DTYPES, add_int4_product, is_plain, load_groups
 from .moe_slots import add_slots
 from .quick_launch import dependent_launch
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
@@ -44,7 +44,7 @@ def _gate_up_int4_kernel(
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
     EVEN_K: tl.constexpr,
     TMA: tl.constexpr,
     GROUP_M: tl.constexpr,
@@ -113,11 +113,11 @@ def _gate_up_int4_kernel(
             )
         gate = add_int4_product(
             gate_words, gate_scales, gate_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, gate,
-            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         up = add_int4_product(
             up_words, up_scales, up_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, up,
-            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         gate_scales = next_gate_scales
         up_scales = next_up_scales
@@ -153,7 +153,7 @@ def _down_int4_kernel(
     HAS_ZEROS: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
     EVEN_K: tl.constexpr,
     TMA: tl.constexpr,
     GROUP_M: tl.constexpr,
@@ -202,7 +202,7 @@ def _down_int4_kernel(
             )
         sums = add_int4_product(
             words, scales, zeros, x_rows, 0, is_row, block * 4 * _WORDS, inner, sums,
-            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales
         if HAS_ZEROS:
@@ -313,7 +313,7 @@ def _constants(x: Tensor, weight: Int4Weight, config: TileConfig, tma: bool) -> 
         "HAS_ZEROS": weight.zeros is not None,
         "GROUPS": BLOCK_ELEMENTS // weight.group_size,
         "DTYPE": TRITON_DTYPES[x.dtype],
-        "INTERPRETED": not x.is_cuda,
+        "PLAIN": is_plain(x.device),
         "EVEN_K": weight.dim % BLOCK_ELEMENTS == 0,
         "TMA": tma,
         "GROUP_M": config.group_m,

@@ -14,7 +14,7 @@ from ..int4_weight import BLOCK_ELEMENTS, BLOCK_WORDS, Int4Weight
 from ..launch.tile_config import TileConfig
 from ..launch.w4a16_matmul import MANY_TOKENS, w4a16_matmul_config
 from .dequantize_int4 import dequantize_int4
-from .int4 import TRITON_DTYPES, add_int4_product, load_groups
+from .int4 import TRITON_DTYPES, add_int4_product, is_plain, load_groups
 from .quick_launch import dependent_launch
 from .split_sums import add_splits, split_output
 from .tile_loads import describe_rows, fits_tma, load_tile, with_dense_rows
@@ -48,7 +48,7 @@ def _w4a16_matmul_kernel(
     GROUP_M: tl.constexpr,
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    PLAIN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -96,7 +96,7 @@ def _w4a16_matmul_kernel(
             )
         acc = add_int4_product(
             words, scales, zeros, x_rows, tile_m * BLOCK_M, is_row, block * 4 * _WORDS, dim, acc,
-            TMA_X, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, INTERPRETED, BLOCK_M, BLOCK_N,
+            TMA_X, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales
         if HAS_ZEROS:
@@ -156,7 +156,7 @@ def w4a16_matmul(
         GROUP_M=config.group_m,
         GROUPS=BLOCK_ELEMENTS // weight.group_size,
         DTYPE=TRITON_DTYPES[x.dtype],
-        INTERPRETED=not x.is_cuda,
+        PLAIN=is_plain(x.device),
         BLOCK_M=config.block_m,
         BLOCK_N=config.block_n,
         num_warps=config.num_warps,
