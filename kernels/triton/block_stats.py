@@ -37,31 +37,25 @@ def _block_stats_kernel(
     num_chunks = tl.cdiv(num_blocks, BLOCKS)
     row = tl.program_id(0) // num_chunks
     chunk = tl.program_id(0) % num_chunks
-    # Half blocks, which a warp reads at once (16 bytes a thread): each is summed up in the same
-    # order however many of them, or warps, a program has.
-    halves = chunk * (BLOCKS * 2) + tl.arange(0, BLOCKS * 2)
-    tokens = halves[:, None] * (BLOCK // 2) + tl.arange(0, BLOCK // 2)[None, :]
+    blocks = chunk * BLOCKS + tl.arange(0, BLOCKS)
+    tokens = blocks[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     row_ptr = logits_ptr + row.to(tl.int64) * stride_row
     x = tl.load(row_ptr + tokens, mask=tokens < vocab_size, other=float("-inf")).to(tl.float32)
-    is_broken = tl.max(((x != x) | (x == float("inf"))).to(tl.int32), 1)
+    is_broken = tl.max(((x != x) | (x == float("inf"))).to(tl.int32), 1) > 0
     x = tl.where(x != x, float("-inf"), tl.minimum(x, HIGHEST))
     scale = 1.4426950408889634  # log2(e)
     if HAS_TEMPERATURE:
         temperature = tl.load(temperature_ptr + row)
         # The sums of greedy rows are not used; below 1e-37 the reciprocal would be inf.
         scale = scale / tl.maximum(tl.where(temperature == 0.0, 1.0, temperature), 1e-37)
-    half_maxima = tl.max(x, 1)
-    above = tl.where(half_maxima == float("-inf"), 0.0, half_maxima)
-    half_sums = tl.sum(tl.exp2((x - above[:, None]) * scale), 1)
-
-    half_maxima = tl.reshape(half_maxima, [BLOCKS, 2])
-    half_sums = tl.reshape(half_sums, [BLOCKS, 2])
-    is_broken = tl.max(tl.reshape(is_broken, [BLOCKS, 2]), 1) > 0
-    maxima = tl.max(half_maxima, 1)
+    maxima = tl.max(x, 1)
     above = tl.where(maxima == float("-inf"), 0.0, maxima)
-    sums = tl.sum(half_sums * tl.exp2((half_maxima - above[:, None]) * scale), 1)
+    weights = tl.exp2((x - above[:, None]) * scale)
+    # A warp reads half a block at once (16 bytes a thread). Summed up by halves, a block is summed
+    # in the same order however many of them, or warps, a program has.
+    halves = tl.sum(tl.reshape(weights, [BLOCKS * 2, BLOCK // 2]), 1)
+    sums = tl.sum(tl.reshape(halves, [BLOCKS, 2]), 1)
     sums = tl.where(is_broken, -tl.maximum(sums, 1.0), sums)
-    blocks = chunk * BLOCKS + tl.arange(0, BLOCKS)
     out = row.to(tl.int64) * num_blocks + blocks
     tl.store(maxima_ptr + out, maxima, mask=blocks < num_blocks)
     tl.store(sums_ptr + out, sums, mask=blocks < num_blocks)
