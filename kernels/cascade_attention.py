@@ -78,8 +78,8 @@ def cascade_attention(
     first_keys = _first_keys(batch, prefixes)
     parts = []
     for part, causal, starts in ((groups, False, None), (batch, True, first_keys)):
-        # Rows that no request owns stay as they are in `out`: zeros here, merged into nothing.
-        part_out = query.new_zeros(query.shape, dtype=_wide(query.dtype))
+        # Rows that no request owns: two parts of no keys, whatever they hold, are zeros in `out`.
+        part_out = query.new_empty(query.shape, dtype=_wide(query.dtype))
         part_lse = query.new_full(query.shape[:2], float("-inf"), dtype=torch.float32)
         _attend(
             query, key_cache, value_cache, part, causal, starts,

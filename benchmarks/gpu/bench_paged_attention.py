@@ -45,6 +45,7 @@ def cases(device: torch.device) -> Iterator[Case]:
     yield _decode(device, 64, 2048, BF16, max_seq_len=131072, target=0.85)
     yield _decode(device, 1, 32768, BF16)
     yield _decode(device, 64, 4096, FP8, target=0.9)
+    yield _decode(device, 64, 4096, INT8, target=0.9)
     yield _decode(device, 64, 4096, INT8, per_token=True, target=0.9)
     yield _mixed(device)
     yield _shared_prefix(device)
@@ -95,9 +96,10 @@ def _step(
     query = torch.randn(num_tokens, Q_HEADS, HEAD_DIM, device=device, dtype=BF16, generator=rng)
     scales: tuple[Tensor | None, Tensor | None] = None, None
     if dtype != BF16:
-        shape = (num_blocks, BLOCK_SIZE, KV_HEADS) if per_token else (KV_HEADS,)
+        # Heads first, as the codes are.
+        shape = (num_blocks, KV_HEADS, BLOCK_SIZE) if per_token else (KV_HEADS,)
         k, v = (torch.rand(shape, device=device, generator=rng) * 0.05 for _ in range(2))
-        scales = k, v
+        scales = (k.mT, v.mT) if per_token else (k, v)
     return Step(query, cache(), cache(), batch, scales)
 
 

@@ -30,7 +30,7 @@ MAX_PROGRAMS = 4096
 SPLIT_SIZE = 1024
 """Keys of a decode's split; of narrow ones, twice as many. Fewer make a single long sequence
 faster and a full batch slower: an item costs about 1 us of a multiprocessor besides its bytes."""
-CHUNK_SPLIT_SIZE = 2048
+CHUNK_SPLIT_SIZE = 1024
 CHUNK_PARTIAL_ROWS = 8192
 """Partial rows for all chunks of a step; chunks beyond them are not split, and by then there are
 enough of them to fill the GPU."""
@@ -171,7 +171,8 @@ def chunk_shape(
         max_query_len=max_query_len,
         tokens=tokens,
         split_size=CHUNK_SPLIT_SIZE,
-        row_budget=min(max(SPLIT_PROGRAMS // num_kv_heads, 8), 64) * tokens,
+        # Only as many as half fill the GPU, as they are bound by arithmetic: 4 for 64 tokens.
+        row_budget=min(max(SPLIT_PROGRAMS // 2 // num_kv_heads, 4), 64) * tokens,
         partial_rows_cap=CHUNK_PARTIAL_ROWS,
         splits=window is None or window > CHUNK_SPLIT_SIZE,
     )
