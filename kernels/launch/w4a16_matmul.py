@@ -54,7 +54,7 @@ def _few_tokens(num_tokens: int, out_dim: int, blocks: int, gpu: Gpu) -> TileCon
     is_wide = tiles >= 2 * gpu.num_sms
     block_m = next(size for size in (8, 16, 32, 64) if num_tokens <= size)
     block_n, num_warps, num_stages, fold, per_sm = {
-        8: (64, 4, 3, False, 3),
+        8: (32, 2, 4, False, 1) if is_wide else (64, 4, 3, False, 3),
         16: (64, 2, 3, False, 3),
         32: (128, 8, 3, False, 1) if is_wide else (64, 4, 3, True, 3),
         64: (128, 8, 2, True, 1) if is_wide else (64, 4, 3, True, 2),

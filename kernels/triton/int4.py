@@ -170,9 +170,9 @@ def add_int4_product(
             zero = zero_bias(column_of_groups(zeros, g, GROUPS, BLOCK_N), DTYPE)[:, None]
         else:
             zero = zero_bias(tl.full((BLOCK_N, 1), _ZERO, tl.int32), DTYPE)
-        scale = zero
+        scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None]
         if FOLD:
-            scale = column_of_groups(scales, g, GROUPS, BLOCK_N)[:, None].to(DTYPE)
+            scale = scale.to(DTYPE)
             part = sums
         else:
             part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
@@ -187,7 +187,5 @@ def add_int4_product(
         if FOLD:
             sums = part
         else:
-            # Taken here, not above: a load that is waited for before the products holds them up.
-            late_scale = column_of_groups(scales, g, GROUPS, BLOCK_N).to(tl.float32)
-            sums += part * late_scale[:, None]
+            sums += part * scale.to(tl.float32)
     return sums
