@@ -80,4 +80,8 @@ class UsageFilter:
 
 def _events(data: bytes) -> list[bytes]:
     """Whole events, each with the blank line that ends it."""
-    return _AFTER_EVENT.split(data)
+    if data.find(b"\r") >= 0:
+        return _AFTER_EVENT.split(data)
+    # A regular expression that looks behind itself is twenty times slower.
+    *whole, rest = data.split(b"\n\n")
+    return [*[event + b"\n\n" for event in whole], rest]
