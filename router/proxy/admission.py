@@ -20,6 +20,7 @@ from .headers import find, forwarded_fields, forwarded_for
 from .multipart import form_field
 from .own_routes import answer_models, answer_probe
 from .routes import Route, route, split_target
+from .stored_answers import answer_stored, is_stored_answer
 from .usage_wish import ask_for_usage
 
 if TYPE_CHECKING:
@@ -169,12 +170,11 @@ def admit(gateway: Gateway, exchange: Exchange) -> Admission | None:
             raise MethodNotAllowed("Ask for models with GET.", allow="GET, HEAD")
         answer_models(gateway, exchange, memo.path, principal)
         return None
+    if is_stored_answer(memo.path):
+        exchange.run(lambda: answer_stored(gateway, exchange, memo, principal))
+        return None
     if request.method != b"POST":
-        raise MethodNotAllowed(
-            f"{_shown(memo.path)} takes POST. Stored answers are not kept by the router: ask the"
-            " worker that made one.",
-            allow="POST",
-        )
+        raise MethodNotAllowed(f"{_shown(memo.path)} takes POST.", allow="POST")
     fields = read_fields(memo.content_type, request.body, is_form=memo.is_form)
     admission = Admission(principal, memo, fields, request.body)
     _resolve(gateway, admission, memo.content_type)
