@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from shoal.cache_home import cache_home
@@ -19,6 +20,7 @@ from shoal.errors import ConfigError
 from .modules import MODULES, PACKAGE, compiled_set, source
 
 COMPILE_TIMEOUT_S = 1800.0
+_BUILD = "build-"
 _LEFT_OUT = ("engine", "kernels", "benchmarks", "autoscaler", "cli", "__pycache__")
 _SETUP = """\
 from mypyc.build import mypycify
@@ -52,14 +54,23 @@ def compile_modules(cache: Path) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for old in folder.parent.iterdir():
-            shutil.rmtree(old, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="build-") as scratch:
+            if not _is_being_built(old):
+                shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_BUILD) as scratch:
             _build(Path(scratch), Path(scratch) / "out")
             with contextlib.suppress(OSError):  # another process was faster
                 (Path(scratch) / "out").rename(folder)
     except OSError as error:
         raise ConfigError(f"no place for the compiled modules: {error}") from error
     return folder
+
+
+def _is_being_built(folder: Path) -> bool:
+    """By another process, which would fail if it lost it."""
+    with contextlib.suppress(OSError):
+        age_s = time.time() - folder.stat().st_mtime
+        return folder.name.startswith(_BUILD) and age_s < COMPILE_TIMEOUT_S
+    return False
 
 
 def _build(scratch: Path, out: Path) -> None:

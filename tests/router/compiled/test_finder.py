@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_what_cannot_be_compiled_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="Incompatible return value"):
         build.compile_modules(tmp_path / "cache")
     assert list((tmp_path / "cache" / "router").iterdir()) == []
+
+
+def test_older_sets_go_and_builds_under_way_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "router"
+    for name in ("0123456789abcdef", "build-other", "build-stale"):
+        (folder / name).mkdir(parents=True)
+    os.utime(folder / "build-stale", (0, 0))
+    monkeypatch.setattr(build, "_build", lambda scratch, out: out.mkdir())
+    build.compile_modules(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {
+        "build-other", compiled_set(tmp_path).name,
+    }  # fmt: skip
 
 
 def test_a_compiled_module_takes_the_place_of_its_source(
