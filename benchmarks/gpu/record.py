@@ -35,8 +35,8 @@ def section(run: Mapping[str, Any]) -> str:
         "Made by `python -m shoal.benchmarks.gpu.record` from [results/gpu.json](results/gpu.json):"
         " do not edit. What was tried and why: [docs/performance](../docs/performance/gpu.md).",
         f"- GPU: {run['gpu']}; torch {run['torch']}, triton {run['triton']}\n"
-        f"- Floors of the same run: copy {floors['copy_gb_per_s']:,} GB/s read and written; products"
-        f" of 8192^3, TFLOP/s: {rates}\n"
+        f"- Floors of the same run: copy {floors['copy_gb_per_s']:,} GB/s, read and written;"
+        f" products of 8192^3, TFLOP/s: {rates}\n"
         f"- Command: `{COMMAND}`, {run['seconds']} s",
         "## Kernels",
         "Medians. Of the floor: the bytes (each input read once, each output written once) or the"
@@ -96,7 +96,8 @@ def _engine(engine: Mapping[str, Any]) -> str:
         lines.append(
             f"| the same requests in transformers {peer['version']}, continuous batching"
             f" ({peer['attention']}) | {peer['output_tokens_per_s']:,} tokens/s:"
-            f" ours are {peer['ratio']:.1f} times as many | {targets['ratio_to_transformers']:g} times |"
+            f" ours are {peer['ratio']:.1f} times as many |"
+            f" {targets['ratio_to_transformers']:g} times |"
         )
     elif peer:
         lines.append(f"| transformers | {peer['failed']} | |")
