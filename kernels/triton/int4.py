@@ -119,19 +119,18 @@ def column_of_groups(values, GROUP: tl.constexpr, GROUPS: tl.constexpr, BLOCK_N:
 
 
 @triton.jit
-def load_quarter(x, first_row, mask, start, dim, TMA_X: tl.constexpr, EVEN_K: tl.constexpr):
+def load_quarter(x, first_row, start, dim, TMA_X: tl.constexpr, EVEN_K: tl.constexpr):
     """64 entries of the rows of a tile from `start` on, [BLOCK_M, 64].
 
-    `x` is a descriptor when TMA_X, else pointers [BLOCK_M, 64] to the rows' first 64 entries; mask:
-    [BLOCK_M, 1], the rows that are there.
+    `x` is a descriptor when TMA_X, else pointers [BLOCK_M, 64] to the first 64 entries of rows that
+    are all there: a mask of rows would take registers, and with them programs from the SMs.
     """
     if TMA_X:
         tile = x.load([first_row, start])
     elif EVEN_K:
-        tile = tl.load(x + start, mask=mask, other=0.0)
+        tile = tl.load(x + start)
     else:
-        is_there = mask & (start + tl.arange(0, _WORDS)[None, :] < dim)
-        tile = tl.load(x + start, mask=is_there, other=0.0)
+        tile = tl.load(x + start, mask=start + tl.arange(0, _WORDS)[None, :] < dim, other=0.0)
     return tile
 
 
@@ -142,7 +141,6 @@ def add_int4_product(
     zeros,
     x,
     first_row,
-    mask,
     first_k,
     dim,
     sums,
@@ -158,7 +156,7 @@ def add_int4_product(
 ):
     """sums [BLOCK_N, BLOCK_M] + weight @ x^T over a block of 256 entries from first_k on.
 
-    words: [BLOCK_N, 64]; scales, zeros: [BLOCK_N, GROUPS]; x, first_row, mask: see `load_quarter`.
+    words: [BLOCK_N, 64]; scales, zeros: [BLOCK_N, GROUPS]; x, first_row: see `load_quarter`.
     The weight is the matrix unit's first operand, the one that may come from registers. A group's
     sum is multiplied by its scale afterwards, in fp32, or, when FOLD, each weight before, in DTYPE:
     as exact as a weight that was dequantized beforehand.
@@ -178,7 +176,7 @@ def add_int4_product(
             part = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
         for i in tl.static_range(4 // GROUPS):
             quarter = load_quarter(
-                x, first_row, mask, first_k + (g * (4 // GROUPS) + i) * _WORDS, dim, TMA_X, EVEN_K
+                x, first_row, first_k + (g * (4 // GROUPS) + i) * _WORDS, dim, TMA_X, EVEN_K
             )
             weight = unpack_nibbles(
                 words, zero, scale, 4 * (g * (4 // GROUPS) + i), FOLD, DTYPE, PLAIN

@@ -64,8 +64,8 @@ def _gate_up_int4_kernel(
     places = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     pairs = tl.load(sorted_pairs_ptr + places)
     is_pair = pairs < num_pairs
-    is_row = is_pair[:, None]
-    x_rows = x_ptr + (pairs // TOP_K)[:, None].to(tl.int64) * stride_x
+    tokens = tl.where(is_pair, pairs // TOP_K, 0)  # a place without a pair reads any
+    x_rows = x_ptr + tokens[:, None].to(tl.int64) * stride_x
     x_rows += tl.arange(0, _WORDS)[None, :]
     gate_row = expert * 2 * inner + tile_n * BLOCK_N
     up_row = gate_row + inner
@@ -112,11 +112,11 @@ def _gate_up_int4_kernel(
                 zeros_ptr, block + 1, up_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
             )
         gate = add_int4_product(
-            gate_words, gate_scales, gate_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, gate,
+            gate_words, gate_scales, gate_zeros, x_rows, 0, block * 4 * _WORDS, dim, gate,
             False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         up = add_int4_product(
-            up_words, up_scales, up_zeros, x_rows, 0, is_row, block * 4 * _WORDS, dim, up,
+            up_words, up_scales, up_zeros, x_rows, 0, block * 4 * _WORDS, dim, up,
             False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         gate_scales = next_gate_scales
@@ -128,7 +128,8 @@ def _gate_up_int4_kernel(
     activated = (gate / (1.0 + tl.exp(-gate)) * up).T
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     offsets = places[:, None].to(tl.int64) * inner + columns[None, :]
-    mask = is_pair[:, None] & (columns < inner)[None, :]
+    # Also where there is no pair: those places are part of the tiles that come next.
+    mask = (columns < inner)[None, :]
     tl.store(out_ptr + offsets, activated.to(out_ptr.dtype.element_ty), mask=mask)
 
 
@@ -173,7 +174,6 @@ def _down_int4_kernel(
     places = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     pairs = tl.load(sorted_pairs_ptr + places)
     is_pair = pairs < num_pairs
-    is_row = is_pair[:, None]
     x_rows = x_ptr + places[:, None].to(tl.int64) * inner + tl.arange(0, _WORDS)[None, :]
     first_row = expert * dim + tile_n * BLOCK_N
     weight_columns = first_row + tl.arange(0, BLOCK_N)
@@ -201,7 +201,7 @@ def _down_int4_kernel(
                 zeros_ptr, block + 1, weight_columns, num_groups, num_weight_rows, GROUPS, BLOCK_N
             )
         sums = add_int4_product(
-            words, scales, zeros, x_rows, 0, is_row, block * 4 * _WORDS, inner, sums,
+            words, scales, zeros, x_rows, 0, block * 4 * _WORDS, inner, sums,
             False, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales

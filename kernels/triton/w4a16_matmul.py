@@ -69,11 +69,12 @@ def _w4a16_matmul_kernel(
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
 
     rows = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
-    is_row = rows[:, None] < num_tokens
     if TMA_X:
         x_rows = x
     else:
-        x_rows = x + rows[:, None].to(tl.int64) * stride_x + tl.arange(0, _WORDS)[None, :]
+        # Rows behind the last token's read it again.
+        safe_rows = tl.minimum(rows, num_tokens - 1)
+        x_rows = x + safe_rows[:, None].to(tl.int64) * stride_x + tl.arange(0, _WORDS)[None, :]
 
     acc = tl.zeros((BLOCK_N, BLOCK_M), dtype=tl.float32)
     # Scales and zeros come one block ahead of their use: too few bytes for an asynchronous copy,
@@ -95,7 +96,7 @@ def _w4a16_matmul_kernel(
                 zeros_ptr, block + 1, columns, num_groups, out_dim, GROUPS, BLOCK_N
             )
         acc = add_int4_product(
-            words, scales, zeros, x_rows, tile_m * BLOCK_M, is_row, block * 4 * _WORDS, dim, acc,
+            words, scales, zeros, x_rows, tile_m * BLOCK_M, block * 4 * _WORDS, dim, acc,
             TMA_X, EVEN_K, FOLD, HAS_ZEROS, GROUPS, DTYPE, PLAIN, BLOCK_M, BLOCK_N,
         )  # fmt: skip
         scales = next_scales
@@ -103,7 +104,7 @@ def _w4a16_matmul_kernel(
             zeros = next_zeros
     result = acc.T
 
-    mask = is_row & (columns[None, :] < out_dim)
+    mask = (rows[:, None] < num_tokens) & (columns[None, :] < out_dim)
     if not IS_SPLIT:
         if HAS_BIAS:
             bias = tl.load(bias_ptr + columns, mask=columns < out_dim, other=0.0).to(tl.float32)
