@@ -59,7 +59,9 @@ def fitted(
     )
 
 
-def splits(num_tiles: int, num_blocks: int, gpu: Gpu, *, per_sm: int, least_blocks: int) -> int:
+def splits(
+    num_tiles: int, num_blocks: int, gpu: Gpu, *, per_sm: int, least_blocks: int, most: int = 8
+) -> int:
     """Parts of k such that there are at most `per_sm` programs an SM, each with `least_blocks`."""
     room = per_sm * gpu.num_sms // max(num_tiles, 1)
-    return max(min(room, num_blocks // least_blocks, 8), 1)
+    return max(min(room, num_blocks // least_blocks, most), 1)

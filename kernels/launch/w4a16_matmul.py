@@ -65,7 +65,7 @@ def _few_tokens(num_tokens: int, out_dim: int, blocks: int, gpu: Gpu) -> TileCon
         block_k=BLOCK_K,
         num_warps=num_warps,
         num_stages=num_stages,
-        num_splits=splits(tiles, blocks, gpu, per_sm=per_sm, least_blocks=4),
+        num_splits=splits(tiles, blocks, gpu, per_sm=per_sm, least_blocks=4, most=4),
         swap=True,
         tma=False,
         tma_x=False,
