@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .gpu import Gpu
 from .powers import next_power_of_two
 
 BLOCK = 256
 """Tokens of a block: those of `kernels/random_choice.py`, whose draw goes over blocks first."""
-
-_PROGRAMS_PER_SM = 8
-"""Programs that should share the reading of the logits on each multiprocessor: fewer leave memory
-idle, and more only make each one shorter."""
 
 _SAMPLES = 8192
 """Tokens of a row that tell where its cutoff is, to some 0.5 % of its mass."""
@@ -23,7 +18,8 @@ class SampleConfig:
     """One pass over all logits, then one program a row over what the pass left to look at."""
 
     blocks_per_program: int
-    """Blocks of BLOCK tokens that a program of the first pass reads."""
+    """Blocks of BLOCK tokens that a program of the first pass reads: 63 programs for a row of
+    128,256."""
     stats_warps: int
     num_blocks_padded: int
     """Blocks of a row, up to a power of two."""
@@ -47,16 +43,17 @@ class SampleConfig:
         return self.num_blocks_padded * self.samples_per_block
 
 
-def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
-    """The launch for [num_rows, vocab_size] logits."""
+def sample_config(vocab_size: int) -> SampleConfig:
+    """The launch for logits of this vocabulary, however many rows there are.
+
+    So the programs of a row are the same whatever is beside it, and its sums, which follow from the
+    layout of a program, are added up in the same order: its token depends on nothing but itself.
+    """
     num_blocks = -(-vocab_size // BLOCK)
     num_blocks_padded = next_power_of_two(num_blocks)
-    wanted_programs = gpu.num_sms * _PROGRAMS_PER_SM
-    blocks = num_rows * num_blocks // wanted_programs
-    blocks_per_program = min(max(_power_of_two_up_to(blocks), 2), 16)
     return SampleConfig(
-        blocks_per_program=blocks_per_program,
-        stats_warps=4 if blocks_per_program >= 8 else blocks_per_program // 2,
+        blocks_per_program=8,
+        stats_warps=2,
         num_blocks_padded=num_blocks_padded,
         row_warps=8,
         blocks_per_turn=8,
@@ -67,7 +64,3 @@ def sample_config(num_rows: int, vocab_size: int, gpu: Gpu) -> SampleConfig:
         logprob_warps=8,
         logprob_blocks_per_turn=16,
     )
-
-
-def _power_of_two_up_to(number: int) -> int:
-    return 1 << max(number.bit_length() - 1, 0)

@@ -1,7 +1,8 @@
 """The largest logit of every block of 256 tokens, and the weight of the block relative to it.
 
 One read of the logits. All that follows (the best token, the draw of a block, bounds on what a
-filter may keep, log_z) starts from these 1/128 of the bytes.
+filter may keep, log_z) starts from these 1/128 of the bytes. However many rows there are, it is the
+same program that reads a block, so its sum is added up in the same order.
 """
 
 from __future__ import annotations
@@ -50,11 +51,7 @@ def _block_stats_kernel(
         scale = scale / tl.maximum(tl.where(temperature == 0.0, 1.0, temperature), 1e-37)
     maxima = tl.max(x, 1)
     above = tl.where(maxima == float("-inf"), 0.0, maxima)
-    weights = tl.exp2((x - above[:, None]) * scale)
-    # A warp reads half a block at once (16 bytes a thread). Summed up by halves, a block is summed
-    # in the same order however many of them, or warps, a program has.
-    halves = tl.sum(tl.reshape(weights, [BLOCKS * 2, BLOCK // 2]), 1)
-    sums = tl.sum(tl.reshape(halves, [BLOCKS, 2]), 1)
+    sums = tl.sum(tl.exp2((x - above[:, None]) * scale), 1)
     sums = tl.where(is_broken, -tl.maximum(sums, 1.0), sums)
     out = row.to(tl.int64) * num_blocks + blocks
     tl.store(maxima_ptr + out, maxima, mask=blocks < num_blocks)
@@ -67,13 +64,17 @@ def block_stats(
     """Maxima and sums of the blocks, each [num_rows, num_blocks] fp32; without a temperature 1."""
     num_rows, vocab_size = logits.shape
     num_blocks = triton.cdiv(vocab_size, BLOCK)
-    stats = torch.empty(2, num_rows, num_blocks, dtype=torch.float32, device=logits.device)
+    # One memory each: Triton compiles other code for a pointer that is not aligned to 16 bytes.
+    maxima, sums = (
+        torch.empty(num_rows, num_blocks, dtype=torch.float32, device=logits.device)
+        for _ in range(2)
+    )
     grid = (num_rows * triton.cdiv(num_blocks, config.blocks_per_program),)
     _block_stats_kernel[grid](
         logits,
         temperature,
-        stats[0],
-        stats[1],
+        maxima,
+        sums,
         logits.stride(0),
         vocab_size,
         num_blocks,
@@ -82,4 +83,4 @@ def block_stats(
         BLOCK=BLOCK,
         num_warps=config.stats_warps,
     )
-    return stats[0], stats[1]
+    return maxima, sums

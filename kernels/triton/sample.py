@@ -20,7 +20,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..dispatch import gpu_of
 from ..launch.sample import BLOCK, sample_config
 from .block_stats import block_stats
 from .kept_blocks import collect_candidates, kept_block_weights, list_blocks
@@ -165,7 +164,7 @@ def sample_tokens_triton(
         return token_ids
     if logits.stride(1) != 1:
         logits = logits.contiguous()
-    config = sample_config(num_rows, vocab_size, gpu_of(device))
+    config = sample_config(vocab_size)
     maxima, sums = block_stats(logits, None if all_greedy else temperature, config)
     num_blocks = maxima.shape[1]
     is_filtered = not (all_greedy or none_filtered)

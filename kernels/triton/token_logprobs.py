@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..dispatch import gpu_of
 from ..launch.sample import BLOCK, sample_config
 from ..token_logprobs import TokenLogprobTensors
 from .block_stats import block_stats
@@ -120,7 +119,7 @@ def token_logprobs_triton(
         return out
     if logits.stride(1) != 1:
         logits = logits.contiguous()
-    config = sample_config(num_rows, vocab_size, gpu_of(device))
+    config = sample_config(vocab_size)
     maxima, sums = block_stats(logits, None, config)
     num_blocks = maxima.shape[1]
     block_ids = torch.empty(num_rows, num_blocks, dtype=torch.int32, device=device)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shoal.kernels.dispatch import gpu_of
 from shoal.kernels.launch.sample import SampleConfig, sample_config
 from shoal.kernels.logit_edits import EditBatch, edit_logits_, edit_logits_torch_
 from shoal.kernels.sample import sample_tokens, sample_tokens_torch
@@ -38,10 +37,10 @@ def _logits(draw: Draw) -> Tensor:
     return logits.to(draw.float_dtype())
 
 
-def _small_tiles(num_rows: int, vocab_size: int, device: torch.device) -> SampleConfig:
+def _small_tiles(vocab_size: int) -> SampleConfig:
     """So that a few hundred tokens already are more than a program holds."""
     return replace(
-        sample_config(num_rows, vocab_size, gpu_of(device)),
+        sample_config(vocab_size),
         max_candidates=16,  # in the memory of one block's samples
         blocks_per_turn=2,
         wide_blocks_per_turn=2,
@@ -69,9 +68,9 @@ def sampling(draw: Draw) -> None:
         "seeds": bits(num_rows),
         "positions": bits(num_rows).abs(),
     }
-    config = sample_config(num_rows, vocab_size, gpu_of(draw.device))
+    config = sample_config(vocab_size)
     if draw.flag("small_tiles"):
-        config = _small_tiles(num_rows, vocab_size, draw.device)
+        config = _small_tiles(vocab_size)
     broken = torch.zeros(num_rows, dtype=torch.bool, device=draw.device)
     # numpy warns where exponents of broken rows become -inf, as they do on the GPU.
     with (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shoal.kernels.dispatch import gpu_of, triton_on_cpu
+from shoal.kernels.dispatch import triton_on_cpu
 from shoal.kernels.launch.sample import sample_config
 from shoal.kernels.sample import sample_tokens, sample_tokens_torch
 from tests.kernels.fuzz.sampling_ops import draws_nearby
@@ -228,7 +228,7 @@ def test_rows_with_more_candidates_than_a_program_holds(
 ) -> None:
     """Room for few, so that a few hundred tokens take several passes."""
     narrow = replace(
-        sample_config(2, 520, gpu_of(device)),
+        sample_config(520),
         max_candidates=32,
         blocks_per_turn=2,
         wide_blocks_per_turn=2,
