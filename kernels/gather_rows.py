@@ -27,6 +27,7 @@ def gather_rows(table: Tensor, ids: Tensor) -> Tensor:
 
 
 def gather_rows_torch(table: Tensor, ids: Tensor) -> Tensor:
+    """The meaning of `gather_rows`."""
     outside = (ids < 0) | (ids >= table.shape[0])
     if table.shape[0] == 0:
         return table.new_zeros(*ids.shape, table.shape[1])

@@ -54,6 +54,11 @@ def rope_and_cache(
     _check_shapes(qkv, cos, sin, slot_mapping, head_dim, num_q_heads, num_kv_heads)
     for cache, scale in ((key_cache, k_scale), (value_cache, v_scale)):
         _check_cache(cache, scale, num_kv_heads)
+    if key_cache.shape != value_cache.shape:
+        raise ValueError(
+            f"rope_and_cache: key cache {tuple(key_cache.shape)} and value cache"
+            f" {tuple(value_cache.shape)} must have one shape: a slot is a place in both"
+        )
     for weight in (q_norm, k_norm):
         if weight is not None and weight.shape != (head_dim,):
             raise ValueError(
@@ -98,6 +103,7 @@ def rope_and_cache_torch(
     k_scale: Tensor | None,
     v_scale: Tensor | None,
 ) -> Tensor:
+    """The meaning of `rope_and_cache`: its three operations one after another."""
     heads = qkv.view(qkv.shape[0], num_q_heads + 2 * num_kv_heads, key_cache.shape[-1])
     query, key, value = torch.split(heads, [num_q_heads, num_kv_heads, num_kv_heads], dim=1)
     if q_norm is not None:
@@ -121,6 +127,8 @@ def _check_shapes(
     num_kv_heads: int,
 ) -> None:
     num_tokens = qkv.shape[0]
+    if head_dim % 2:
+        raise ValueError(f"rope_and_cache: head_dim {head_dim} is odd; a rotation turns pairs")
     width = (num_q_heads + 2 * num_kv_heads) * head_dim
     if qkv.shape != (num_tokens, width):
         raise ValueError(

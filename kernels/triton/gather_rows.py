@@ -14,6 +14,7 @@ from .rows import as_rows, row_stride
 
 
 def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
+    """See `kernels.gather_rows`: one program for each tile of a row that is asked for."""
     rows = as_rows(table)
     dim = rows.shape[1]
     out = torch.empty((*ids.shape, dim), dtype=table.dtype, device=table.device)
@@ -23,7 +24,7 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
         _quick_gather_rows(
             (ids.numel(), -(-dim // launch.block)),
             rows,
-            ids.reshape(-1),
+            ids.reshape(-1).contiguous(),
             out,
             rows.shape[0],
             STRIDE_ROW=row_stride(rows),

@@ -30,13 +30,16 @@ def rope_and_cache_triton(
     k_scale: Tensor | None,
     v_scale: Tensor | None,
 ) -> Tensor:
+    """See `kernels.rope_and_cache`: one launch over tiles of tokens x heads."""
     num_tokens, head_dim = qkv.shape[0], key_cache.shape[-1]
     query = torch.empty((num_tokens, num_q_heads, head_dim), dtype=qkv.dtype, device=qkv.device)
     if not num_tokens:
         return query
     for name, cache in (("key", key_cache), ("value", value_cache)):
         if cache.stride(3) != 1 and head_dim > 1:
-            raise ValueError(f"{name}_cache has strides {cache.stride()}; head_dim must be dense")
+            raise ValueError(
+                f"rope_and_cache: {name}_cache has strides {cache.stride()}; head_dim must be dense"
+            )
     if qkv.stride(1) != 1 or cos.stride() != sin.stride() or cos.stride(1) != 1:
         qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
     launch = rope_and_cache_launch(num_kv_heads, head_dim)
@@ -50,7 +53,7 @@ def rope_and_cache_triton(
         query,
         key_cache,
         value_cache,
-        slot_mapping,
+        slot_mapping.contiguous(),
         q_norm,
         k_norm,
         k_scale,

@@ -198,6 +198,8 @@ class TestBadInput:
             ({"sin": torch.zeros(4, 8).half()}, "sin is torch.float16"),
             ({"slot_mapping": torch.zeros(4, dtype=torch.int32)}, "slot_mapping is torch.int32"),
             ({"value_cache": torch.zeros(5, 3, 1, 8)}, "a cache has shape"),
+            ({"value_cache": torch.zeros(5, 4, 2, 8)}, "must have one shape"),
+            ({"key_cache": torch.zeros(5, 3, 2, 7)}, "head_dim 7 is odd"),
             ({"q_norm": torch.zeros(4)}, "a norm has shape"),
             ({"k_scale": torch.zeros(3)}, "a scale is"),
             ({"v_scale": torch.zeros(5, 3, 2)}, "needs an fp8 or int8 cache"),

@@ -51,6 +51,12 @@ def test_a_table_with_a_stride_is_read_in_place(device: torch.device) -> None:
     assert torch.equal(gather_rows(wide[:, :20], ids), wide[ids, :20])
 
 
+def test_ids_may_have_a_stride(device: torch.device) -> None:
+    table = rand(9, 5, device=device)
+    ids = torch.arange(9, device=device)[1::3]
+    assert torch.equal(gather_rows(table, ids), table[ids])
+
+
 @pytest.mark.gpu
 def test_offsets_pass_two_to_the_31(device: torch.device) -> None:
     table = torch.zeros(2**19 + 3, 4096, device=device, dtype=torch.bfloat16)

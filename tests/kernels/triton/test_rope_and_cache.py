@@ -126,6 +126,12 @@ def test_qkv_with_a_stride_is_read_in_place(device: torch.device) -> None:
     check(step, torch.float32)
 
 
+def test_slots_may_have_a_stride(device: torch.device) -> None:
+    step = Step(device)
+    step.slots = step.slots.repeat_interleave(2)[::2]
+    check(step, torch.float32)
+
+
 @pytest.mark.gpu
 def test_offsets_pass_two_to_the_31(device: torch.device) -> None:
     blocks = 2**17 + 1
