@@ -17,9 +17,10 @@ def merge_states(
 ) -> tuple[Tensor, Tensor]:
     """(e^lse_a * out_a + e^lse_b * out_b) / (e^lse_a + e^lse_b), and the log of that denominator.
 
-    out_a, out_b: [num_tokens, num_heads, head_dim] of one dtype; lse_a, lse_b: [num_tokens,
-    num_heads] fp32, natural log, -inf where a part had no keys: its output then counts nothing, NaN
-    included. Computed in fp32. Returns the merged output, of out_a's dtype (or `out`), and its log.
+    out_a, out_b: [num_tokens, num_heads, head_dim] of one dtype, head_dim contiguous; lse_a, lse_b:
+    [num_tokens, num_heads] fp32, natural log, -inf where a part had no keys: its output then counts
+    nothing, NaN included. Computed in fp32. Returns the merged output, of out_a's dtype (or `out`),
+    and its log.
     """
     if out_a.shape != out_b.shape or out_a.dim() != 3 or out_a.dtype != out_b.dtype:
         raise ValueError(
@@ -36,6 +37,8 @@ def merge_states(
         out = torch.empty_like(out_a, memory_format=torch.contiguous_format)
     elif out.shape != out_a.shape:
         raise ValueError(f"merge_states: out is {list(out.shape)}, not {list(out_a.shape)}")
+    if out_a.shape[2] > 1 and any(x.stride(2) != 1 for x in (out_a, out_b, out)):
+        raise ValueError("merge_states: head_dim is the contiguous dimension of all outputs")
     lse = torch.empty_like(lse_a, memory_format=torch.contiguous_format)
     if uses_triton(out_a):
         from .triton.merge_states import merge_states_triton

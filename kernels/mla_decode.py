@@ -30,7 +30,7 @@ def mla_decode(
     """softmax(scale * q @ rows^T) @ rows[:, :value_dim] for one query token a sequence.
 
     query: [num_seqs, num_heads, key_dim], the absorbed query and its rotary part, e.g. 512 + 64;
-    latent_cache: [num_blocks, block_size, key_dim], of query's dtype, the last dimension
+    latent_cache: [num_blocks, block_size, key_dim], of query's dtype, the last dimension of both
     contiguous; block_tables: [num_seqs, max_blocks] int32; seq_lens: [num_seqs] int32, the rows of
     each sequence with that of this token, 0 for padding. `max_seq_len` bounds seq_lens on the host:
     the grid comes from it.
@@ -48,6 +48,8 @@ def mla_decode(
             f"mla_decode: out must be {query.dtype} {[num_seqs, num_heads, value_dim]},"
             f" not {out.dtype} {tuple(out.shape)}"
         )
+    elif out.stride(2) != 1:
+        raise ValueError("mla_decode: value_dim is the contiguous dimension of out")
     lse = query.new_empty((num_seqs, num_heads), dtype=torch.float32)
     if num_seqs:
         if uses_triton(query):
@@ -105,6 +107,8 @@ def _check(
             f"mla_decode: the cache holds {latent_cache.dtype}, queries are {query.dtype};"
             " convert the queries"
         )
+    if query.stride(2) != 1 or latent_cache.stride(2) != 1:
+        raise ValueError("mla_decode: key_dim is the contiguous dimension of query and cache")
     if not 0 < value_dim <= query.shape[2]:
         raise ValueError(
             f"mla_decode: value_dim {value_dim} is not in 1..{query.shape[2]}, the key's width"
@@ -115,6 +119,9 @@ def _check(
             f"mla_decode: {num_seqs} queries, but block_tables {tuple(block_tables.shape)} and"
             f" seq_lens {tuple(seq_lens.shape)}"
         )
+    for name, tensor in (("block_tables", block_tables), ("seq_lens", seq_lens)):
+        if tensor.dtype != torch.int32:
+            raise ValueError(f"mla_decode: {name} must be int32, not {tensor.dtype}")
     if max_seq_len > block_tables.shape[1] * latent_cache.shape[1]:
         raise ValueError(
             f"mla_decode: max_seq_len {max_seq_len} is more than block_tables have room for"

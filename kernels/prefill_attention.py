@@ -138,6 +138,10 @@ def _check(
             f"prefill_attention: caches of {key_cache.dtype} and {value_cache.dtype} with queries"
             f" of {query.dtype}: quantized caches are for ragged_paged_attention's general kernel"
         )
+    if any(x is not None and x.stride(-1) != 1 for x in (query, key_cache, value_cache, out)):
+        raise ValueError(
+            "prefill_attention: head_dim is the contiguous dimension of query, caches and out"
+        )
     if out is not None and (out.shape != query.shape or out.dtype != query.dtype):
         raise ValueError(
             f"prefill_attention: out is {tuple(out.shape)} {out.dtype}, query"
@@ -148,3 +152,5 @@ def _check(
             f"prefill_attention: lse must be fp32 [{num_tokens}, {num_q_heads}],"
             f" not {lse.dtype} {tuple(lse.shape)}"
         )
+    if lse is not None and not lse.is_contiguous():
+        raise ValueError(f"prefill_attention: lse has strides {lse.stride()}; pass it contiguous")

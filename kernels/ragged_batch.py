@@ -54,6 +54,11 @@ class RaggedBatch:
             dtype = getattr(self, name).dtype
             if dtype != torch.int32:
                 raise ValueError(f"{name} is int32, not {dtype}")
+        for name in ("query_start_loc", "seq_lens", "slot_mapping"):
+            if not getattr(self, name).is_contiguous():
+                raise ValueError(f"{name} must be contiguous: kernels read it from its start on")
+        if self.block_tables.shape[1] > 1 and self.block_tables.stride(1) != 1:
+            raise ValueError("the rows of block_tables must be contiguous")
         if self.slot_mapping.dtype != torch.int64 or self.slot_mapping.dim() != 1:
             raise ValueError("slot_mapping is [num_tokens] int64")
         if self.block_size < 1 or (self.sliding_window is not None and self.sliding_window < 1):

@@ -70,12 +70,16 @@ def test_an_empty_batch() -> None:
         ("query must be", {"query": torch.randn(2, 3, 9)}),
         ("convert the queries", {"query": torch.randn(2, 3, 8).half()}),
         ("scale must be positive", {"scale": 0.0}),
+        ("key_dim is the contiguous", {"query": torch.randn(2, 8, 3).mT}),
         ("value_dim", {"value_dim": 9}),
         ("value_dim", {"value_dim": 0}),
         ("queries, but block_tables", {"block_tables": torch.zeros(1, 1).int()}),
         ("queries, but block_tables", {"seq_lens": torch.zeros(3).int()}),
+        ("block_tables must be int32", {"block_tables": torch.zeros(2, 1).long()}),
+        ("seq_lens must be int32", {"seq_lens": torch.zeros(2).long()}),
         ("more than block_tables", {"max_seq_len": 5}),
         ("out must be", {"out": torch.randn(2, 3, 8)}),
+        ("value_dim is the contiguous", {"out": torch.randn(2, 4, 3).mT}),
     ],
 )
 def test_what_does_not_fit_is_refused(match: str, changes: dict[str, object]) -> None:

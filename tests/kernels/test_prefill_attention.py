@@ -94,5 +94,8 @@ def test_what_does_not_fit_is_refused() -> None:
     refused("do not fit", query=torch.randn(2, 4, 16))
     refused("quantized", key_cache=caches.half(), value_cache=caches.half())
     refused("must agree", out=torch.randn(2, 4, 4))
+    refused("contiguous dimension", query=torch.randn(2, 8, 4).mT)
+    refused("contiguous dimension", out=torch.randn(2, 8, 4).mT)
+    refused("pass it contiguous", lse=torch.empty(4, 2).mT)
     refused("lse must be", lse=torch.empty(2, 3))
     refused("lse must be", lse=torch.empty(2, 4, dtype=torch.float16))

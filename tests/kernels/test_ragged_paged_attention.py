@@ -115,6 +115,8 @@ def test_what_does_not_fit_is_refused() -> None:
         merge_states(q, q[..., 0].float(), q, q[..., 0])
     with pytest.raises(ValueError, match="one dtype"):
         merge_states(q, q[..., 0].float(), q.double(), q[..., 0].float())
+    with pytest.raises(ValueError, match="head_dim is the contiguous dimension"):
+        merge_states(q, q[..., 0].float(), q.mT.contiguous().mT, q[..., 0].float())
     with pytest.raises(ValueError, match="first_keys"):
         plan_attention(batch, num_q_heads=6, key_cache=k, first_keys=torch.zeros(2))
 
@@ -127,6 +129,8 @@ def test_what_does_not_fit_is_refused() -> None:
         ({"block_tables": torch.zeros(2, 3, dtype=torch.int32)}, "block_tables is"),
         ({"query_start_loc": torch.zeros(0, dtype=torch.int32)}, "query_start_loc is"),
         ({"slot_mapping": torch.zeros(1)}, "slot_mapping is"),
+        ({"slot_mapping": torch.zeros(4, dtype=torch.int64)[::2]}, "slot_mapping must be contig"),
+        ({"block_tables": torch.zeros(3, 1, dtype=torch.int32).T[:, ::2]}, "rows of block_tables"),
         ({"sliding_window": 0}, "at least 1"),
         ({"max_seq_len": -1}, "not negative"),
     ],
