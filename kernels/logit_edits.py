@@ -28,6 +28,13 @@ class EditBatch:
 
     def __post_init__(self) -> None:
         num_entries = self.values.shape[0]
+        for name in ("rows", "token_ids", "values"):
+            column, dtype = getattr(self, name), torch.float32 if name == "values" else torch.int32
+            if column.shape != (num_entries,) or column.dtype != dtype:
+                raise ValueError(
+                    f"{name} is {list(column.shape)} {column.dtype}, but must be [{num_entries}]"
+                    f" {dtype}: one for each entry"
+                )
         if self.ends[-1] != num_entries or list(self.ends) != sorted(self.ends):
             raise ValueError(f"ends {self.ends} must ascend to the {num_entries} entries")
 

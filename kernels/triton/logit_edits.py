@@ -42,6 +42,7 @@ def _edit_kernel(
 
 
 def edit_logits_triton_(logits: Tensor, edits: EditBatch) -> None:
+    """See `kernels.logit_edits`. A rule without entries is not launched."""
     first = 0
     for rule, last in enumerate(edits.ends):
         if last > first:
