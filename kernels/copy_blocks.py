@@ -62,6 +62,7 @@ class BlockSwap:
 def swap_blocks_torch(
     sources: Sequence[Tensor], destinations: Sequence[Tensor], pairs: Tensor
 ) -> None:
+    """The meaning of `swap_blocks`."""
     for source, destination in zip(sources, destinations, strict=True):
         if source.dtype.itemsize == 1:  # torch does not scatter fp8
             source, destination = source.view(torch.uint8), destination.view(torch.uint8)

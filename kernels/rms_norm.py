@@ -31,8 +31,9 @@ def fused_add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """Add `x` to the residual stream, then normalize it.
 
-    Returns (rms_norm(residual + x), residual + x); `residual` is updated in place. The sum is
-    rounded to its dtype before it is normalized: later layers see the same value.
+    x and residual: [..., dim] of one dtype, residual contiguous on a GPU; weight: [dim]. Returns
+    (rms_norm(residual + x), residual + x); `residual` is updated in place. The sum is rounded to
+    its dtype before it is normalized: later layers see the same value.
     """
     _check(x, weight, residual)
     if uses_triton(x):
@@ -43,7 +44,10 @@ def fused_add_rms_norm(
 
 
 def rms_norm_fp8(x: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
-    """`rms_norm`, quantized by rows: codes [..., dim] fp8 e4m3 and scales [..., 1] fp32."""
+    """`rms_norm`, quantized by rows: codes [..., dim] fp8 e4m3 and scales [..., 1] fp32.
+
+    x: [..., dim]; weight: [dim]; the norm is about codes * scales. A row of zeros has the scale 1.
+    """
     _check(x, weight)
     if uses_triton(x):
         from .triton.rms_norm import rms_norm_fp8_triton
@@ -57,7 +61,8 @@ def fused_add_rms_norm_fp8(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`fused_add_rms_norm`, quantized by rows.
 
-    Returns codes [..., dim] fp8 e4m3, scales [..., 1] fp32, and `residual`, updated in place.
+    x, residual and weight as there. Returns codes [..., dim] fp8 e4m3, scales [..., 1] fp32, and
+    `residual`, updated in place.
     """
     _check(x, weight, residual)
     if uses_triton(x):
@@ -68,6 +73,7 @@ def fused_add_rms_norm_fp8(
 
 
 def rms_norm_torch(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    """The meaning of `rms_norm`."""
     normed = functional.rms_norm(x.float(), weight.shape, eps=eps).to(x.dtype)
     return (normed * weight).to(x.dtype)
 
@@ -75,17 +81,20 @@ def rms_norm_torch(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
 def fused_add_rms_norm_torch(
     x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor]:
+    """The meaning of `fused_add_rms_norm`."""
     residual += x
     return rms_norm_torch(residual, weight, eps=eps), residual
 
 
 def rms_norm_fp8_torch(x: Tensor, weight: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """The meaning of `rms_norm_fp8`."""
     return quantize_rows_torch(rms_norm_torch(x, weight, eps=eps), dtype=torch.float8_e4m3fn)
 
 
 def fused_add_rms_norm_fp8_torch(
     x: Tensor, residual: Tensor, weight: Tensor, *, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The meaning of `fused_add_rms_norm_fp8`."""
     normed, residual = fused_add_rms_norm_torch(x, residual, weight, eps=eps)
     codes, scales = quantize_rows_torch(normed, dtype=torch.float8_e4m3fn)
     return codes, scales, residual

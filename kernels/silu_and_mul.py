@@ -31,11 +31,13 @@ def silu_and_mul_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def silu_and_mul_torch(gate_up: Tensor) -> Tensor:
+    """The meaning of `silu_and_mul`."""
     gate, up = gate_up.chunk(2, dim=-1)
     return functional.silu(gate).mul_(up)
 
 
 def silu_and_mul_fp8_torch(gate_up: Tensor) -> tuple[Tensor, Tensor]:
+    """The meaning of `silu_and_mul_fp8`."""
     return quantize_rows_torch(silu_and_mul_torch(gate_up), dtype=torch.float8_e4m3fn)
 
 
