@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .gpu import Gpu
+from .powers import next_power_of_two
 from .prefill_attention import MIN_QUERY_LEN, prefill_path_takes
 
 MAX_DECODE_TOKENS = 16
@@ -150,7 +151,7 @@ def attention_path(
 def decode_shape(*, group: int, num_kv_heads: int, kv_bytes: int, window: int | None) -> TileShape:
     """Tiles of requests with 1 to MAX_DECODE_TOKENS tokens. kv_bytes: of one element."""
     split_size = SPLIT_SIZE * (2 if kv_bytes == 1 else 1)
-    rows = max(DECODE_ROWS, _power_of_two(group))
+    rows = max(DECODE_ROWS, next_power_of_two(group))
     return TileShape(
         min_query_len=1,
         max_query_len=MAX_DECODE_TOKENS,
@@ -183,7 +184,7 @@ def decode_launch(
 ) -> TileLaunch:
     """Key tiles of 16 kB, two of K and two of V on their way: measured on an H100, see
     docs/performance/gpu.md."""
-    block_m = max(DECODE_ROWS, _power_of_two(group))
+    block_m = max(DECODE_ROWS, next_power_of_two(group))
     block_n = 128 if kv_bytes == 1 else 64
     if head_dim > 128 or kv_bytes > 2:
         block_n //= 2
@@ -213,7 +214,7 @@ def _launch(
         block_m=block_m,
         block_n=block_n,
         num_warps=8 if block_m > 64 or (block_m == 64 and is_heavy) else 4,
-        num_stages=_num_stages(gpu, block_m, block_n, _power_of_two(head_dim), kv_bytes),
+        num_stages=_num_stages(gpu, block_m, block_n, next_power_of_two(head_dim), kv_bytes),
         num_programs=_num_programs(gpu, max_items * num_kv_heads),
     )
 
@@ -232,9 +233,4 @@ def _num_programs(gpu: Gpu, max_work: int) -> int:
 
 
 def _chunk_rows(group: int) -> int:
-    return max(64, _power_of_two(group))
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is not less than n."""
-    return 1 << (n - 1).bit_length()
+    return max(64, next_power_of_two(group))

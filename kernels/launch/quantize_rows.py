@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .powers import next_power_of_two
+
 MAX_BLOCK = 8192
 """Entries of a row that a program holds in registers; 32 a thread with 8 warps."""
 
@@ -16,5 +18,5 @@ class RowConfig:
 
 def quantize_rows_config(dim: int) -> RowConfig:
     """A row at once where it fits; 8 to 32 entries a thread."""
-    block = min(max(1 << (dim - 1).bit_length(), 128), MAX_BLOCK)
+    block = min(max(next_power_of_two(dim), 128), MAX_BLOCK)
     return RowConfig(block=block, num_warps=min(max(block // 512, 1), 8))
