@@ -5,20 +5,22 @@ choose another. The limit finds the border: as in Netflix's concurrency-limits (
 AIMD), the measured latency is set against the lowest for such work, and the limit shrinks in
 proportion when it is clearly above, and grows a little when it was reached and latency was good.
 
-What is different for LLM workers: - The signal is time to first token against that of prompts of
-like length (powers of two of uncached
-  tokens), because a long prompt is slow on an idle worker too. What to expect is learnt from the
-  calmest requests, those that met the fewest others (`calmest.py`), not from the fastest: a
-  prompt that was cached though we thought it was not is very fast, and says nothing.
+What is different for LLM workers:
+
+- The signal is time to first token against that of prompts of like length (powers of two of
+  uncached tokens), because a long prompt is slow on an idle worker too. What to expect is learnt
+  from the calmest requests, those that met the fewest others (`calmest.py`), not from the fastest:
+  a prompt that was cached though we thought it was not is very fast, and says nothing.
 - Batches slow each other down without any queue, so up to `TOLERANCE` times what is expected, or
   0.1 s more, is healthy; the median of a window decides, not one request.
+- One slow window is not enough: a machine that stops for half a second, the router's own among
+  them, makes every worker look late, and whatever is limited then waits for whole answers to end.
 - A worker whose /metrics say that nobody waits is never throttled, whatever its latency.
 - Shrinking starts from what was in flight, growing needs the limit to be reached: an endpoint
-without
-  queueing keeps its maximum and is never limited below use.
+  without queueing keeps its maximum and is never limited below use.
 - Latency is mostly service, not queueing, so the limit follows it by a root: three requests too
-many at
-  32 slots make the first token five times as late, and call for a tenth less, not for four fifths.
+  many at 32 slots make the first token five times as late, and call for a tenth less, not for four
+  fifths.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ WINDOW_S: Final = 1.0
 """Samples of so long are judged together, if there are `MIN_SAMPLES`; else as soon as there
 are."""
 MIN_SAMPLES: Final = 8
+SLOW_WINDOWS: Final = 2
+"""So many in a row are needed for a cut; each further one cuts again."""
 TOLERANCE: Final = 3.0
 MIN_EXCESS_S: Final = 0.1
 EXPONENT: Final = 0.25
@@ -49,8 +53,8 @@ class _Endpoint:
     """What was learnt about one worker."""
 
     __slots__ = (
-        "calmest", "excesses", "free_until", "last_cut_at", "limit", "most_in_flight", "ratios",
-        "window_ends_at",
+        "calmest", "excesses", "free_until", "last_cut_at", "limit", "most_in_flight",
+        "num_slow", "ratios", "window_ends_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, now: float) -> None:
@@ -63,6 +67,8 @@ class _Endpoint:
         self.window_ends_at = now + WINDOW_S
         self.last_cut_at = -inf
         self.free_until = -inf
+        self.num_slow = 0
+        """Slow windows in a row."""
 
 
 class ConcurrencyLimit:
@@ -144,10 +150,13 @@ class ConcurrencyLimit:
         endpoint.most_in_flight = 0
         endpoint.window_ends_at = now + WINDOW_S
         if ratio > TOLERANCE and excess_s > MIN_EXCESS_S:
-            if now >= endpoint.free_until:
+            endpoint.num_slow += 1
+            if endpoint.num_slow >= SLOW_WINDOWS and now >= endpoint.free_until:
                 gradient = max(MIN_GRADIENT, (TOLERANCE / ratio) ** EXPONENT)
                 self._cut(endpoint_id, endpoint, gradient * min(most, endpoint.limit), now)
-        elif most >= endpoint.limit:
+            return
+        endpoint.num_slow = 0
+        if most >= endpoint.limit:
             self._set(endpoint_id, endpoint, endpoint.limit + ceil(sqrt(endpoint.limit) / 2))
 
     def _cut(self, endpoint_id: str, endpoint: _Endpoint, limit: float, now: float) -> None:

@@ -170,14 +170,24 @@ def feed(
 def test_shrinking_starts_from_what_was_in_flight() -> None:
     concurrency = ConcurrencyLimit()
     now = feed(concurrency, 0.1, 10, start=0.0)
-    feed(concurrency, 0.4, 40, start=now, times=12)
+    feed(concurrency, 0.4, 40, start=now, times=23)
     assert concurrency.limit("w") == 37  # 40 x (3 x 0.1 / 0.4) ** 0.25
+
+
+def test_a_stall_of_a_second_cuts_nothing() -> None:
+    """The machine stood still, and every first token of that second was late."""
+    concurrency = ConcurrencyLimit()
+    now = feed(concurrency, 0.1, 10, start=0.0)
+    for _ in range(5):
+        now = feed(concurrency, 2.0, 40, start=now, times=10) + 1.0
+        now = feed(concurrency, 0.1, 40, start=now, times=30)
+    assert concurrency.limit("w") == 4096
 
 
 def test_growing_needs_the_limit_to_be_reached() -> None:
     concurrency = ConcurrencyLimit()
     now = feed(concurrency, 0.1, 10, start=0.0)
-    now = feed(concurrency, 0.4, 40, start=now, times=12) + 1.0
+    now = feed(concurrency, 0.4, 40, start=now, times=23) + 1.0
     now = feed(concurrency, 0.1, 36, start=now, times=40)
     assert concurrency.limit("w") == 37
     feed(concurrency, 0.1, 37, start=now, times=12)
