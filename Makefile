@@ -85,7 +85,8 @@ contracts: $(DEV)  ## import-linter: the floors
 	$(BIN)/lint-imports
 
 coverage: $(DEV)  ## branch coverage of the pure cores, at least 95 %
-	$(BIN)/pytest -q tests/engine/core tests/router/core --cov=engine/core --cov=router/core --cov-branch \
+	$(BIN)/pytest -q tests/engine/core tests/router/core tests/autoscaler/core --cov=engine/core --cov=router/core \
+	    --cov=autoscaler/core --cov-branch \
 	    --cov-report=term --cov-fail-under=95
 
 fmt: $(DEV)  ## format, and mend what ruff can mend

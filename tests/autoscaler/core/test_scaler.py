@@ -216,3 +216,27 @@ def test_the_numbers_behind_a_decision_are_told() -> None:
 def test_settings_that_make_no_sense_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match=r"must|need"):
         make()
+
+
+def test_a_full_cache_limits_what_a_replica_can_take() -> None:
+    """Requests that fill the KV cache long before tokens get slow: more replicas for the load."""
+
+    def needed(kv_usage: float) -> float:
+        target = Target(make_spec(), replicas=4)
+        for _ in range(60):
+            seen = target.observe(10.0)
+            (variant,) = seen.variants
+            full = replace(variant, kv_usage=kv_usage)
+            target.step(10.0, variants=(full,))
+        return target.step(10.0).explain["default.load"]
+
+    assert needed(0.95) > 1.5 * needed(0.1)
+
+
+def test_start_ups_that_were_seen_are_planned_with() -> None:
+    target = Target(make_spec(), replicas=2)
+    state = target.state.variants["default"]
+    for seconds in (200.0, 100.0):
+        (variant,) = target.observe(2.0).variants
+        target.step(2.0, variants=(replace(variant, start_up_s=(seconds,)),))
+    assert 100.0 < state.start_up_s < 200.0
