@@ -34,7 +34,7 @@ def quantize_rows(x: Tensor, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     if x.dim() < 1:
         raise ValueError("quantize_rows needs a last dimension to find the scale of")
     if x.numel() and uses_triton(x) and has_codes(x.device, dtype):
-        from .triton.quantize_rows import quantize_rows as quantize_rows_triton
+        from .triton.quantize_rows import quantize_rows_triton
 
         return quantize_rows_triton(x, dtype)
     return quantize_rows_torch(x, dtype=dtype)

@@ -15,7 +15,7 @@ of one large copy. The other multiprocessors go on computing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyBlocksLaunch:
+class CopyBlocksConfig:
     word_bytes: int
     """Width of a word; every address, stride and size is a multiple of it."""
     block: int
@@ -25,15 +25,15 @@ class CopyBlocksLaunch:
     num_warps: int
 
 
-def copy_blocks_launch(
+def copy_blocks_config(
     block_bytes: int, num_blocks: int, alignment: int, *, over_the_bus: bool
-) -> CopyBlocksLaunch:
+) -> CopyBlocksConfig:
     """num_blocks: of all tensors together; alignment: divides every address and stride, bytes."""
     word = max(w for w in (8, 4, 2, 1) if block_bytes % w == 0 and alignment % w == 0)
     tile_bytes = BUS_TILE_BYTES if over_the_bus else TILE_BYTES
     tile = min(next_power_of_two(block_bytes // word), tile_bytes // word)
     num_tiles = num_blocks * -(-(block_bytes // word) // tile)
-    return CopyBlocksLaunch(
+    return CopyBlocksConfig(
         word_bytes=word,
         block=tile,
         num_programs=min(num_tiles, BUS_PROGRAMS) if over_the_bus else num_tiles,

@@ -11,12 +11,12 @@ MAX_BLOCK = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowConfig:
+class QuantizeRowsConfig:
     block: int
     num_warps: int
 
 
-def quantize_rows_config(dim: int) -> RowConfig:
+def quantize_rows_config(dim: int) -> QuantizeRowsConfig:
     """A row at once where it fits; 8 to 32 entries a thread."""
     block = min(max(next_power_of_two(dim), 128), MAX_BLOCK)
-    return RowConfig(block=block, num_warps=min(max(block // 512, 1), 8))
+    return QuantizeRowsConfig(block=block, num_warps=min(max(block // 512, 1), 8))

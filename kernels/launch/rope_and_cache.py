@@ -12,7 +12,7 @@ TILE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RopeAndCacheLaunch:
+class RopeAndCacheConfig:
     tokens: int
     heads: int
     """Heads of a tile: all of queries, of keys or of values, the last tile of each part empty."""
@@ -22,7 +22,7 @@ class RopeAndCacheLaunch:
 
 
 @cache
-def rope_and_cache_launch(num_kv_heads: int, head_dim: int) -> RopeAndCacheLaunch:
+def rope_and_cache_config(num_kv_heads: int, head_dim: int) -> RopeAndCacheConfig:
     """A tile's heads never straddle queries, keys and values.
 
     The number of tokens has no say: no new program for a new batch size. Measured on an H100 in
@@ -33,4 +33,4 @@ def rope_and_cache_launch(num_kv_heads: int, head_dim: int) -> RopeAndCacheLaunc
     heads = min(next_power_of_two(num_kv_heads), max(TILE // (2 * half), 1))
     tokens = max(TILE // (2 * half * heads), 1)
     warps = min(max(tokens * heads * half // (32 * 8), 1), 8)
-    return RopeAndCacheLaunch(tokens=tokens, heads=heads, half=half, num_warps=warps)
+    return RopeAndCacheConfig(tokens=tokens, heads=heads, half=half, num_warps=warps)

@@ -9,7 +9,7 @@ from .powers import next_power_of_two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiluAndMulLaunch:
+class SiluAndMulConfig:
     block: int
     chunks: int
     """Tiles of a row that one program takes."""
@@ -17,7 +17,7 @@ class SiluAndMulLaunch:
 
 
 @cache
-def silu_and_mul_launch(dim: int, *, fp8: bool) -> SiluAndMulLaunch:
+def silu_and_mul_config(dim: int, *, fp8: bool) -> SiluAndMulConfig:
     """Without codes each tile is a program: entries do not need each other. With them a program
     takes a row, as its largest entry decides the scale of all, and keeps it in registers.
 
@@ -27,7 +27,7 @@ def silu_and_mul_launch(dim: int, *, fp8: bool) -> SiluAndMulLaunch:
     """
     block = min(next_power_of_two(dim), 8192 if fp8 else 1024)
     if not fp8:
-        return SiluAndMulLaunch(block=block, chunks=1, num_warps=min(max(block // 256, 1), 4))
+        return SiluAndMulConfig(block=block, chunks=1, num_warps=min(max(block // 256, 1), 4))
     chunks = -(-dim // block)
     warps = min(max(block // 512, 1), 16)
-    return SiluAndMulLaunch(block=block, chunks=chunks, num_warps=warps if chunks <= 4 else 32)
+    return SiluAndMulConfig(block=block, chunks=chunks, num_warps=warps if chunks <= 4 else 32)

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..launch.copy_blocks import copy_blocks_launch
+from ..launch.copy_blocks import copy_blocks_config
 from .quick_launch import QuickLaunch
 
 WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
@@ -45,22 +45,22 @@ class TritonBlockSwap:
         pairs = pairs.to(self._device, non_blocking=True).contiguous()
         for block_bytes, strides, alignment, addresses in self._parts:
             num_blocks = addresses.shape[0] * pairs.shape[0]
-            launch = copy_blocks_launch(
+            config = copy_blocks_config(
                 block_bytes, num_blocks, alignment, over_the_bus=self._over_the_bus
             )
             _quick_copy_blocks(
-                (launch.num_programs,),
+                (config.num_programs,),
                 addresses,
                 pairs,
-                _word(launch.word_bytes, self._device),
+                _word(config.word_bytes, self._device),
                 addresses.shape[0],
                 num_blocks,
-                block_bytes // launch.word_bytes,
-                strides[0] // launch.word_bytes,
-                strides[1] // launch.word_bytes,
-                BLOCK=launch.block,
+                block_bytes // config.word_bytes,
+                strides[0] // config.word_bytes,
+                strides[1] // config.word_bytes,
+                BLOCK=config.block,
                 ALIGNED=alignment == 16,
-                num_warps=launch.num_warps,
+                num_warps=config.num_warps,
             )
 
 

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from ..launch.gather_rows import gather_rows_launch
+from ..launch.gather_rows import gather_rows_config
 from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows, row_stride
 
@@ -19,19 +19,19 @@ def gather_rows_triton(table: Tensor, ids: Tensor) -> Tensor:
     dim = rows.shape[1]
     out = torch.empty((*ids.shape, dim), dtype=table.dtype, device=table.device)
     if out.numel():
-        launch = gather_rows_launch(dim)
+        config = gather_rows_config(dim)
         pdl = dependent_launch(table.device)
         _quick_gather_rows(
-            (ids.numel(), -(-dim // launch.block)),
+            (ids.numel(), -(-dim // config.block)),
             rows,
             ids.reshape(-1).contiguous(),
             out,
             rows.shape[0],
             STRIDE_ROW=row_stride(rows),
             DIM=dim,
-            BLOCK=launch.block,
+            BLOCK=config.block,
             PDL=pdl,
-            num_warps=launch.num_warps,
+            num_warps=config.num_warps,
             launch_pdl=pdl,
         )
     return out

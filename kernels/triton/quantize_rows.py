@@ -66,8 +66,8 @@ def _store_codes(ptr, values, scale, mask, code_max: tl.constexpr, TO_INT8: tl.c
     tl.store(ptr, codes.to(ptr.dtype.element_ty), mask=mask)
 
 
-def quantize_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """See `shoal.kernels.quantize_rows`."""
+def quantize_rows_triton(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """See `kernels.quantize_rows`: codes [..., dim] and scales [..., 1]."""
     rows = as_rows(x)
     num_rows, dim = rows.shape
     codes = torch.empty(num_rows, dim, dtype=dtype, device=x.device)

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from ..launch.rms_norm import rms_norm_launch
+from ..launch.rms_norm import rms_norm_config
 from .fp8_codes import row_codes
 from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows, as_rows_in_place, empty_contiguous, row_stride
@@ -58,10 +58,10 @@ def _launch(
     num_rows, dim = x.shape
     if not x.numel():
         return
-    launch = rms_norm_launch(dim, adds=residual is not None, fp8=scales is not None)
+    config = rms_norm_config(dim, adds=residual is not None, fp8=scales is not None)
     pdl = dependent_launch(x.device)
     _quick_rms_norm(
-        (-(-num_rows // launch.rows),),
+        (-(-num_rows // config.rows),),
         x,
         residual,
         weight,
@@ -71,10 +71,10 @@ def _launch(
         eps,
         STRIDE_X=row_stride(x),
         DIM=dim,
-        ROWS=launch.rows,
-        BLOCK=launch.block,
+        ROWS=config.rows,
+        BLOCK=config.block,
         PDL=pdl,
-        num_warps=launch.num_warps,
+        num_warps=config.num_warps,
         launch_pdl=pdl,
     )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
 from ..kv_quantization import scales_are_per_token
-from ..launch.rope_and_cache import rope_and_cache_launch
+from ..launch.rope_and_cache import rope_and_cache_config
 from .quick_launch import QuickLaunch, dependent_launch
 from .rows import row_stride
 
@@ -42,11 +42,11 @@ def rope_and_cache_triton(
             )
     if qkv.stride(1) != 1 or cos.stride() != sin.stride() or cos.stride(1) != 1:
         qkv, cos, sin = qkv.contiguous(), cos.contiguous(), sin.contiguous()
-    launch = rope_and_cache_launch(num_kv_heads, head_dim)
-    q_tiles, kv_tiles = -(-num_q_heads // launch.heads), -(-num_kv_heads // launch.heads)
+    config = rope_and_cache_config(num_kv_heads, head_dim)
+    q_tiles, kv_tiles = -(-num_q_heads // config.heads), -(-num_kv_heads // config.heads)
     pdl = dependent_launch(qkv.device)
     _quick_rope_and_cache(
-        (-(-num_tokens // launch.tokens), q_tiles + 2 * kv_tiles),
+        (-(-num_tokens // config.tokens), q_tiles + 2 * kv_tiles),
         qkv,
         cos,
         sin,
@@ -72,11 +72,11 @@ def rope_and_cache_triton(
         **_strides("VS", v_scale),
         K_SCALE_PER_TOKEN=scales_are_per_token(k_scale),
         V_SCALE_PER_TOKEN=scales_are_per_token(v_scale),
-        TOKENS=launch.tokens,
-        HEADS=launch.heads,
-        HALF=launch.half,
+        TOKENS=config.tokens,
+        HEADS=config.heads,
+        HALF=config.half,
         PDL=pdl,
-        num_warps=launch.num_warps,
+        num_warps=config.num_warps,
         launch_pdl=pdl,
     )
     return query

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from ..launch.silu_and_mul import silu_and_mul_launch
+from ..launch.silu_and_mul import silu_and_mul_config
 from .quick_launch import QuickLaunch, dependent_launch
 from .rows import as_rows, row_stride
 
@@ -17,16 +17,16 @@ def silu_and_mul_triton(gate_up: Tensor) -> Tensor:
     rows, dim = as_rows(gate_up), gate_up.shape[-1] // 2
     out = torch.empty((*gate_up.shape[:-1], dim), dtype=gate_up.dtype, device=gate_up.device)
     if out.numel():
-        launch, pdl = silu_and_mul_launch(dim, fp8=False), dependent_launch(gate_up.device)
+        config, pdl = silu_and_mul_config(dim, fp8=False), dependent_launch(gate_up.device)
         _quick_silu_and_mul(
-            (rows.shape[0], -(-dim // launch.block)),
+            (rows.shape[0], -(-dim // config.block)),
             rows,
             out,
             STRIDE_ROW=row_stride(rows),
             DIM=dim,
-            BLOCK=launch.block,
+            BLOCK=config.block,
             PDL=pdl,
-            num_warps=launch.num_warps,
+            num_warps=config.num_warps,
             launch_pdl=pdl,
         )
     return out
@@ -38,7 +38,7 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
     codes = torch.empty((*lead, dim), dtype=torch.float8_e4m3fn, device=device)
     scales = torch.empty((*lead, 1), dtype=torch.float32, device=device)
     if codes.numel():
-        launch, pdl = silu_and_mul_launch(dim, fp8=True), dependent_launch(device)
+        config, pdl = silu_and_mul_config(dim, fp8=True), dependent_launch(device)
         _quick_silu_and_mul_fp8(
             (rows.shape[0],),
             rows,
@@ -46,10 +46,10 @@ def silu_and_mul_fp8_triton(gate_up: Tensor) -> tuple[Tensor, Tensor]:
             scales,
             STRIDE_ROW=row_stride(rows),
             DIM=dim,
-            BLOCK=launch.block,
-            CHUNKS=launch.chunks,
+            BLOCK=config.block,
+            CHUNKS=config.chunks,
             PDL=pdl,
-            num_warps=launch.num_warps,
+            num_warps=config.num_warps,
             launch_pdl=pdl,
         )
     return codes, scales
