@@ -93,3 +93,14 @@ def test_swap_with_pinned_memory(to_host: bool, device: torch.device) -> None:
     torch.cuda.synchronize()
     for cache, other in zip(destinations, expected, strict=True):
         assert torch.equal(cache.cpu(), other)
+
+
+@pytest.mark.gpu
+def test_offsets_pass_two_to_the_31(device: torch.device) -> None:
+    last, odd = 2**17 + 1, 2**14 + 1  # words of one byte
+    cache = torch.zeros(last + 1, odd, dtype=torch.uint8, device=device)
+    cache[last], cache[1] = 3, 4
+    copy_blocks([cache], torch.tensor([[last, 0], [1, last - 1]]))
+    assert (cache[0] == 3).all()
+    assert (cache[last - 1] == 4).all()
+    assert not cache[2].any()

@@ -14,6 +14,7 @@ from shoal.kernels.launch import mla_decode as launch
 from shoal.kernels.mla_decode import mla_decode, mla_decode_torch
 from shoal.kernels.triton import mla_decode as body
 from tests.kernels.triton.closeness import assert_as_exact_as
+from tests.kernels.triton.row_data import far_away
 
 ON_GPU = torch.cuda.is_available()
 
@@ -166,3 +167,20 @@ def test_neighbours_on_hopper(device: torch.device) -> None:
     out_alone, lse_alone = alone.attend(value_dim=512, scale=0.07)
     assert torch.equal(out_alone[0], out[2])
     assert torch.equal(lse_alone[0], lse[2])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs 5 GB of a GPU")
+@pytest.mark.parametrize("num_heads", [3, 64])
+def test_offsets_pass_two_to_the_31(device: torch.device, num_heads: int) -> None:
+    small = paged(
+        [30], device=device, num_heads=num_heads, key_dim=576, block_size=16, dtype=torch.float16
+    )
+    whole = far_away(small.cache[small.tables[0, :2].long()])
+    tables = torch.tensor([[len(whole) - 2, len(whole) - 1]], dtype=torch.int32, device=device)
+    large = replace(small, cache=whole, tables=tables)
+    for found, expected in zip(
+        large.attend(value_dim=512, scale=0.07), small.attend(value_dim=512, scale=0.07),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(found, expected)

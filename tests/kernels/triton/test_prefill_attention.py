@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from shoal.kernels.dispatch import triton_on_cpu
 from shoal.kernels.prefill_attention import prefill_attention, prefill_attention_torch
 from shoal.kernels.ragged_batch import RaggedBatch
 from tests.kernels.triton.closeness import assert_as_exact_as
+from tests.kernels.triton.row_data import far_away
 
 ON_GPU = torch.cuda.is_available()
 SCALE = 0.17
@@ -252,3 +253,20 @@ def test_other_head_sizes_on_a_gpu(device: torch.device, head_dim: int) -> None:
             head_dim=head_dim, block_size=16,
         )
     )  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs 9 GB of a GPU")
+@pytest.mark.parametrize("head_dim", [96, 128])  # 128: the body for Hopper
+def test_offsets_pass_two_to_the_31(device: torch.device, head_dim: int) -> None:
+    small = step(
+        [(20, 30)], device=device, dtype=torch.float16, head_dim=head_dim, block_size=16
+    )  # fmt: skip
+    own = small.batch.block_tables[0, :2].long()
+    key_cache, value_cache = far_away(small.key_cache[own]), far_away(small.value_cache[own])
+    last = len(key_cache) - 1
+    tables = torch.tensor([[last - 1, last]], dtype=torch.int32, device=device)
+    batch = replace(small.batch, block_tables=tables)
+    large = replace(small, key_cache=key_cache, value_cache=value_cache, batch=batch)
+    for found, expected in zip(large.attend(), small.attend(), strict=True):
+        assert torch.equal(found, expected)

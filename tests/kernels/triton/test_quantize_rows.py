@@ -5,7 +5,7 @@ import torch
 
 from shoal.kernels.launch.quantize_rows import MAX_BLOCK
 from shoal.kernels.quantize_rows import CODE_MAX, quantize_rows_torch
-from shoal.kernels.triton.quantize_rows import quantize_rows
+from shoal.kernels.triton.quantize_rows import quantize_rows_triton
 from tests.kernels.triton.row_data import DTYPES, rand
 
 
@@ -15,7 +15,7 @@ from tests.kernels.triton.row_data import DTYPES, rand
 def test_codes_and_scales_are_the_twins(device, shape, dtype, code_dtype) -> None:
     x = rand(*shape, device=device, dtype=dtype)
 
-    codes, scale = quantize_rows(x, code_dtype)
+    codes, scale = quantize_rows_triton(x, code_dtype)
 
     want_codes, want_scale = quantize_rows_torch(x, dtype=code_dtype)
     assert scale.dtype == torch.float32
@@ -26,7 +26,7 @@ def test_codes_and_scales_are_the_twins(device, shape, dtype, code_dtype) -> Non
 
 
 def test_a_row_of_zeros_has_scale_one(device) -> None:
-    codes, scale = quantize_rows(torch.zeros(2, 5, device=device), torch.int8)
+    codes, scale = quantize_rows_triton(torch.zeros(2, 5, device=device), torch.int8)
 
     assert scale.flatten().tolist() == [1.0, 1.0]
     assert not codes.any()
@@ -35,8 +35,20 @@ def test_a_row_of_zeros_has_scale_one(device) -> None:
 def test_rows_may_be_a_slice_of_a_wider_tensor(device) -> None:
     x = rand(4, 64, device=device)[:, 8:40]
 
-    codes, scale = quantize_rows(x, torch.int8)
+    codes, scale = quantize_rows_triton(x, torch.int8)
 
     want_codes, want_scale = quantize_rows_torch(x.contiguous(), dtype=torch.int8)
     assert torch.equal(codes, want_codes)
     assert torch.equal(scale, want_scale)
+
+
+@pytest.mark.gpu
+def test_offsets_pass_two_to_the_31(device) -> None:
+    x = torch.zeros(2**19 + 3, 4096, dtype=torch.bfloat16, device=device)
+    x[-1] = rand(4096, device=device, dtype=torch.bfloat16)
+
+    codes, scale = quantize_rows_triton(x, torch.int8)
+
+    want_codes, want_scale = quantize_rows_torch(x[-2:], dtype=torch.int8)
+    assert torch.equal(codes[-2:], want_codes)
+    assert torch.equal(scale[-2:], want_scale)
