@@ -14,8 +14,8 @@ from tests.router.compiled_mode import IS_COMPILED
 # scheduler's time slice for the other core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Triton reads it when it is imported, whichever test does that first. (`make test-gpu` does not read
-# this file.)
+# Triton reads it when it is imported, whichever test does that first. (`make test-gpu` does not
+# read this file.)
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if IS_COMPILED and not use_compiled(cache_home()):
