@@ -114,6 +114,7 @@ def test_mixed_batches_equal_transformers(
     assert differing == []
 
 
+@pytest.mark.slow  # 60 s on torch; the CPU kernels' own below is quick
 def test_alone_equals_mixed(
     model: LlamaForCausalLM, prompts: list[list[int]], mixed: list[list[int]]
 ) -> None:
