@@ -10,7 +10,6 @@ class ReasonKind(enum.StrEnum):
     """Each names what moved a number of replicas, or kept it from moving."""
 
     DEMAND = "demand"
-    FORECAST = "forecast"
     BACKLOG = "backlog"
     HELD = "held"
     IDLE = "idle"
@@ -19,9 +18,6 @@ class ReasonKind(enum.StrEnum):
     MIN_REPLICAS = "min_replicas"
     MAX_REPLICAS = "max_replicas"
     GPU_BUDGET = "gpu_budget"
-    PENDING = "pending"
-    UNSCHEDULABLE = "unschedulable"
-    EDITED = "edited"
     NO_METRICS = "no_metrics"
 
 

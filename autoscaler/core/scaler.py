@@ -14,7 +14,7 @@ from __future__ import annotations
 from .arrivals import Rate
 from .decision import Decision, Reason, ReasonKind
 from .limits import Limits
-from .need import capacity, load_of, request_work_s
+from .need import load_of
 from .observation import Observation, VariantObservation
 from .spec import ScalingSpec
 from .staffing import whole
@@ -42,6 +42,7 @@ def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now:
     reasons: list[Reason] = []
     desired: dict[str, int] = {}
     explain: dict[str, float] = {"arrivals_per_s": rate.now, "slope": rate.slope}
+    is_idle = _is_idle(spec, observation, state, now)
     for name, variant in state.variants.items():
         if name not in seen:
             continue
@@ -64,7 +65,7 @@ def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now:
         if extra > 0.5:
             reasons.append(Reason(ReasonKind.BACKLOG, name, f"{extra:.1f} replicas to work it off"))
         reasons.append(Reason(why, name, f"load {load:.2f}, need {need:.2f} replicas"))
-        if _is_idle(spec, observation, state, now):
+        if is_idle:
             wanted = 0
             reasons.append(Reason(ReasonKind.IDLE, name, "nobody has asked for a while"))
         else:
@@ -81,7 +82,7 @@ def _learn(observation: Observation, state: ScalerState, now: float) -> None:
         state.last_arrival = now
     for seen in observation.variants:
         if (variant := state.variants.get(seen.name)) is not None:
-            variant.observe(seen, observation.interval_s)
+            variant.observe(seen)
 
 
 def _expected(
@@ -109,13 +110,10 @@ def _for_backlog(
 ) -> float:  # fmt: skip
     """Replicas beyond the load that work off what waits, unless those there are do it in time."""
     waiting = observation.backlog + (seen.num_waiting or 0.0)
-    work = waiting * request_work_s(variant, state.size) / capacity(variant, state.size, spec.slo)
-    active = seen.ready + seen.pending
-    spare = seen.ready - load
-    left = work - spare * variant.start_up_s  # when replicas ordered now are ready
-    if left <= 0:
-        return 0.0
-    return max(left / DRAIN_S - max(active - load, 0.0), 0.0) if active > load else left / DRAIN_S
+    work = load_of(waiting, variant, state.size, spec.slo)  # in seconds of a replica
+    left = work - (seen.ready - load) * variant.start_up_s  # when replicas ordered now are ready
+    spare = max(seen.ready + seen.pending - load, 0.0)
+    return max(left / DRAIN_S - spare, 0.0) if left > 0 else 0.0
 
 
 def _move(
@@ -129,9 +127,7 @@ def _move(
         return up, ReasonKind.DEMAND
     if lasting < present and variant.needed.seconds(now) >= variant.needed.span_s:
         return lasting, ReasonKind.DEMAND
-    if up < present:
-        return present, ReasonKind.SCALE_DOWN_DELAY
-    return present, ReasonKind.DEMAND
+    return present, ReasonKind.SCALE_DOWN_DELAY if up < present else ReasonKind.DEMAND
 
 
 def _is_idle(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> bool:

@@ -69,9 +69,8 @@ class Staffing:
     def _learn(self) -> None:
         """The least headroom that is known to be good, and whether less may be tried.
 
-        Failures fall about exponentially with headroom. From the least headroom that is known to be
-        good it is so much further down as its failures are below the allowed ones, by a steepness
-        that is on the safe side; a headroom known to be bad bounds it from below.
+        Less is tried where many requests did twice as well as asked for; a headroom known to be bad
+        bounds it from below.
         """
         known = [i for i in range(NUM_BINS) if self._total[i] >= ENOUGH]
         if not known:

@@ -8,7 +8,7 @@ from .arrivals import Arrivals
 from .caution import Caution
 from .forecast import MEMORY_S, ForecastErrors
 from .observation import Observation, VariantObservation
-from .spec import ScalingSpec, VariantSpec
+from .spec import ScalingSpec
 from .staffing import Staffing, headroom
 from .window import MaxWindow
 from .work import TokenCosts
@@ -50,19 +50,17 @@ class RequestSize:
 class VariantState:
     """What is learnt of a variant."""
 
-    spec: VariantSpec
     costs: TokenCosts
     staffing: Staffing
     caution: Caution
     needed: MaxWindow
     start_up_s: float
     errors: ForecastErrors = field(default_factory=ForecastErrors)
-    last_desired: int | None = None
     unsettled_until: float = 0.0
     kv_usage_per_request: float = 0.0
     """Of one replica's cache, of one of its running requests."""
 
-    def observe(self, seen: VariantObservation, interval_s: float) -> None:
+    def observe(self, seen: VariantObservation) -> None:
         for seconds in seen.start_up_s:
             # Rather too long than too short: up at once, down slowly.
             if seconds >= self.start_up_s:
@@ -116,7 +114,6 @@ class ScalerState:
         return cls(
             variants={
                 variant.name: VariantState(
-                    spec=variant,
                     costs=TokenCosts(),
                     staffing=Staffing(spec.slo.attainment),
                     caution=Caution(spec.slo.attainment),

@@ -97,11 +97,15 @@ class Fleet:
     def submit(self, request: SimRequest) -> None:
         self._interval.arrivals += 1
         self._interval.input_tokens += request.num_input_tokens - request.num_cached_tokens
-        ready = self._ready()
-        if ready:
-            min(ready, key=lambda m: m.replica.num_requests).replica.add(request)
-        else:
-            self._held.append(request)
+        self._held.append(request)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give what is held to the ready replicas, if there are any."""
+        if ready := self._ready():
+            while self._held:
+                member = min(ready, key=lambda m: m.replica.num_requests)
+                member.replica.add(self._held.popleft())
 
     def _first_token(self, request: SimRequest) -> None:
         self._interval.first_tokens += 1
@@ -159,9 +163,7 @@ class Fleet:
         member.ready_s = self._loop.now()
         if member.start is not None:
             self._interval.start_up_s.append(member.ready_s - member.ordered_s)
-        while self._held:
-            ready = self._ready()
-            min(ready, key=lambda m: m.replica.num_requests).replica.add(self._held.popleft())
+        self._dispatch()
 
     def _remove_if_idle(self, member: Member) -> None:
         if member.replica.num_requests == 0:

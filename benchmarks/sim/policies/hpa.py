@@ -17,6 +17,21 @@ TOLERANCE = 0.1
 STABILIZATION_S = 300.0
 
 
+class HpaBehavior:
+    """From a recommendation to a number: bounds, the pace up, the stabilization down."""
+
+    def __init__(self, min_replicas: int, max_replicas: int) -> None:
+        self._min, self._max = min_replicas, max_replicas
+        self._recommended = MaxWindow(STABILIZATION_S)
+
+    def apply(self, recommended: int, present: int, now: float) -> int:
+        recommended = min(max(recommended, self._min), self._max)
+        highest = int(self._recommended.add(now, recommended))
+        if recommended > present:
+            return min(recommended, max(present + 4, present * 2))
+        return min(highest, present)
+
+
 class Hpa:
     """Scales on the running and waiting requests of a replica, `target` of them each."""
 
@@ -25,8 +40,7 @@ class Hpa:
     def __init__(self, target: float, *, min_replicas: int = 1, max_replicas: int = 64) -> None:
         self.name = f"HPA {target:g} requests"
         self._target = target
-        self._min, self._max = min_replicas, max_replicas
-        self._recommended = MaxWindow(STABILIZATION_S)
+        self._behavior = HpaBehavior(min_replicas, max_replicas)
 
     def desired(self, observation: Observation, now: float) -> int:
         seen = observation.variants[0]
@@ -43,8 +57,4 @@ class Hpa:
                 replicas = seen.ready
             if abs(ratio - 1) > TOLERANCE:
                 recommended = ceil(replicas * ratio)
-        recommended = min(max(recommended, self._min), self._max)
-        highest = int(self._recommended.add(now, recommended))
-        if recommended > seen.desired:
-            return min(recommended, max(seen.desired + 4, seen.desired * 2))
-        return min(highest, seen.desired)
+        return self._behavior.apply(recommended, seen.desired, now)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from math import ceil
 
 from shoal.autoscaler.core.observation import Observation
-from shoal.autoscaler.core.window import MaxWindow
 
-from .hpa import STABILIZATION_S, TOLERANCE
+from .hpa import TOLERANCE, HpaBehavior
 
 
 class KedaQueue:
@@ -24,8 +23,7 @@ class KedaQueue:
     def __init__(self, target: float, *, min_replicas: int = 1, max_replicas: int = 64) -> None:
         self.name = f"KEDA {target:g} waiting"
         self._target = target
-        self._min, self._max = min_replicas, max_replicas
-        self._recommended = MaxWindow(STABILIZATION_S)
+        self._behavior = HpaBehavior(min_replicas, max_replicas)
 
     def desired(self, observation: Observation, now: float) -> int:
         seen = observation.variants[0]
@@ -34,8 +32,4 @@ class KedaQueue:
         recommended = seen.desired
         if abs(ratio - 1) > TOLERANCE:
             recommended = ceil(waiting / self._target)
-        recommended = min(max(recommended, self._min), self._max)
-        highest = int(self._recommended.add(now, recommended))
-        if recommended > seen.desired:
-            return min(recommended, max(seen.desired + 4, seen.desired * 2))
-        return min(highest, seen.desired)
+        return self._behavior.apply(recommended, seen.desired, now)
