@@ -38,7 +38,8 @@ def make_request(
     if prompt is None:
         prompt = [100_000 + number * 1_000 + i for i in range(num_prompt_tokens)]
     return Request(
-        request_id if request_id is not None else f"r{number}",
+        # Of one width: ties go by id, and "r10" would come before "r9".
+        request_id if request_id is not None else f"r{number:07}",
         prompt,
         sampling_params=SamplingParams(**{"max_tokens": 8, **sampling}),
         arrival_time=arrival_time,
