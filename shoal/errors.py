@@ -6,6 +6,7 @@
     │   ├── ModelNotFound         nothing at that path, repository or wheel
     │   ├── DownloadFailed        cut off, refused, or the checksum differs
     │   └── UnsupportedModel      refused by name, with the list of what is supported
+    ├── ScaleFailed               a number of replicas was not taken; the next decision asks again
     └── RequestError              answered over HTTP in the OpenAI error shape
         ├── InvalidRequest        400
         ├── Unauthorized          401
@@ -55,6 +56,10 @@ class DownloadFailed(ModelError):
 
 class UnsupportedModel(ModelError):
     """The model needs something Shoal does not have; the message lists what it has."""
+
+
+class ScaleFailed(ShoalError):
+    """A platform did not take a number of replicas."""
 
 
 class RequestError(ShoalError):

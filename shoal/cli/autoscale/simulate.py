@@ -1,4 +1,4 @@
-"""`shoal autoscale`: the scaler's decisions, on loads of the past or made up."""
+"""`shoal autoscale simulate`: the scaler's decisions, on loads of the past or made up."""
 
 from __future__ import annotations
 
@@ -12,15 +12,7 @@ from shoal.errors import ConfigError
 if TYPE_CHECKING:
     from shoal.benchmarks.sim.compare import Comparison
 
-app = typer.Typer(no_args_is_help=True, help="How many replicas there should be.")
 
-
-@app.callback()
-def group() -> None:
-    """How many replicas there should be: decisions in simulation."""
-
-
-@app.command()
 def simulate(
     load: Annotated[
         list[str] | None,

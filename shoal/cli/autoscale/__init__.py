@@ -1,0 +1,15 @@
+"""`shoal autoscale`: one file per command, heavy imports inside the commands."""
+
+from __future__ import annotations
+
+import typer
+
+from . import simulate
+
+app = typer.Typer(no_args_is_help=True, help="How many replicas there should be.")
+app.command("simulate")(simulate.simulate)
+
+
+@app.callback()
+def group() -> None:
+    """How many replicas there should be: decisions in simulation."""
