@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import http
 import math
-from typing import Annotated, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 import structlog
@@ -37,6 +38,9 @@ from .admin_auth import AdminAuth
 from .reload import ReloadResult
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_WAIT_S = 60.0
+AddRoutes: TypeAlias = Callable[[FastAPI], None]
+"""Adds routes of somebody else to the admin app; they are behind its keys."""
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +65,7 @@ class RouterAdmin(Protocol):
     def admin_keys(self) -> tuple[str, ...]: ...
     def endpoints(self) -> list[dict[str, Any]]: ...
     def held(self) -> dict[str, int]: ...
+    async def wait_held(self, model: str, timeout_s: float) -> dict[str, int]: ...
     def add_endpoint(self, body: bytes) -> str: ...
     def config(self) -> dict[str, Any]: ...
     async def reload(self) -> ReloadResult: ...
@@ -70,7 +75,7 @@ class RouterAdmin(Protocol):
     async def connections(self) -> list[dict[str, Any]]: ...
 
 
-def create_app(router: RouterAdmin) -> ASGIApp:
+def create_app(router: RouterAdmin, extras: Sequence[AddRoutes] = ()) -> ASGIApp:
     """The whole application, errors and keys included."""
     app = FastAPI(
         title="Shoal router, admin API", version=__version__, docs_url=None, redoc_url=None
@@ -79,6 +84,8 @@ def create_app(router: RouterAdmin) -> ASGIApp:
     _add_endpoint_routes(app, router)
     _add_router_routes(app, router)
     _add_debug_routes(app, router)
+    for add_routes in extras:
+        add_routes(app)
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(Exception, _fault)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -110,6 +117,14 @@ def _add_endpoint_routes(app: FastAPI, router: RouterAdmin) -> None:
     async def endpoints() -> Response:
         """All endpoints with status and load; requests held for models that have none."""
         return _json({"endpoints": router.endpoints(), "held": router.held()})
+
+    @app.get("/admin/held")
+    async def held(
+        model: str, wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0.0
+    ) -> Response:
+        """Requests held for models without an endpoint. With `wait_s`: the answer comes once
+        there are some for `model`, or after so long."""
+        return _json({"held": await router.wait_held(model, wait_s)})
 
     @app.post("/admin/endpoints")
     async def add(request: Request) -> Response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 
-from .admin import RouterAdmin, create_app
+from .admin import AddRoutes, RouterAdmin, create_app
 
 _KEEP_ALIVE_S = 75
 _MAX_CONCURRENT = 256
@@ -23,11 +23,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run(router: RouterAdmin, listener: socket.socket, stop: asyncio.Event) -> None:
+async def run(
+    router: RouterAdmin,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    extras: Sequence[AddRoutes] = (),
+) -> None:
     """Serve until `stop`; then requests under way have a second. Closes `listener`."""
     server = _Server(
         uvicorn.Config(
-            create_app(router),
+            create_app(router, extras),
             loop="uvloop",
             http="httptools",
             ws="none",

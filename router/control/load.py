@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 
 from shoal.errors import ConfigError
+from shoal.settings.explain import explain
+from shoal.settings.yaml_file import read_bytes, read_yaml
 
 from ..access.keys import KeyEntry, key_digest, parse_keys
 from ..access.worker_key import worker_key
 from ..settings.config import RouterConfig
 from .checks import check
-from .explain import explain
-from .yaml_file import read_bytes, read_yaml
 
 COMMAND_LINE_KEYS = "(command line)"
 """Stands for `auth.keys_file` when keys were given as options."""
@@ -63,7 +63,7 @@ def load(source: Source, environ: Mapping[str, str] = os.environ) -> Loaded:
     try:
         config = msgspec.convert(merge(content, source.overrides), RouterConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error)}") from None
+        raise ConfigError(f"{where}: {explain(error, RouterConfig)}") from None
     try:
         config = _with_environment(config, environ)
         config, keys = _with_keys(config, source)

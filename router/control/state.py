@@ -6,6 +6,7 @@ Everything runs on one event loop. The admin API, signals and watched files call
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -59,6 +60,9 @@ class State:
         self._totals = Totals()
         self._reloading = asyncio.Lock()
         self._noting: asyncio.TimerHandle | None = None
+        self._held: dict[str, int] = {}
+        self._held_changed = asyncio.Event()
+        """Set, and replaced, when `_held` is another."""
         self._fleet_settled = asyncio.Event()
         self.fleet = Fleet(loaded.config, self._on_fleet, self._on_kv, clock)
         self.children = Children(
@@ -159,7 +163,15 @@ class State:
 
     def held(self) -> dict[str, int]:
         """Requests held for models without an endpoint."""
-        return self._hub.held()
+        return self._held
+
+    async def wait_held(self, model: str, timeout_s: float) -> dict[str, int]:
+        """The same, once there are some for `model`, or when the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not self._held.get(model):
+                    await self._held_changed.wait()
+        return self._held
 
     def config(self) -> dict[str, Any]:
         """Without secrets."""
@@ -217,6 +229,7 @@ class State:
     def _on_delta(self, process: int, delta: PeerDelta) -> None:
         delta.process = process
         self._hub.take(process, delta, self._clock.now())
+        self._note_held()
         self.children.broadcast(delta, but=process)
         self._note_in_flight_soon()
 
@@ -225,6 +238,14 @@ class State:
         if (farewell := self._hub.left(process)) is not None:
             self.children.broadcast(farewell)
             self._note_in_flight_soon()
+        self._note_held()
+
+    def _note_held(self) -> None:
+        held = self._hub.held()
+        if held != self._held:
+            self._held = held
+            self._held_changed.set()
+            self._held_changed = asyncio.Event()
 
     def _note_in_flight_soon(self) -> None:
         if self._noting is None:

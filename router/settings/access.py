@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .ranges import HttpUrl, Money, Ratio, Text
+from shoal.settings.ranges import HttpUrl, Money, Ratio, Text
 
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"

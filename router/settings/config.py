@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from shoal.settings.ranges import SecondsOrZero
+
 from .access import AuthConfig, TelemetryConfig
 from .discovery import DiscoveryConfig
 from .listen import AdminConfig, BoundsConfig, ListenConfig, UpstreamConfig
 from .protection import BreakerConfig, FlowControlConfig, HealthConfig, LimitsConfig
-from .ranges import SecondsOrZero
 from .routing import FailoverConfig, HedgeConfig, ModelConfig, RetryConfig, RoutingConfig
 
 

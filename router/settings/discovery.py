@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from .ranges import HttpUrl, Money, Port, PositiveWeight, Seconds, Text
+from shoal.settings.ranges import HttpUrl, Money, Port, PositiveWeight, Seconds, Text
 
 EngineName = Literal["auto", "shoal", "vllm", "sglang", "openai"]
 

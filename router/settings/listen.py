@@ -6,7 +6,15 @@ from typing import Annotated
 
 import msgspec
 
-from .ranges import Bytes, Count, CountOrZero, PortOrZero, Seconds, SecondsOrZero, Text
+from shoal.settings.ranges import (
+    Bytes,
+    Count,
+    CountOrZero,
+    PortOrZero,
+    Seconds,
+    SecondsOrZero,
+    Text,
+)
 
 
 class TLSConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

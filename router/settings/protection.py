@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from .ranges import Count, CountOrZero, Ratio, Seconds, SecondsOrZero, Text
+from shoal.settings.ranges import Count, CountOrZero, Ratio, Seconds, SecondsOrZero, Text
 
 
 class BandConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

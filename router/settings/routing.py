@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from .ranges import Bytes, CountOrZero, Ratio, Seconds, SecondsOrZero, Text, Weight
+from shoal.settings.ranges import Bytes, CountOrZero, Ratio, Seconds, SecondsOrZero, Text, Weight
 
 PolicyName = Literal[
     "cost",

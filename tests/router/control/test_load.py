@@ -11,7 +11,7 @@ from shoal.errors import ConfigError
 from shoal.router.access.keys import KeyStore, generate_key, key_digest
 from shoal.router.control.load import COMMAND_LINE_KEYS, Loaded, Source, load, merge
 from shoal.router.control.redact import redacted
-from shoal.router.control.yaml_file import MAX_BYTES
+from shoal.settings.yaml_file import MAX_BYTES
 from shoal.router.settings.config import RouterConfig
 
 ENVIRON = {"WORKER_KEY": "sk-secret"}

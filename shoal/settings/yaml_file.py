@@ -6,7 +6,9 @@ are those of YAML 1.2's core schema.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +61,28 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a file. Raises ConfigError with the place where it is wrong."""
-    content = read_bytes(path)
+    """The content of a file with one document. Raises ConfigError with the place of a mistake."""
+    with _told(path):
+        return yaml.load(read_bytes(path), _Loader)  # a SafeLoader: no objects
+
+
+def read_yaml_documents(path: Path) -> list[Any]:
+    """The documents of a file, empty ones left out. Raises ConfigError with the place."""
+    with _told(path):
+        documents = yaml.load_all(read_bytes(path), _Loader)  # a SafeLoader: no objects
+        return [document for document in documents if document is not None]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        return yaml.load(content, _Loader)  # a SafeLoader: no objects
+        yield
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{place}: {error.problem or 'not YAML'}") from None
+    except ConfigError:
+        raise
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
 

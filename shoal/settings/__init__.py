@@ -1,0 +1,1 @@
+"""What the settings files of all parts have in common: YAML, ranges, messages, schemas."""
