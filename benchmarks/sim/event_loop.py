@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import count
 
 
-@dataclass(order=True, slots=True)
 class Event:
     """A callback to come; `cancel` takes it back."""
 
-    time_s: float
-    order: int
-    callback: Callable[[], None] | None = field(compare=False)
+    __slots__ = ("callback", "time_s")
+
+    def __init__(self, time_s: float, callback: Callable[[], None]) -> None:
+        self.time_s = time_s
+        self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
         self.callback = None
@@ -26,7 +26,8 @@ class EventLoop:
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._events: list[Event] = []
+        self._heap: list[tuple[float, int, Event]] = []
+        """Tuples, which compare fast; the number is unique, so events themselves never do."""
         self._order = count()
 
     def now(self) -> float:
@@ -35,18 +36,19 @@ class EventLoop:
 
     def at(self, time_s: float, callback: Callable[[], None]) -> Event:
         """Call back at a point in time. Raises ValueError for one that is past or not a number."""
-        if not time_s >= self._now or math.isinf(time_s):
+        if not self._now <= time_s < math.inf:
             raise ValueError(f"an event at {time_s}, but it is {self._now}")
-        event = Event(time_s, next(self._order), callback)
-        heapq.heappush(self._events, event)
+        event = Event(time_s, callback)
+        heappush(self._heap, (time_s, next(self._order), event))
         return event
 
     def run(self, until_s: float = math.inf) -> None:
         """Let time pass until there is nothing left to happen, or to `until_s`."""
-        while self._events and self._events[0].time_s <= until_s:
-            event = heapq.heappop(self._events)
+        heap = self._heap
+        while heap and heap[0][0] <= until_s:
+            time_s, _, event = heappop(heap)
             if event.callback is not None:
-                self._now = event.time_s
+                self._now = time_s
                 event.callback()
         if until_s < math.inf:
             self._now = max(self._now, until_s)

@@ -82,6 +82,8 @@ class Fleet:
         self.slo = slo or Slo()
         self._rng = Random(seed)
         self._members: list[Member] = []
+        self._ready: list[Member] = []
+        """Of `_members`, in the same order: those that take requests."""
         self._gone_output = self._gone_input = 0
         self._held: deque[SimRequest] = deque()
         self._interval = _Interval()
@@ -102,10 +104,13 @@ class Fleet:
 
     def _dispatch(self) -> None:
         """Give what is held to the ready replicas, if there are any."""
-        if ready := self._ready():
+        if ready := self._ready:
             while self._held:
-                member = min(ready, key=lambda m: m.replica.num_requests)
-                member.replica.add(self._held.popleft())
+                fewest = ready[0].replica
+                for member in ready:
+                    if member.replica.num_requests < fewest.num_requests:
+                        fewest = member.replica
+                fewest.add(self._held.popleft())
 
     def _first_token(self, request: SimRequest) -> None:
         self._interval.first_tokens += 1
@@ -118,8 +123,9 @@ class Fleet:
         if tpot is not None and request.num_output_tokens > 1:
             interval.tpots.append(tpot)
         self.on_finished(request)
-        for member in [m for m in self._members if m.draining]:
-            self._remove_if_idle(member)
+        if len(self._ready) < len(self._members):
+            for member in [m for m in self._members if m.draining]:
+                self._remove_if_idle(member)
 
     # -- replicas ------------------------------------------------------------------------
 
@@ -130,7 +136,7 @@ class Fleet:
 
     @property
     def num_ready(self) -> int:
-        return len(self._ready())
+        return len(self._ready)
 
     def scale_to(self, desired: int, *, at_once: bool = False) -> None:
         """Order what is missing, or take away what is too much. `at_once`: without start-up."""
@@ -146,6 +152,7 @@ class Fleet:
                 member.start.cancel()
             member.draining = True
             self._remove_if_idle(member)
+        self._choose_ready()
 
     def _order(self, start_up_s: float) -> None:
         now = self._loop.now()
@@ -163,6 +170,7 @@ class Fleet:
         member.ready_s = self._loop.now()
         if member.start is not None:
             self._interval.start_up_s.append(member.ready_s - member.ordered_s)
+        self._choose_ready()
         self._dispatch()
 
     def _remove_if_idle(self, member: Member) -> None:
@@ -172,8 +180,8 @@ class Fleet:
             self._gone_output += member.replica.output_tokens
             self._gone_input += member.replica.input_tokens
 
-    def _ready(self) -> list[Member]:
-        return [m for m in self._members if m.ready_s is not None and not m.draining]
+    def _choose_ready(self) -> None:
+        self._ready = [m for m in self._members if m.ready_s is not None and not m.draining]
 
     def count_to_now(self) -> None:
         """Bring `replica_s` up to date."""
@@ -187,7 +195,7 @@ class Fleet:
         """What happened since the last call, `interval_s` ago."""
         self.count_to_now()
         interval, self._interval = self._interval, _Interval()
-        ready = self._ready()
+        ready = self._ready
         output = self._gone_output + sum(m.replica.output_tokens for m in self._members)
         computed = self._gone_input + sum(m.replica.input_tokens for m in self._members)
         new_output, self._seen_output = output - self._seen_output, output

@@ -31,6 +31,7 @@ class Replica:
     """Serves requests from when it is made until nobody gives it any.
 
     Invariant: between events at most one step or stretch is under way, `_under_way`.
+    Most of a simulation's time is spent here, hence the counts that are kept rather than summed.
     """
 
     def __init__(
@@ -59,7 +60,12 @@ class Replica:
         self._reserved = 0
         """KV tokens that the admitted requests will have at their end."""
         self._under_way: Event | None = None
+        self._step_tokens = 0
+        """Prompt tokens of the step that is under way."""
         self._stretch_began: float | None = None
+        self._stretch_steps = 0
+        self.num_requests = 0
+        """Running and waiting."""
         self.output_tokens = 0
         """Tokens put out so far; stretches count when they end."""
         self.input_tokens = 0
@@ -67,15 +73,11 @@ class Replica:
 
     @property
     def num_running(self) -> int:
-        return len(self._decoding) + len(self._completing) + (self._prompt is not None)
+        return self.num_requests - len(self._waiting)
 
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
-
-    @property
-    def num_requests(self) -> int:
-        return self.num_running + self.num_waiting
 
     @property
     def kv_usage(self) -> float:
@@ -84,17 +86,21 @@ class Replica:
     def add(self, request: SimRequest) -> None:
         """Queue a request; a stretch that is under way ends with its present step."""
         self._waiting.append(request)
+        self.num_requests += 1
         if self._under_way is None:
             self._next()
         elif self._stretch_began is not None and self._has_room():
             self._cut_stretch()
 
     def _has_room(self) -> bool:
-        if self.num_running >= self._spec.max_num_seqs or not self._waiting:
+        if not self._waiting:
+            return False
+        running = self.num_requests - len(self._waiting)
+        if running >= self._spec.max_num_seqs:
             return False
         head = self._waiting[0]
         needed = head.num_input_tokens + head.num_output_tokens
-        return self._reserved + needed <= self._spec.kv_tokens or not self.num_running
+        return self._reserved + needed <= self._spec.kv_tokens or not running
 
     def _next(self) -> None:
         """Begin what comes next: a step with prompt tokens, a stretch of decodes, or nothing."""
@@ -130,11 +136,11 @@ class Replica:
         seconds = self._spec.cost.step_s(
             prompt_tokens=tokens, decodes=len(self._decoding), kv_tokens=self._kv_tokens
         )
-        end = self._loop.now() + seconds
-        self._under_way = self._loop.at(end, lambda: self._end_step(tokens))
+        self._step_tokens = tokens
+        self._under_way = self._loop.at(self._loop.now() + seconds, self._end_step)
 
-    def _end_step(self, prompt_tokens: int) -> None:
-        self.input_tokens += prompt_tokens
+    def _end_step(self) -> None:
+        self.input_tokens += self._step_tokens
         self._book_decodes(1)
         complete, self._completing = self._completing, []
         for request in complete:
@@ -152,10 +158,9 @@ class Replica:
         seconds = self._spec.cost.stretch_s(
             num_steps, decodes=len(self._decoding), kv_tokens=self._kv_tokens
         )
+        self._stretch_steps = num_steps
         self._stretch_began = self._loop.now()
-        self._under_way = self._loop.at(
-            self._stretch_began + seconds, lambda: self._end_stretch(num_steps)
-        )
+        self._under_way = self._loop.at(self._stretch_began + seconds, self._end_stretch)
 
     def _cut_stretch(self) -> None:
         assert self._under_way is not None
@@ -167,11 +172,12 @@ class Replica:
         end = max(self._stretch_began + seconds, self._loop.now())
         if end < self._under_way.time_s:
             self._under_way.cancel()
-            self._under_way = self._loop.at(end, lambda: self._end_stretch(num_steps))
+            self._stretch_steps = num_steps
+            self._under_way = self._loop.at(end, self._end_stretch)
         self._stretch_began = None  # cut once; more arrivals change nothing
 
-    def _end_stretch(self, num_steps: int) -> None:
-        self._book_decodes(num_steps)
+    def _end_stretch(self) -> None:
+        self._book_decodes(self._stretch_steps)
         self._retire()
         self._next()
 
@@ -187,4 +193,5 @@ class Replica:
             length = request.num_input_tokens + request.num_output_tokens
             self._kv_tokens -= length - 1
             self._reserved -= length
+            self.num_requests -= 1
             self._finished(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from .event_loop import EventLoop
 from .fleet import Fleet, Slo, StartUp
@@ -59,8 +60,16 @@ def simulate(scenario: Scenario, policy: Policy) -> Outcome:
 
     fleet.on_finished = finished
     fleet.scale_to(scenario.first_replicas, at_once=True)
-    for request in requests:
-        loop.at(request.arrival_s, lambda r=request: fleet.submit(r))  # type: ignore[misc]
+    coming = iter(requests)
+
+    def arrive(request: SimRequest | None = None) -> None:
+        """One on the heap at a time: a short heap is a fast one."""
+        if request is not None:
+            fleet.submit(request)
+        if (after := next(coming, None)) is not None:
+            loop.at(after.arrival_s, partial(arrive, after))
+
+    arrive()
     end = requests[-1].arrival_s
     series: list[tuple[float, int, int, float]] = []
     changes = turns = direction = 0
