@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from . import simulate
+from . import schema, simulate
 
 app = typer.Typer(no_args_is_help=True, help="How many replicas there should be.")
+app.command("schema")(schema.schema)
 app.command("simulate")(simulate.simulate)
 
 

@@ -1,0 +1,1 @@
+"""The policy file, and the `spec` of a Kubernetes `ScalingPolicy`: one schema for both."""
