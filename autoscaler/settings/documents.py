@@ -36,7 +36,7 @@ class _Settings(
     """A section: a name it does not know is a mistake."""
 
 
-class SloSettings(_Settings, kw_only=True):
+class SloSettings(_Settings, frozen=True, kw_only=True):
     """The objective: the share of requests that meet both limits."""
 
     ttft_seconds: Seconds = _SLO.ttft_s
@@ -47,7 +47,7 @@ class SloSettings(_Settings, kw_only=True):
     """Share of requests that are to meet it."""
 
 
-class PaceSettings(_Settings, kw_only=True):
+class PaceSettings(_Settings, frozen=True, kw_only=True):
     """How fast the number of replicas may change."""
 
     scale_down_delay_seconds: SecondsOrZero = _PACE.scale_down_delay_s
@@ -64,14 +64,14 @@ class PaceSettings(_Settings, kw_only=True):
     """How long a replica takes to start, until start-ups have been seen."""
 
 
-class ForecastSettings(_Settings, kw_only=True):
+class ForecastSettings(_Settings, frozen=True, kw_only=True):
     """What is provided for on top of the expected load."""
 
     quantile: Share = ScalingSpec().forecast_quantile
     """Share of forecasts whose error is provided for: the price of being ready in time."""
 
 
-class TargetSettings(_Settings, kw_only=True):
+class TargetSettings(_Settings, frozen=True, kw_only=True):
     """What has the replicas of a variant: anything with a `/scale`, in the policy's namespace."""
 
     kind: Text
@@ -80,7 +80,7 @@ class TargetSettings(_Settings, kw_only=True):
     api_version: Text = "apps/v1"
 
 
-class VariantSettings(_Settings, kw_only=True):
+class VariantSettings(_Settings, frozen=True, kw_only=True):
     """One way to serve the model: a kind of GPU, a precision, spot or not."""
 
     name: Name = _VARIANT.name
@@ -103,7 +103,7 @@ class VariantSettings(_Settings, kw_only=True):
             )
 
 
-class RouterSettings(_Settings, kw_only=True):
+class RouterSettings(_Settings, frozen=True, kw_only=True):
     """Where the router's admin API is: what comes in and what waits is read there."""
 
     url: HttpUrl
@@ -114,7 +114,7 @@ class RouterSettings(_Settings, kw_only=True):
     """Environment variable of the autoscaler that holds a key of the admin API."""
 
 
-class PolicySpec(_Settings, kw_only=True):
+class PolicySpec(_Settings, frozen=True, kw_only=True):
     """How one model is to be scaled, and what for."""
 
     model: Text
@@ -142,7 +142,7 @@ class PolicySpec(_Settings, kw_only=True):
             )
 
 
-class Metadata(_Settings, kw_only=True):
+class Metadata(_Settings, frozen=True, kw_only=True):
     """Of the object in Kubernetes; a file needs the name only."""
 
     name: Name
@@ -151,7 +151,7 @@ class Metadata(_Settings, kw_only=True):
     annotations: dict[str, str] = {}
 
 
-class PolicyDocument(_Settings, kw_only=True):
+class PolicyDocument(_Settings, frozen=True, kw_only=True):
     """One document of a policy file."""
 
     api_version: Literal["autoscaling.shoal.dev/v1alpha1"]
