@@ -7,10 +7,10 @@ import contextlib
 import importlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 import uvloop
@@ -30,6 +30,9 @@ from .takeover import (
     socket_path,
     take_over,
 )
+
+if TYPE_CHECKING:
+    from .admin import AddRoutes
 
 _SETTLE_S = 3.0
 """Longest wait for the first health checks before we say how many workers there are."""
@@ -114,26 +117,38 @@ def serve(
     watches: bool = False,
     on_ready: Callable[[Serving], None] | None = None,
     alongside: Callable[[], Awaitable[str]] | None = None,
+    admin_extras: Sequence[AddRoutes] = (),
     timing: Timing | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; for the main thread, which gets the signals.
 
     `alongside` runs beside the router; it ends only when the router cannot go on, and returns why.
+    It is cancelled when the router has drained, and once more when the end is to be at once.
+    `admin_extras` add routes to the admin app.
     Raises ChildFailed when the data-plane processes do not start, and ShoalError with what
     `alongside` returned.
     """
     uvloop.run(
-        _Run(prepared, command, timing).run(watches=watches, on_ready=on_ready, alongside=alongside)
+        _Run(prepared, command, timing, admin_extras).run(
+            watches=watches, on_ready=on_ready, alongside=alongside
+        )
     )
 
 
 class _Run:
     """One life of the state process."""
 
-    def __init__(self, prepared: Prepared, command: Sequence[str], timing: Timing | None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        command: Sequence[str],
+        timing: Timing | None,
+        admin_extras: Sequence[AddRoutes],
+    ) -> None:
         self._prepared = prepared
         self._command = command
         self._timing = timing
+        self._admin_extras = admin_extras
         self._stop = asyncio.Event()
         """Drain, then end."""
         self._stop_now = asyncio.Event()
@@ -141,6 +156,7 @@ class _Run:
         self._has_successor = False
         self._tasks: list[asyncio.Task[Any]] = []
         self._errands: set[asyncio.Task[None]] = set()
+        self._beside: asyncio.Task[Any] | None = None
 
     async def run(
         self,
@@ -173,7 +189,7 @@ class _Run:
                 if watches:
                     self._spawn(watch(lambda: state.loaded.files, lambda: self._reload(state)))
                 if alongside is not None:
-                    self._spawn(self._end_with(alongside))
+                    self._beside = self._spawn(self._end_with(alongside))
                 await self._until(state.fleet_settled(_SETTLE_S))
                 if on_ready is not None and not self._stop.is_set():
                     on_ready(
@@ -250,7 +266,7 @@ class _Run:
     async def _serve_admin(self, state: State) -> None:
         # fastapi and uvicorn take half a second to import: the API serves meanwhile.
         server = await asyncio.to_thread(importlib.import_module, f"{__package__}.admin_server")
-        await server.run(state, self._prepared.admin, self._stop_admin)
+        await server.run(state, self._prepared.admin, self._stop_admin, self._admin_extras)
 
     async def _end_with(self, alongside: Callable[[], Awaitable[str]]) -> None:
         raise ShoalError(await alongside())
@@ -265,8 +281,10 @@ class _Run:
         except ShoalError as error:
             _log.error("router.restart_failed", error=str(error))
 
-    def _spawn(self, work: Awaitable[object]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
 
     def _errand(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -277,7 +295,13 @@ class _Run:
         tasks = [*self._tasks, *self._errands]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ended: asyncio.Future[Any] = asyncio.gather(*tasks, return_exceptions=True)
+        at_once: asyncio.Future[Any] = asyncio.ensure_future(self._stop_now.wait())
+        await asyncio.wait({ended, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        at_once.cancel()
+        if self._beside is not None:
+            self._beside.cancel()
+        await ended
 
     @contextlib.contextmanager
     def _signals(self, state: State) -> Any:

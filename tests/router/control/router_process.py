@@ -1,11 +1,13 @@
 """A whole router whose data-plane processes are stand-ins: `python router_process.py JSON`.
 
-JSON: {"overrides": {...}, "file": ..., "takeover": bool, "watch": bool}. Prints what it serves as
-one JSON line, then ends as a router does.
+JSON: {"overrides": {...}, "file": ..., "takeover": bool, "watch": bool, "lingers": bool}. Prints
+what it serves as one JSON line, then ends as a router does. With `lingers` something runs beside it
+that says so when it is to end, and then does not end of itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -21,6 +23,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.router.control.conftest import FAKE_PROXY, FAST
 
 
+async def linger() -> str:
+    try:
+        return await asyncio.Future()
+    finally:
+        print("ending", flush=True)
+        await asyncio.Future()
+
+
 def main() -> None:
     options: dict[str, Any] = json.loads(sys.argv[1])
     configure_logging("json")
@@ -32,6 +42,7 @@ def main() -> None:
             prepared,
             command=FAKE_PROXY,
             timing=FAST,
+            alongside=linger if options.get("lingers") else None,
             watches=options.get("watch", False),
             on_ready=lambda serving: print(json.dumps(serving._asdict()), flush=True),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from shoal.errors import ConfigError, EngineUnavailable, InvalidRequest, NotFound
 from shoal.router.control.admin import MAX_BODY_BYTES, create_app
@@ -42,6 +43,10 @@ class FakeRouter:
         return [{"endpoint_id": WORKER}]
 
     def held(self) -> dict[str, int]:
+        return {"cold": 2}
+
+    async def wait_held(self, model: str, timeout_s: float) -> dict[str, int]:
+        self._called("wait_held", (model, timeout_s))
         return {"cold": 2}
 
     def config(self) -> dict[str, Any]:
@@ -131,6 +136,31 @@ async def test_what_there_is_to_see(client: httpx.AsyncClient) -> None:
     assert (await client.get("/admin/config")).json() == {"listen": {}}
     assert (await client.get("/debug/connections")).json() == {"processes": [{"process": 1}]}
     assert "/admin/endpoints" in (await client.get("/openapi.json")).json()["paths"]
+
+
+async def test_demand_is_waited_for_within_bounds(
+    router: FakeRouter, client: httpx.AsyncClient
+) -> None:
+    answer = await client.get("/admin/held", params={"model": "cold", "wait_s": 2.5})
+    assert answer.json() == {"held": {"cold": 2}}
+    assert router.calls == [("wait_held", ("cold", 2.5))]
+    for query in ({"model": "cold", "wait_s": 1e9}, {"wait_s": 1}):
+        assert (await client.get("/admin/held", params=query)).status_code == 400
+
+
+async def test_routes_of_others_are_behind_the_same_keys() -> None:
+    def add_routes(app: FastAPI) -> None:
+        @app.get("/autoscaler/models")
+        async def models() -> dict[str, int]:
+            return {"models": 1}
+
+    router = FakeRouter()
+    transport = httpx.ASGITransport(create_app(router, [add_routes]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8081") as client:
+        assert (await client.get("/autoscaler/models")).json() == {"models": 1}
+        router.keys = ("two",)
+        assert (await client.get("/autoscaler/models")).status_code == 401
+        assert (await client.get("/autoscaler/models", headers=KEYED)).status_code == 200
 
 
 async def test_decisions_have_a_limit(router: FakeRouter, client: httpx.AsyncClient) -> None:

@@ -84,6 +84,17 @@ async def test_a_second_signal_ends_it_at_once() -> None:
         assert await cut(talk)
 
 
+async def test_a_second_signal_ends_what_runs_beside_it() -> None:
+    async with router(lingers=True) as found:
+        found.signal(signal.SIGINT)
+        assert found.process.stdout is not None
+        async with asyncio.timeout(10):
+            assert await found.process.stdout.readline() == b"ending\n"
+        assert found.process.returncode is None
+        found.signal(signal.SIGINT)
+        assert await found.ended() == 0
+
+
 async def test_children_die_with_a_killed_router() -> None:
     async with router() as found, await Line.open(found.port) as talk:
         assert await talk.say("stream") == "begin"

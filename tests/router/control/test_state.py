@@ -59,7 +59,11 @@ async def running(processes: int, *workers: str) -> AsyncIterator[Running]:
 async def test_processes_hear_of_each_other_and_of_a_death() -> None:
     async with running(2, NOBODY) as found, await Line.open(found.port) as teller:
         number = int(await teller.say("process"))
+        demand = asyncio.create_task(found.state.wait_held("cold", 10))
+        assert await found.state.wait_held("cold", 0) == {}
         await teller.say(f'tell {{"in_flight": {{"{NOBODY}": 5}}, "held": {{"cold": 2}}}}')
+        assert await demand == {"cold": 2}
+        assert await found.state.wait_held("cold", 10) == {"cold": 2}
 
         def in_flight() -> int:
             return int(found.state.endpoints()[0]["in_flight"])
