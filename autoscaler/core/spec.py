@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 
@@ -44,11 +45,20 @@ class Pace:
             raise ValueError(f"pace.max_down_share must be in (0, 1], got {self.max_down_share}")
 
 
+class Role(enum.StrEnum):
+    """What a replica does of a request."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantSpec:
     """One way to serve the model: a kind of GPU, a precision, spot or not."""
 
     name: str = "default"
+    role: Role = Role.BOTH
     min_replicas: int = 0
     max_replicas: int = 8
     pods_per_replica: int = 1
@@ -87,3 +97,9 @@ class ScalingSpec:
         names = [variant.name for variant in self.variants]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"variants need names of their own, got {names}")
+        roles = {variant.role for variant in self.variants}
+        if roles not in ({Role.BOTH}, {Role.PREFILL, Role.DECODE}):
+            raise ValueError(
+                f"variants must all have the role both, or some prefill and some decode, got"
+                f" {', '.join(sorted(roles))}"
+            )

@@ -8,7 +8,7 @@ from .arrivals import Arrivals
 from .caution import Caution
 from .forecast import MEMORY_S, ForecastErrors
 from .observation import Observation, VariantObservation
-from .spec import ScalingSpec
+from .spec import Role, ScalingSpec
 from .staffing import Staffing, headroom
 from .window import MaxWindow
 from .work import TokenCosts
@@ -51,12 +51,7 @@ class VariantState:
     """What is learnt of a variant."""
 
     costs: TokenCosts
-    staffing: Staffing
-    caution: Caution
-    needed: MaxWindow
     start_up_s: float
-    errors: ForecastErrors = field(default_factory=ForecastErrors)
-    unsettled_until: float = 0.0
     kv_usage_per_request: float = 0.0
     """Of one replica's cache, of one of its running requests."""
 
@@ -78,23 +73,42 @@ class VariantState:
                 usage = seen.kv_usage / running
                 self.kv_usage_per_request += 0.05 * (usage - self.kv_usage_per_request)
 
-    def learn_staffing(
-        self, seen: VariantObservation, load: float, interval_s: float, now: float
-    ) -> None:
+
+@dataclass(slots=True)
+class PoolState:
+    """What is learnt of variants that share a load: how much of them together is enough."""
+
+    staffing: Staffing
+    caution: Caution
+    needed: MaxWindow
+    errors: ForecastErrors = field(default_factory=ForecastErrors)
+    unsettled_until: float = 0.0
+
+    @classmethod
+    def of(cls, spec: ScalingSpec) -> PoolState:
+        return cls(
+            staffing=Staffing(spec.slo.attainment),
+            caution=Caution(spec.slo.attainment),
+            needed=MaxWindow(spec.pace.scale_down_delay_s),
+        )
+
+    def learn(
+        self, now: float, *, interval_s: float, ready: float, load: float, is_short: bool,
+        has_started: bool, num_requests: int | None, num_in_time: int | None,
+    ) -> None:  # fmt: skip
         """Book how requests fared at the present headroom, unless a shortage shows in them."""
-        if seen.num_first_tokens is not None and seen.num_in_time is not None:
+        if num_requests is not None and num_in_time is not None:
             self.caution.observe(
-                now, interval_s=interval_s, num_requests=seen.num_first_tokens,
-                num_in_time=seen.num_in_time,
-            )  # fmt: skip
-        if seen.ready < load or (seen.num_waiting or 0.0) > seen.ready:
+                now, interval_s=interval_s, num_requests=num_requests, num_in_time=num_in_time
+            )
+        if is_short:
             self.unsettled_until = max(self.unsettled_until, now + SETTLE_S)
-        elif seen.start_up_s:
+        elif has_started:
             self.unsettled_until = max(self.unsettled_until, now + COLD_S)
-        if now >= self.unsettled_until and seen.num_first_tokens and seen.num_in_time is not None:
+        if now >= self.unsettled_until and num_requests and num_in_time is not None:
             self.staffing.observe(
-                headroom(seen.ready, load), num_requests=seen.num_first_tokens,
-                num_in_time=seen.num_in_time, interval_s=interval_s,
+                headroom(ready, load), num_requests=num_requests, num_in_time=num_in_time,
+                interval_s=interval_s,
             )  # fmt: skip
 
 
@@ -103,6 +117,7 @@ class ScalerState:
     """One model; made by `of` and changed by `decide` alone."""
 
     variants: dict[str, VariantState]
+    pools: dict[Role, PoolState]
     arrivals: Arrivals = field(default_factory=Arrivals)
     size: RequestSize = field(default_factory=RequestSize)
     highest: MaxWindow = field(default_factory=lambda: MaxWindow(MEMORY_S))
@@ -113,13 +128,8 @@ class ScalerState:
     def of(cls, spec: ScalingSpec) -> ScalerState:
         return cls(
             variants={
-                variant.name: VariantState(
-                    costs=TokenCosts(),
-                    staffing=Staffing(spec.slo.attainment),
-                    caution=Caution(spec.slo.attainment),
-                    needed=MaxWindow(spec.pace.scale_down_delay_s),
-                    start_up_s=spec.pace.start_up_s,
-                )
+                variant.name: VariantState(costs=TokenCosts(), start_up_s=spec.pace.start_up_s)
                 for variant in spec.variants
-            }
+            },
+            pools={variant.role: PoolState.of(spec) for variant in spec.variants},
         )
