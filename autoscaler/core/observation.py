@@ -34,6 +34,9 @@ class VariantObservation:
     tokens and not ends: what a request suffers is seen while it suffers."""
     num_in_time: int | None = None
     num_finished: int | None = None
+    """Requests that ended in the interval, and for how many of them the mean time per output token
+    was within the objective."""
+    num_tpot_in_time: int | None = None
     start_up_s: tuple[float, ...] = ()
     """How long each replica took that became ready in the interval, from its creation on."""
 

@@ -35,6 +35,8 @@ class Member:
 class Pool:
     role: Role
     members: tuple[Member, ...]
+    tpot_s: float
+    """The objective's."""
     load_of: Callable[[float], float]
     """From requests per second to units."""
 
@@ -48,7 +50,7 @@ class Pool:
             start_up_s=max(m.state.start_up_s for m in self.members),
             num_waiting=sum(v.num_waiting or 0.0 for v in seen),
             num_first_tokens=_sum([v.num_first_tokens for v in seen]),
-            num_in_time=_sum([v.num_in_time for v in seen]),
+            num_in_time=_sum([_in_time(v, self.tpot_s) for v in seen]),
             has_started=any(v.start_up_s for v in seen),
             load_of=self.load_of,
         )
@@ -76,7 +78,7 @@ def pools_of(
         )  # fmt: skip
         pools.append(
             Pool(
-                role=role, members=members,
+                role=role, members=members, tpot_s=spec.slo.tpot_s,
                 load_of=lambda rate, of=state.variants[largest]: load_of(  # type: ignore[misc]
                     rate, of, state.size, spec.slo
                 ),
@@ -127,6 +129,21 @@ def _shrink(members: Sequence[Member], present: Sequence[int], need: float) -> l
         ],
         need,
     )  # fmt: skip
+
+
+def _in_time(seen: VariantObservation, tpot_s: float) -> int | None:
+    """Requests whose first token came in time, less the share whose further ones do not.
+
+    The two are not of the same requests: those that end now had their first token a while ago.
+    """
+    if seen.num_in_time is None:
+        return None
+    share = 1.0
+    if seen.num_tpot_in_time is not None and seen.num_finished:
+        share = seen.num_tpot_in_time / seen.num_finished
+    elif seen.tpot_s is not None and seen.tpot_s > tpot_s:
+        share = 0.0  # the mean misses it: most requests do
+    return round(seen.num_in_time * share)
 
 
 def _whole_less(capacity: float, need: float) -> bool:

@@ -58,6 +58,7 @@ class _Interval:
     first_tokens: int = 0
     in_time: int = 0
     finished: int = 0
+    tpot_in_time: int = 0
     tpots: list[float] = field(default_factory=list)
     start_up_s: list[float] = field(default_factory=list)
 
@@ -120,6 +121,7 @@ class Fleet:
     def _finished(self, request: SimRequest) -> None:
         interval, tpot = self._interval, request.tpot_s
         interval.finished += 1
+        interval.tpot_in_time += tpot is not None and tpot <= self.slo.tpot_s
         if tpot is not None and request.num_output_tokens > 1:
             interval.tpots.append(tpot)
         self.on_finished(request)
@@ -215,6 +217,7 @@ class Fleet:
             num_finished=interval.finished,
             num_first_tokens=interval.first_tokens,
             num_in_time=interval.in_time,
+            num_tpot_in_time=interval.tpot_in_time,
             start_up_s=tuple(interval.start_up_s),
         )
         return Observation(
