@@ -51,3 +51,9 @@ class Collector(Protocol):
     async def observe(self, replicas: Mapping[str, Replicas], now: float) -> Observation:
         """Since the last call. What cannot be had is None in it; never raises for a source in
         trouble. `replicas` by variant, as the targets gave them."""
+
+    async def held(self, wait_s: float) -> int:
+        """Requests that wait at the router because the model has no replica.
+
+        Answers as soon as there are some, else after `wait_s` with 0; what cannot be asked is 0.
+        """

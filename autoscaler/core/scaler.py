@@ -83,10 +83,11 @@ def _learn(observation: Observation, state: ScalerState, now: float) -> None:
 
 
 def _is_idle(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> bool:
-    """Whether nobody waits, and nobody has asked of late."""
+    """Whether nobody waits, and nobody has asked of late; at zero, only a request ends it."""
     assert state.last_arrival is not None
     quiet = now - state.last_arrival >= spec.pace.scale_to_zero_after_s
-    return quiet and not observation.backlog
+    is_at_zero = not observation.arrivals and not any(v.desired for v in observation.variants)
+    return (quiet or is_at_zero) and not observation.backlog
 
 
 def _hold(

@@ -84,6 +84,8 @@ class VariantSettings(_Settings, frozen=True, kw_only=True):
     """One way to serve the model: a kind of GPU, a precision, spot or not."""
 
     name: Name = _VARIANT.name
+    role: Literal["both", "prefill", "decode"] = "both"
+    """Of a model whose prefill and decode are apart: which of them."""
     target: TargetSettings | None = None
     """None: whoever runs the autoscaler knows (processes of this machine, KEDA)."""
     min_replicas: CountOrZero = _VARIANT.min_replicas

@@ -13,7 +13,7 @@ from shoal.errors import ConfigError
 from shoal.settings.explain import explain
 from shoal.settings.yaml_file import read_yaml_documents
 
-from ..core.spec import Pace, ScalingSpec, SloSpec, VariantSpec
+from ..core.spec import Pace, Role, ScalingSpec, SloSpec, VariantSpec
 from ..policy import Mode, ScalingPolicy
 from .documents import (
     PolicyDocument,
@@ -59,7 +59,12 @@ def read_policies(path: Path) -> list[LoadedPolicy]:
             found = msgspec.convert(document, PolicyDocument)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{where}: {explain(error, PolicyDocument)}") from None
-        policy = of_spec(found.spec, name=found.metadata.name, namespace=found.metadata.namespace)
+        try:
+            policy = of_spec(
+                found.spec, name=found.metadata.name, namespace=found.metadata.namespace
+            )
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
         if policy.key in loaded:
             raise ConfigError(f"{where}: metadata.name: {policy.key!r} is there twice")
         loaded[policy.key] = policy
@@ -75,13 +80,17 @@ def decode_spec(spec: Any) -> PolicySpec:
 
 
 def of_spec(spec: PolicySpec, *, name: str, namespace: str = "default") -> LoadedPolicy:
-    """What the loop works from."""
+    """What the loop works from. Raises ConfigError for what fits no model as a whole."""
+    try:
+        scaling = _scaling_spec(spec)
+    except ValueError as error:
+        raise ConfigError(f"spec: {error}") from None
     return LoadedPolicy(
         name=name,
         namespace=namespace,
         policy=ScalingPolicy(
             model=spec.model,
-            spec=_scaling_spec(spec),
+            spec=scaling,
             mode=Mode(spec.mode),
             interval_s=spec.interval_seconds,
         ),
@@ -112,6 +121,7 @@ def _scaling_spec(spec: PolicySpec) -> ScalingSpec:
 def _variant_spec(variant: VariantSettings) -> VariantSpec:
     return VariantSpec(
         name=variant.name,
+        role=Role(variant.role),
         min_replicas=variant.min_replicas,
         max_replicas=variant.max_replicas,
         pods_per_replica=variant.pods_per_replica,

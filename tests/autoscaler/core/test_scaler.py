@@ -127,6 +127,12 @@ def test_to_zero_when_idle_and_from_zero_when_somebody_asks() -> None:
     assert target.step(0.0, held=1).desired["default"] >= 1
 
 
+def test_a_restart_at_zero_starts_nothing_for_nobody() -> None:
+    target = Target(make_spec(), replicas=0)
+    assert target.run(0.0, 60) == [0] * 12
+    assert target.step(0.0, held=1).desired["default"] >= 1
+
+
 def test_with_a_minimum_it_never_goes_to_zero() -> None:
     target = Target(make_spec(min_replicas=1), replicas=2)
     assert target.run(0.0, 1200)[-1] == 1

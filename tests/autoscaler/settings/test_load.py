@@ -126,6 +126,8 @@ def test_a_file_holds_several_policies(tmp_path: Path) -> None:
         ("{model: m, variants: [{maxReplicas: '9'}]}", "maxReplicas: expected `int`, got `str`"),
         ("{model: m, variants: [{endpointLabels: {a: b}}, {}]}", "got default, default"),
         ("{model: m, variants: [{}, {name: b}]}", "each needs endpointLabels, 'default' has none"),
+        ("{model: m, variants: [{role: prefill}]}", "spec: variants must all have the role both"),
+        ("{model: m, variants: [{role: x}]}", "'x' is not one of both, decode, prefill"),
         ("{model: m, router: {url: router:8081}}", "spec.router.url: expected `str` matching"),
         ("{model: m, variants: [{target: {name: x}}]}", "missing required field `kind`"),
     ],
