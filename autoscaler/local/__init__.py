@@ -1,0 +1,1 @@
+"""Worker processes on this machine as a scaling target: started, registered, drained, restarted."""
