@@ -16,6 +16,7 @@ import pytest
 from shoal.cli.bench_test import parse_duration
 from shoal.errors import ConfigError
 from tests.benchmarks.conftest import SHOAL, fake_worker
+from tests.cli.conftest import RunHere
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +77,18 @@ def test_a_run_leaves_what_scripts_rely_on(url: str, tmp_path: Path) -> None:
         (["--rate", "1", "--url", "localhost:8000"], 2, "not an http"),
     ],
 )
-def test_bad_use_is_one_clear_line(url: str, options: list[str], status: int, message: str) -> None:
-    done = bench("run", "--url", url, *options)
+def test_bad_use_is_one_clear_line(
+    url: str, run_here: RunHere, options: list[str], status: int, message: str
+) -> None:
+    done = run_here("bench", "run", "--url", url, *options)
     assert done.returncode == status, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_is_not_there() -> None:
-    done = bench("run", "--url", "http://127.0.0.1:9", "--rate", "1")
+def test_a_server_that_is_not_there(run_here: RunHere) -> None:
+    done = run_here("bench", "run", "--url", "http://127.0.0.1:9", "--rate", "1")
     assert done.returncode == 1
     assert "cannot reach http://127.0.0.1:9" in done.stderr
 
@@ -127,8 +130,8 @@ def test_ctrl_c_writes_what_was_measured(url: str, tmp_path: Path, inherited: An
     assert found["errors"] == {}
 
 
-def test_a_run_too_short_for_a_request(url: str) -> None:
-    done = bench("run", "--url", url, "--rate", "0.01", "--duration", "0.1")
+def test_a_run_too_short_for_a_request(url: str, run_here: RunHere) -> None:
+    done = run_here("bench", "run", "--url", url, "--rate", "0.01", "--duration", "0.1")
     assert done.returncode == 1
     assert "no request came due" in done.stderr
 
@@ -180,9 +183,8 @@ def test_a_file_that_is_no_result(tmp_path: Path) -> None:
         (["--kv-events-endpoint", "nowhere"], "KV events"),
     ],
 )
-def test_fake_workers_that_cannot_be(options: list[str], message: str) -> None:
-    argv = [SHOAL, "fake-worker", "--port", "0", *options]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+def test_fake_workers_that_cannot_be(run_here: RunHere, options: list[str], message: str) -> None:
+    done = run_here("fake-worker", "--port", "0", *options)
     assert done.returncode == 2
     assert message in done.stderr
 

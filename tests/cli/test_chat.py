@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from tests.cli.conftest import FakeServer
+from tests.cli.conftest import FakeServer, RunHere
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -45,14 +49,17 @@ def test_options_reach_the_server(fake_server: FakeServer) -> None:
     assert (body["temperature"], body["max_completion_tokens"]) == (0.0, 7)
 
 
-def test_errors_are_one_line_and_no_traceback(fake_server: FakeServer) -> None:
+def test_errors_are_one_line_and_no_traceback(
+    fake_server: FakeServer, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_server.api_key = "secret"
     for options, message in (
         (("--url", fake_server.url), "wrong API key"),
         (("--url", fake_server.url, "--api-key", "secret", "--model", "big"), "there is: tiny"),
         (("--url", "http://127.0.0.1:1"), "Start one with `shoal serve MODEL`"),
     ):
-        done = run_chat(*options)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("Hi"))
+        done = run_here("chat", *options)
         assert done.returncode == 1
         assert done.stderr.startswith("Error: ")
         assert message in done.stderr
@@ -95,11 +102,10 @@ def interactive_chat(server: FakeServer) -> Iterator[Terminal]:
 
 
 def _take_terminal() -> None:
-    """Make the pseudo terminal the controlling one, so that Ctrl-C becomes SIGINT."""
-    import fcntl
-    import termios
-
+    """Make the pseudo terminal the controlling one, so that Ctrl-C becomes SIGINT, and heed that:
+    tests that a script began with `&` were told to ignore it."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_conversation_remembers_until_it_is_reset(fake_server: FakeServer) -> None:

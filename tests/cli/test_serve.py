@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +16,7 @@ from shoal.engine.config import EngineConfig
 from shoal.engine.server import run
 from shoal.engine.server.settings import ServerSettings
 from shoal.errors import ConfigError
+from tests.cli.conftest import RunHere
 
 GIB = 1 << 30
 
@@ -122,15 +122,6 @@ def test_a_key_file_without_keys_does_not_open_the_server(
         read_api_keys(file)
 
 
-def shoal(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from shoal.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -140,15 +131,16 @@ def shoal(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["serve", "m", "--host", "no.such.host.invalid"], 2, "no such host"),
     ],
 )
-def test_errors_are_one_line(arguments: list[str], status: int, message: str) -> None:
-    done = shoal(*arguments)
+def test_errors_are_one_line(
+    run_here: RunHere, arguments: list[str], status: int, message: str
+) -> None:
+    done = run_here(*arguments)
     assert done.returncode == status
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:
-    started = time.perf_counter()
     code = (
         "import sys; sys.argv = ['shoal', 'serve', '--help']\n"
         "from shoal.cli import main\n"
@@ -157,6 +149,5 @@ def test_help_is_quick_and_needs_no_torch() -> None:
         "import json; print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - started < 5  # 0.3 s; the bound only notices another order
     *_, loaded = done.stdout.splitlines()
     assert not {"torch", "transformers", "fastapi", "httpx", "tokenizers"} & set(json.loads(loaded))
