@@ -12,6 +12,7 @@ of the fleet at worst. Within a band tenants share by tokens and weight (`fair_s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -258,6 +259,10 @@ class FlowQueue(Generic[T]):
     def held(self) -> dict[str, int]:
         """Requests held for each model that has no endpoint: the demand from zero."""
         return dict(self._held)
+
+    def queued(self) -> dict[str, int]:
+        """Requests that wait for each model that has endpoints. O(requests): for metrics."""
+        return dict(Counter(item.model for item in self._items.values() if not item.is_held))
 
     def depth(self, now: float) -> dict[str, BandDepth]:
         """By band name. O(tenants): for metrics."""

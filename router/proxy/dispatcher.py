@@ -267,11 +267,11 @@ class Dispatcher:
 
     def held_by_model(self) -> dict[str, int]:
         """Requests that wait for a model without a worker: what an autoscaler acts on."""
-        held: dict[str, int] = {}
-        for key, count in self.queue.held().items():
-            model, _ = parse_waiting_key(key)
-            held[model] = held.get(model, 0) + count
-        return held
+        return _by_model(self.queue.held())
+
+    def queued_by_model(self) -> dict[str, int]:
+        """Requests that wait for a worker with room."""
+        return _by_model(self.queue.queued())
 
     def expire(self, now: float) -> None:
         """Answer those that have waited too long."""
@@ -308,6 +308,14 @@ class Dispatcher:
             exchange.refuse(
                 QueueTimeout("Every worker stayed busy for too long.", retry_after_s=retry_after_s)
             )
+
+
+def _by_model(counts: dict[str, int]) -> dict[str, int]:
+    by_model: dict[str, int] = {}
+    for key, count in counts.items():
+        model, _ = parse_waiting_key(key)
+        by_model[model] = by_model.get(model, 0) + count
+    return by_model
 
 
 def _priority(admission: Admission) -> int:

@@ -169,6 +169,8 @@ class Experience:
             self.board.success(endpoint_id, now)
         if head.status != 200 or not admission.wants_stream:
             return
+        model = self._gateway.metrics.model(admission.served_model)
+        model.began(now - exchange.request.arrived_at)
         ttft_s = now - attempt.started_at
         seen, decision = attempt.seen, attempt.decision
         uncached = max(0, admission.num_prompt_tokens - decision.num_cached_tokens)

@@ -237,6 +237,7 @@ class Gateway:
 
     def _go(self, exchange: Exchange, admission: Admission) -> None:
         exchange.admission = admission
+        self.metrics.model(admission.served_model).arrivals += 1
         if self.experience.exact_index.block_sizes:
             entry = self.exact.applies(admission)
             if entry is not None:

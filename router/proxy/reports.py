@@ -33,6 +33,7 @@ def metrics(gateway: Gateway) -> Any:
     counters.queued.replace(
         {band: depth.num_queued for band, depth in gateway.dispatcher.queue.depth(now).items()}
     )
+    counters.model_queued.replace(gateway.dispatcher.queued_by_model())
     held = dict.fromkeys(gateway.fleet.models, 0)
     counters.held.replace(held | gateway.dispatcher.held_by_model())
     for endpoint_id, entry in gateway.fleet.entries.items():

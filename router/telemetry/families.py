@@ -111,6 +111,19 @@ _FAMILIES = (
         "Requests held for a model that has no endpoint: demand for scaling from zero.",
         ("model",),
     ),
+    Family(
+        names.ROUTER_ARRIVALS, "counter",
+        "Requests admitted, counted as they come; the model as its workers name it.", ("model",),
+    ),
+    Family(
+        names.ROUTER_MODEL_QUEUED_REQUESTS, "gauge",
+        "Requests that wait for a free worker; the model as its workers name it.", ("model",),
+    ),
+    Family(
+        names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN, "histogram",
+        "From the first byte of a request for a stream to the first of its body, counted then.",
+        ("model",), names.TIME_TO_FIRST_TOKEN_BUCKETS,
+    ),
     Family(names.ROUTER_CONNECTIONS_OPEN, "gauge", "Connections of clients."),
     Family(names.ROUTER_CONNECTIONS, "counter", "Connections of clients accepted."),
     Family(

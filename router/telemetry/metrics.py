@@ -31,12 +31,15 @@ def _empty_histogram(edges: tuple[float, ...]) -> list[float]:
 class ModelCounters:
     """Of one model, as clients name it."""
 
-    __slots__ = ("_codes", "_duration", "_gap", "_hit_tokens", "_metrics", "_query_tokens",
-                 "_ttft", "_used", "name")  # fmt: skip
+    __slots__ = ("_codes", "_duration", "_first_tokens", "_gap", "_hit_tokens", "_metrics",
+                 "_query_tokens", "_ttft", "_used", "arrivals", "name")  # fmt: skip
 
     def __init__(self, name: str, metrics: RouterMetrics) -> None:
         self.name = name
         self._metrics = metrics
+        self.arrivals = 0
+        """Requests that are to be served by it; as workers name it, this and `began`."""
+        self._first_tokens = _empty_histogram(_TTFT_EDGES)
         self._codes: dict[int, int] = {}
         self._duration = _empty_histogram(_DURATION_EDGES)
         self._ttft = _empty_histogram(_TTFT_EDGES)
@@ -44,6 +47,12 @@ class ModelCounters:
         self._used: dict[str, list[float]] = {}
         self._query_tokens = 0
         self._hit_tokens = 0
+
+    def began(self, ttft_s: float) -> None:
+        """The answer to a request for a stream has begun."""
+        histogram = self._first_tokens
+        histogram[bisect_left(_TTFT_EDGES, ttft_s)] += 1
+        histogram[-1] += ttft_s
 
     def finished(
         self, status: int, duration_s: float, ttft_s: float | None = None, num_chunks: int = 0
@@ -92,6 +101,7 @@ class ModelCounters:
             (names.ROUTER_REQUEST_DURATION, self._duration),
             (names.ROUTER_TIME_TO_FIRST_TOKEN, self._ttft),
             (names.ROUTER_CHUNK_GAP, self._gap),
+            (names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN, self._first_tokens),
         ):
             snapshot[family][name,] = list(histogram)
         for tenant, (prompt, cached, completion, cost) in self._used.items():
@@ -100,6 +110,7 @@ class ModelCounters:
             tokens[name, tenant, "cached"] = cached
             tokens[name, tenant, "completion"] = completion
             snapshot[names.ROUTER_COST][name, tenant] = cost
+        snapshot[names.ROUTER_ARRIVALS][name,] = self.arrivals
         snapshot[names.ROUTER_PREFIX_QUERY_TOKENS][name,] = self._query_tokens
         snapshot[names.ROUTER_PREFIX_HIT_TOKENS][name,] = self._hit_tokens
 
@@ -204,6 +215,8 @@ class RouterMetrics:
         """By reason."""
         self.queued = LabelledGauge(names.ROUTER_QUEUED_REQUESTS)
         """By band."""
+        self.model_queued = LabelledGauge(names.ROUTER_MODEL_QUEUED_REQUESTS, max_values=MAX_MODELS)
+        """By model."""
         self.held = LabelledGauge(names.ROUTER_HELD_REQUESTS, max_values=MAX_MODELS)
         """By model."""
         self._lines_dropped: dict[str, Callable[[], int]] = {}
@@ -271,7 +284,8 @@ class RouterMetrics:
         for endpoint in self._endpoints.values():
             endpoint.add_to(snapshot)
         for family in (
-            self.retries, self.failovers, self.hedges, self.shed, self.queued, self.held,
+            self.retries, self.failovers, self.hedges, self.shed, self.queued, self.model_queued,
+            self.held,
         ):  # fmt: skip
             family.add_to(snapshot)
         for band, histogram in self._waits.items():

@@ -11,8 +11,8 @@ from shoal.errors import ConfigError
 from shoal.router.access.keys import KeyStore, generate_key, key_digest
 from shoal.router.control.load import COMMAND_LINE_KEYS, Loaded, Source, load, merge
 from shoal.router.control.redact import redacted
-from shoal.settings.yaml_file import MAX_BYTES
 from shoal.router.settings.config import RouterConfig
+from shoal.settings.yaml_file import MAX_BYTES
 
 ENVIRON = {"WORKER_KEY": "sk-secret"}
 

@@ -137,6 +137,17 @@ def test_a_request_larger_than_any_claim_has_its_turn_too() -> None:
     assert taken.index("large") == 1311  # a twentieth of 1,311,000 tokens
 
 
+def test_what_waits_is_counted_by_model_and_what_is_held_apart_from_it() -> None:
+    queue = make_queue()
+    offer(queue, "a", model="x")
+    offer(queue, "b", model="x")
+    offer(queue, "c", model="y", hold=True)
+    assert (queue.queued(), queue.held()) == ({"x": 2}, {"y": 1})
+    queue.release("y")
+    queue.cancel("a")
+    assert (queue.queued(), queue.held()) == ({"x": 1, "y": 1}, {})
+
+
 def test_three_bands_keep_their_order() -> None:
     queue = make_queue(Band("c", 30), Band("a", 10), Band("b", 20))
     for band in "cba":

@@ -11,6 +11,9 @@ from tests.router.e2e.routers import Router
 from tests.router.e2e.workers import FakeWorker
 
 HELD = "shoal_router_held_requests"
+QUEUED = "shoal_router_model_queued_requests"
+ARRIVALS = "shoal_router_arrivals_total"
+FIRST_TOKENS = "shoal_router_stream_time_to_first_token_seconds"
 
 
 def asleep(**flow: Any) -> dict[str, Any]:
@@ -21,7 +24,7 @@ async def test_requests_wait_for_the_first_worker(
     workers: list[FakeWorker], router: Router, connect: Connect
 ) -> None:
     router.configure([], asleep())
-    client = connect(router)
+    client, before = connect(router), router.metrics()
     asking = [
         asyncio.create_task(
             client.post(
@@ -37,11 +40,14 @@ async def test_requests_wait_for_the_first_worker(
     await eventually(
         lambda: router.admin.get("/admin/endpoints").json()["held"] == {"fake": 4}, "the same there"
     )
+    assert (router.metrics() - before).by(ARRIVALS, "model") == {"fake": 4}
+    assert router.metrics().by(QUEUED, "model") == {}
     router.add(workers[0])
     answers = await asyncio.gather(*asking)
     assert [answer.status_code for answer in answers] == [200] * 3
     assert (await streaming).is_whole
     assert router.metrics().by(HELD, "model") == {}
+    assert (router.metrics() - before).by(f"{FIRST_TOKENS}_count", "model") == {"fake": 1}
     assert all(router.logged(f"held-{i}")["queue_ms"] > 0 for i in range(3))
     router.remove(workers[0])
 
@@ -96,6 +102,7 @@ async def test_full_workers_are_waited_for_within_bounds(
         lambda: router.metrics().by("shoal_router_queued_requests", "band") == {"all": 2},
         "two to wait",
     )
+    assert router.metrics().by(QUEUED, "model") == {"fake": 2}
     answer = await client.post(CHAT, json=chat_body())
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "queue_full")
     assert int(answer.headers["retry-after"]) > 0

@@ -62,6 +62,9 @@ def make_metrics() -> RouterMetrics:
     metrics.queued.set("interactive", 4)
     metrics.waited("interactive", 0.7)
     metrics.held.set("mixtral", 5)
+    metrics.model("llama").arrivals += 7
+    metrics.model("llama").began(0.02)
+    metrics.model_queued.set("llama", 3)
     metrics.connections_open = 6
     metrics.connections = 60
     metrics.watch_log("access", lambda: 8)
@@ -94,6 +97,8 @@ def test_what_was_counted_is_what_is_scraped() -> None:
             ("shed_total", {"reason": "queue_full"}),
             ("queued_requests", {"band": "interactive"}),
             ("held_requests", {"model": "mixtral"}),
+            ("arrivals_total", {"model": "llama"}),
+            ("model_queued_requests", {"model": "llama"}),
             ("connections_open", {}),
             ("connections_total", {}),
             ("log_lines_dropped_total", {"log": "access"}),
@@ -101,7 +106,7 @@ def test_what_was_counted_is_what_is_scraped() -> None:
         )
     }
     assert list(found.values()) == [
-        2, 1, 1, 100, 60, 7, 0.25, 128, 64, 3, 1, 1, 1, 1, 1, 1, 1, 2, 4, 5, 6, 60, 8, 9,
+        2, 1, 1, 100, 60, 7, 0.25, 128, 64, 3, 1, 1, 1, 1, 1, 1, 1, 2, 4, 5, 7, 3, 6, 60, 8, 9,
     ]  # fmt: skip
 
 
@@ -112,6 +117,7 @@ def test_what_was_counted_is_what_is_scraped() -> None:
         ("time_to_first_token_seconds", {"model": "llama"}, 0.03, 1, "0.04", 1),
         ("chunk_gap_seconds", {"model": "llama"}, 0.147, 1, "0.1", 0),
         ("queue_wait_seconds", {"band": "interactive"}, 0.7, 1, "1.0", 1),
+        ("stream_time_to_first_token_seconds", {"model": "llama"}, 0.02, 1, "0.02", 1),
     ],
 )
 def test_histograms(
