@@ -49,6 +49,7 @@ from tests.engine.fake_core import (
     VOCAB_SIZE,
     ByteTokenizer,
 )
+from tests.ports import free_port
 
 StartEngine = Callable[..., Awaitable[AsyncEngine]]
 
@@ -476,8 +477,7 @@ def test_importing_the_engine_pulls_in_no_torch() -> None:
 
 
 def free_endpoint() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 async def replayed(endpoint: str) -> list[tuple[int, list[Any]]]:

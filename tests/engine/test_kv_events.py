@@ -16,6 +16,7 @@ from shoal.engine.core.kv_cache_events import HostBlockRemoved as HostRemoved
 from shoal.engine.core.kv_cache_events import HostBlocksStored as HostStored
 from shoal.engine.kv_events import KVEventPublisher, events_on_wire, hash_on_wire
 from shoal.errors import ConfigError
+from tests.ports import free_port
 
 HASHES = [bytes([i]) * 32 for i in (1, 2)]
 EVENTS = [
@@ -26,8 +27,7 @@ EVENTS = [
 
 
 def free_endpoint() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture

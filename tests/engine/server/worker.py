@@ -7,16 +7,16 @@ import asyncio
 import httpx
 
 from shoal.engine.async_engine import AsyncEngine
-from shoal.engine.server.run import bind, serve_engine
+from shoal.engine.server.run import serve_engine
 from shoal.engine.server.settings import ServerSettings
+from tests.ports import free_port
 
 
 class Worker:
     """Serves `engine` on a free port from the start; `close` ends what still runs."""
 
     def __init__(self, engine: AsyncEngine, *, drain_timeout_s: float = 20.0) -> None:
-        with bind("127.0.0.1", 0) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.engine = engine
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.AsyncClient(base_url=self.url, timeout=60)

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.ports import free_port as free_port
+
 T = TypeVar("T")
 PATIENCE_S = 20.0
 """For what takes a second on a machine that has nothing else to do."""
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(look: Callable[[], T | None], what: str, timeout_s: float = PATIENCE_S) -> T:

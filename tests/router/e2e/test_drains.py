@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from tests.ports import free_port
 from tests.router.e2e.asking import CHAT, Told, chat_body, eventually, greedy, stream
 from tests.router.e2e.conftest import Connect, StartRouter, StartWorkers
 from tests.router.e2e.load import load
-from tests.router.e2e.processes import free_port, until
+from tests.router.e2e.processes import until
 from tests.router.e2e.routers import Router
 from tests.router.e2e.workers import FakeWorker
 

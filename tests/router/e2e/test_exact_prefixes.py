@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.router.e2e.asking import CHAT, chat_body, eventually
 from tests.router.e2e.conftest import Connect, StartWorkers
-from tests.router.e2e.processes import free_port
 from tests.router.e2e.routers import Router
 from tests.router.e2e.workers import FAST, FakeWorker
 

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.router.e2e.asking import CHAT, Told, eventually, stream
 from tests.router.e2e.conftest import Connect, StartRouter
-from tests.router.e2e.processes import Nursery, Program, free_port, until
+from tests.router.e2e.processes import Nursery, Program, until
 from tests.router.e2e.routers import Router
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

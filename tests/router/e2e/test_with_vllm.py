@@ -20,9 +20,10 @@ import pytest
 from shoal.benchmarks.peers import commands
 from shoal.benchmarks.peers.folder import PeersFolder
 from shoal.benchmarks.peers.running import last_lines, stop_group
+from tests.ports import free_port
 from tests.router.e2e.asking import CHAT, COMPLETIONS, Told, eventually, stream
 from tests.router.e2e.conftest import Connect
-from tests.router.e2e.processes import free_port, until
+from tests.router.e2e.processes import until
 from tests.router.e2e.routers import Router
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 
+from tests.ports import free_port
 from tests.router.e2e.metrics import Metrics, parse_metrics
-from tests.router.e2e.processes import Nursery, Program, free_port, until
+from tests.router.e2e.processes import Nursery, Program, until
 
 FAST = ("--ttft", "0.005", "--itl", "0.002")
 MODEL = "fake"
