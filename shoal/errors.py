@@ -7,6 +7,7 @@
     │   ├── DownloadFailed        cut off, refused, or the checksum differs
     │   └── UnsupportedModel      refused by name, with the list of what is supported
     ├── ScaleFailed               a number of replicas was not taken; the next decision asks again
+    ├── ClusterError              the Kubernetes API server cannot be reached, or did not do it
     └── RequestError              answered over HTTP in the OpenAI error shape
         ├── InvalidRequest        400
         ├── Unauthorized          401
@@ -60,6 +61,14 @@ class UnsupportedModel(ModelError):
 
 class ScaleFailed(ShoalError):
     """A platform did not take a number of replicas."""
+
+
+class ClusterError(ShoalError):
+    """The Kubernetes API server cannot be reached (`status` None), or refused with `status`."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RequestError(ShoalError):

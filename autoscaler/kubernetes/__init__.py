@@ -1,0 +1,1 @@
+"""Scaling on Kubernetes: replicas over `/scale`, policies as objects, one leader."""
