@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,15 +12,14 @@ from shoal.engine.config import (  # plain data: takes no time to import
     CrashPolicy,
     Device,
     DType,
-    EngineConfig,
     KVCacheDType,
     LoadFormat,
     Quantization,
-    SupervisionConfig,
 )
 from shoal.errors import ConfigError
 
 from .announcement import announcement, base_url
+from .engine_settings import engine_settings
 from .progress import shown_progress
 
 if TYPE_CHECKING:
@@ -31,11 +29,9 @@ NETWORK = "Network and access"
 ENGINE = "Engine"
 OPERATIONS = "Operations"
 
-BYTES_PER_GIB = 1 << 30
-BYTES_PER_MIB = 1 << 20
-
 
 def serve(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -351,54 +347,18 @@ def serve(
     shoal serve ./model.gguf --host 0.0.0.0 --api-key-file keys.txt
     """
     from shoal.engine.server import run
-    from shoal.engine.server.settings import ServerSettings
     from shoal.log import configure_logging
 
-    with _wrong_values_are_config_errors():
-        config = EngineConfig(
-            model=model,
-            served_model_name=served_model_name,
-            dtype=dtype,
-            quantization=quantization,
-            kv_cache_dtype=kv_cache_dtype,
-            load_format=load_format,
-            device=device,
-            num_threads=threads,
-            max_model_len=max_model_len,
-            kv_cache_bytes=None if kv_cache_gib is None else int(kv_cache_gib * BYTES_PER_GIB),
-            kv_offloading_bytes=(
-                None if kv_offloading_size is None else int(kv_offloading_size * BYTES_PER_GIB)
-            ),
-            async_scheduling=async_scheduling,
-            gpu_memory_utilization=gpu_memory_utilization,
-            cuda_graphs=not no_cuda_graphs,
-            torch_profiler_dir=torch_profiler_dir,
-            nvtx=nvtx,
-            enable_prefix_caching=not no_prefix_caching,
-            max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max_num_batched_tokens,
-            itl_target_s=None if itl_target_ms is None else itl_target_ms / 1000,
-            max_num_waiting=max_num_waiting,
-            queue_timeout_s=queue_timeout_s or None,
-            kv_events_endpoint=kv_events_endpoint,
-            kv_events_replay_endpoint=kv_events_replay_endpoint,
-            supervision=SupervisionConfig(on_core_crash=on_core_crash),
-        )
-        settings = ServerSettings(
-            host=host,
-            port=port,
-            api_keys=(*(api_key or ()), *read_api_keys(api_key_file)),
-            cors_origins=tuple(cors_origin or ()),
-            max_body_bytes=max_body_mib * BYTES_PER_MIB,
-            drain_timeout_s=drain_timeout_s,
-        )
+    config, settings = engine_settings(context.params)
     if router:
         from .serve_router import serve_behind_router
         from .worker_process import WorkerOrder
 
         configure_logging(log_format, level=log_level)
         serve_behind_router(
-            WorkerOrder(config, settings, log_format, log_level),
+            WorkerOrder(
+                config=config, settings=settings, log_format=log_format, log_level=log_level
+            ),
             admin_port=admin_port,
             router_config=router_config,
         )
@@ -421,29 +381,3 @@ def serve(
             )
 
         run.serve(config, settings, progress=progress, on_ready=announce)
-
-
-def read_api_keys(path: Path | None) -> list[str]:
-    """The keys in a file, one a line; blank lines do not count.
-
-    Raises ConfigError when the file cannot be read or has no key, for then the server would be
-    open to everybody against the wish of whoever named the file.
-    """
-    if path is None:
-        return []
-    try:
-        keys = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--api-key-file {path} cannot be read: {error}") from error
-    if not keys:
-        raise ConfigError(f"--api-key-file {path} holds no key")
-    return keys
-
-
-@contextmanager
-def _wrong_values_are_config_errors() -> Iterator[None]:
-    """Settings check their values and raise ValueError; here they come from a person."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(str(error)) from error

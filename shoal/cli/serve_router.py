@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import secrets
 import subprocess
 import sys
@@ -54,7 +53,9 @@ def serve_behind_router(
     )
     prepared = run.prepare(source)  # before minutes of loading: the addresses can be had
     worker_settings = replace(settings, host="127.0.0.1", port=0, api_keys=(worker_key,))
-    worker, ready = _start_worker(order._replace(settings=worker_settings), worker_command)
+    worker, ready = _start_worker(
+        msgspec.structs.replace(order, settings=worker_settings), worker_command
+    )
     try:
         if ready is None:
             raise SystemExit(worker.wait() or 1)
@@ -111,7 +112,7 @@ def _start_worker(
         try:
             assert worker.stdin is not None
             with worker.stdin:
-                worker.stdin.write(pickle.dumps(order))
+                worker.stdin.write(msgspec.json.encode(order))
             told = pipe.readline()
         except BrokenPipeError:
             told = b""

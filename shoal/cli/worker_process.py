@@ -1,16 +1,16 @@
-"""The worker behind `shoal serve --router`: `python -m shoal.cli.worker_process PIPE PARENT_PID`.
+"""A worker behind a router of ours: `python -m shoal.cli.worker_process PIPE PARENT_PID`.
 
-Settings come on stdin. When the model is loaded, what the router must know goes into the pipe. It
-runs in a session of its own: Ctrl-C is its parent's business, which first drains the router.
+Its order comes as JSON on stdin, keys included. When the model is loaded, what the router must know
+goes into the pipe. It runs in a session of its own: Ctrl-C is its parent's business, which first
+drains the router.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shoal.engine.async_engine import AsyncEngine
 
 
-class WorkerOrder(NamedTuple):
+class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What the worker is to do."""
 
     config: EngineConfig
@@ -47,7 +47,7 @@ def main() -> int:
     pipe, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
     os.set_inheritable(pipe, False)  # its end is to be ours, not that of the engine core
-    order: WorkerOrder = pickle.load(sys.stdin.buffer)  # our parent's, and nobody else's
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     from shoal.engine.server import run
 
     with closing(shown_progress()) as progress:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shoal.cli import app
-from shoal.cli.serve import read_api_keys
+from shoal.cli.engine_settings import read_api_keys
 from shoal.engine.config import EngineConfig
 from shoal.engine.server import run
 from shoal.engine.server.settings import ServerSettings

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from shoal.cli import app, serve_router
 from shoal.cli.worker_process import WorkerOrder
+from shoal.engine.config import EngineConfig, SupervisionConfig
+from shoal.engine.server.settings import ServerSettings
 from shoal.errors import ConfigError
 
 PROGRAM = """
@@ -30,7 +33,8 @@ from shoal.errors import ShoalError
 from shoal.log import configure_logging
 configure_logging("console", level="error")
 order = WorkerOrder(
-    EngineConfig(model="m"), ServerSettings(port=0, api_keys=("key",)), "console", "error"
+    config=EngineConfig(model="m"), settings=ServerSettings(port=0, api_keys=("key",)),
+    log_format="console", log_level="error",
 )
 try:
     serve_behind_router(
@@ -40,14 +44,14 @@ except ShoalError as error:
     sys.exit(f"Error: {error}")
 """
 WORKER = """
-import json, os, pickle, sys
+import json, os, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-order = pickle.load(sys.stdin.buffer)
+settings = json.load(sys.stdin)["settings"]
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/health" and os.path.exists({dead!r}):
             os._exit(3)
-        [key] = order.settings.api_keys
+        [key] = settings["api_keys"]
         good = self.headers["Authorization"] == f"Bearer {{key}}" or self.path == "/health"
         body = json.dumps({{"object": "list", "data": [{{"id": "tiny", "object": "model"}}]}})
         self.send_response(200 if good else 401)
@@ -55,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
     def log_message(self, *_): pass
-server = ThreadingHTTPServer((order.settings.host, order.settings.port), Handler)
+server = ThreadingHTTPServer((settings["host"], settings["port"]), Handler)
 ready = {{"port": server.server_port, "model": "tiny", "has_chat_template": True}}
 os.write(int(sys.argv[1]), json.dumps(ready).encode() + b"\\n")
 server.serve_forever()
@@ -134,3 +138,16 @@ def test_options_reach_the_worker_and_the_router(monkeypatch: pytest.MonkeyPatch
 def test_settings_of_a_router_need_one() -> None:
     with pytest.raises(ConfigError, match="add --router"):
         CliRunner().invoke(app, ["serve", "m", "--router-config", "r"], catch_exceptions=False)
+
+
+def test_an_order_is_read_as_it_was_written() -> None:
+    order = WorkerOrder(
+        config=EngineConfig(
+            model="m", kv_cache_bytes=1 << 40, itl_target_s=0.02, kv_cache_dtype="int8",
+            supervision=SupervisionConfig(on_core_crash="exit", max_restarts=2),
+        ),
+        settings=ServerSettings(host="::1", port=0, api_keys=("a", "b")),
+        log_format="json",
+        log_level="warning",
+    )  # fmt: skip
+    assert msgspec.json.decode(msgspec.json.encode(order), type=WorkerOrder) == order
