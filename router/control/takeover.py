@@ -17,7 +17,6 @@ import contextlib
 import errno
 import os
 import socket
-import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from shoal.errors import ConfigError, ShoalError
+from shoal.errors import ShoalError
+from shoal.runtime_home import runtime_home
 
 VERSION = 1
 MAX_SOCKETS = 200
@@ -73,23 +73,9 @@ class TakeoverFailed(ShoalError):
     """The other router did not hand over; it goes on."""
 
 
-def folder() -> Path:
-    """Where the sockets lie. Raises ConfigError when somebody else owns it."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(runtime) / "shoal" if runtime else Path("/tmp") / f"shoal-{os.getuid()}"
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(f"{path} must be a folder of this user alone (mode 0700); remove it")
-    return path
-
-
 def socket_path(host: str, port: int) -> Path:
     """Of the router that serves an address."""
-    return folder() / f"router-{host.replace('/', '_')}-{port}.sock"
+    return runtime_home() / f"router-{host.replace('/', '_')}-{port}.sock"
 
 
 @dataclass(slots=True)
