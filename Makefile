@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve test test-k8s test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -56,6 +56,10 @@ test-router-slow: $(DEV)  ## the router before SmolLM2, two vLLM servers and Red
 check-slow: $(DEV)  ## once per release: the router before two real vLLM servers; .ci/slow bounds it
 	$(BIN)/python -m shoal.benchmarks.peers.install vllm
 	$(BIN)/pytest -q -m slow tests/router/e2e/test_with_vllm.py
+
+test-k8s: $(DEV)  ## the autoscaler on a real Kubernetes control plane; builds that once (6 to 8 CPU minutes)
+	tests/k8s/control_plane/build.sh >/dev/null
+	$(BIN)/pytest -q -m k8s tests/k8s
 
 # On a GPU machine with its own torch, Triton, numpy and pytest; nothing of ours is installed there.
 GPU_PYTHON ?= python3

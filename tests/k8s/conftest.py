@@ -1,0 +1,115 @@
+"""One control plane for all tests here; each has a namespace, nodes and controllers of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .cluster.api import Api, at
+from .cluster.custom_resources import MANIFESTS, define, read_definition
+from .cluster.eventually import eventually
+from .cluster.fake_kubelet import FakeKubelet
+from .cluster.kserve_controller import KserveController
+from .cluster.lws_controller import LwsController
+from .control_plane.launcher import ControlPlane
+
+BUILD = Path(__file__).parent / "control_plane" / "build.sh"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.k8s)
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Running, with the custom resources of `manifests/`."""
+    built = subprocess.run([BUILD, "--check"], capture_output=True, text=True)
+    if built.returncode:
+        pytest.exit(f"no control plane is built here: make test-k8s, or {BUILD}", returncode=1)
+    folder = tmp_path_factory.mktemp("control-plane")
+    plane = ControlPlane(Path(built.stdout.strip()), folder)
+    try:
+        plane.start()
+        asyncio.run(_define_custom_resources(plane))
+        yield plane
+    finally:
+        plane.stop()
+        shutil.rmtree(folder / "etcd", ignore_errors=True)  # the logs stay for whoever looks
+
+
+async def _define_custom_resources(plane: ControlPlane) -> None:
+    async with Api(plane.url, plane.admin_token, plane.tls) as api:
+        for path in sorted(MANIFESTS.glob("*.yaml")):
+            await define(api, read_definition(path))
+
+
+@pytest.fixture
+async def api(control_plane: ControlPlane) -> AsyncIterator[Api]:
+    """An administrator's view."""
+    async with Api(control_plane.url, control_plane.admin_token, control_plane.tls) as api:
+        yield api
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[str]:
+    """A new one."""
+    name = f"test-{secrets.token_hex(4)}"
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await api.create(at("namespaces"), namespace)
+    yield name
+    # Not left to the namespace's deletion: that waits for 5 s, and for kubelets that are gone.
+    for plural in ("inferenceservices", "leaderworkersets", "deployments", "replicasets"):
+        await api.delete(at(plural, name))
+    await eventually(lambda: _is_emptied(api, name), "an empty namespace")
+    await api.delete(at("namespaces", name=name))
+
+
+async def _is_emptied(api: Api, namespace: str) -> bool:
+    await api.delete(at("pods", namespace), grace_s=0)
+    left = [await api.items(at(plural, namespace)) for plural in ("replicasets", "pods")]
+    return not any(left)
+
+
+@pytest.fixture
+async def kubelet(api: Api, namespace: str) -> AsyncIterator[FakeKubelet]:
+    """Of this test's nodes; there are none at first."""
+    async with FakeKubelet(api, namespace) as kubelet:
+        yield kubelet
+        await kubelet.remove_nodes()
+
+
+@pytest.fixture
+async def lws_controller(api: Api, namespace: str) -> AsyncIterator[None]:
+    """LeaderWorkerSets of this namespace get their pods."""
+    async with _running(LwsController(api, namespace)):
+        yield
+
+
+@pytest.fixture
+async def kserve_controller(api: Api, namespace: str) -> AsyncIterator[None]:
+    """InferenceServices of this namespace get their Deployments."""
+    async with _running(KserveController(api, namespace)):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _running(controller: LwsController | KserveController) -> AsyncIterator[None]:
+    task = asyncio.create_task(controller.run())
+    try:
+        yield
+    finally:
+        if task.done():
+            task.result()  # what ended it is what the test should say
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, httpx.HTTPError):
+            await task
