@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp, log
 
-from .expectation import Expectation, PoolView
-from .mix import Option, cheapest
-from .need import load_of
+from .expectation import PoolView
+from .mix import Option
+from .need import is_in_reach, replicas_per_rate
 from .observation import VariantObservation
-from .spec import Role, ScalingSpec, VariantSpec
+from .spec import Role, ScalingSpec, SloSpec, VariantSpec
 from .state import ScalerState, VariantState
 
-LEAST_NEED = 1e-3
-"""Of a model that is in use: one replica, whichever costs least."""
+LEARNT = 30
+"""Observations after which a variant is believed for itself, and no more by its like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,125 +30,176 @@ class Member:
     seen: VariantObservation
     size: float
     """What one replica can take, in units."""
+    rate: float
+    """What one replica can take, in requests per second at the objective."""
+
+    is_known: bool
+    """Whether its replicas were seen now; else they count as they were, and none is asked for."""
+    may_grow: bool
+    """Whether more of it are of use, as far as there is a place for them."""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def lacking(self) -> int:
+        """Replicas that are asked for and find no place."""
+        return self.state.place.lacking
+
+    @property
+    def counted(self) -> int:
+        """Replicas that are there or coming, within the bounds; not those that lack a place."""
+        number = self.seen.desired - self.lacking
+        least = min(self.spec.min_replicas, number) if self.lacking else self.spec.min_replicas
+        return min(max(number, least), self.spec.max_replicas) if self.is_known else number
+
+    @property
+    def is_learnt(self) -> bool:
+        return self.state.costs.num_observations >= LEARNT
+
+    def option(self, least: int, most: int) -> Option:
+        """For the search: so many at the least and at the most; as many as are counted on if its
+        replicas were not seen."""
+        if not self.is_known:
+            least = most = self.counted
+        return Option(
+            size=self.size, cost=self.spec.cost_per_hour, gpus=self.spec.gpus_per_replica,
+            least=least, most=max(most, least),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     role: Role
     members: tuple[Member, ...]
-    tpot_s: float
-    """The objective's."""
+    slo: SloSpec
     load_of: Callable[[float], float]
     """From requests per second to units."""
+    in_reach: bool
+    """Whether an idle replica of any variant is as fast as the objective asks."""
+
+    @property
+    def name(self) -> str:
+        """Of the variant, where there is but one."""
+        return self.members[0].name if len(self.members) == 1 else str(self.role)
+
+    def capacity(self, numbers: Sequence[int]) -> float:
+        """In units, of so many replicas of each variant."""
+        return sum(n * m.size for n, m in zip(numbers, self.members, strict=True))
+
+    def cost(self, numbers: Sequence[int]) -> float:
+        """Per hour."""
+        return sum(n * m.spec.cost_per_hour for n, m in zip(numbers, self.members, strict=True))
+
+    def gpus(self, numbers: Sequence[int]) -> int:
+        return sum(n * m.spec.gpus_per_replica for n, m in zip(numbers, self.members, strict=True))
 
     @property
     def view(self) -> PoolView:
         seen = [member.seen for member in self.members]
+        judged = [_judged(v, self.role, self.slo) for v in seen]
         return PoolView(
-            ready=sum(m.seen.ready * m.size for m in self.members),
-            pending=sum(m.seen.pending * m.size for m in self.members),
+            ready=self.capacity([v.ready for v in seen]),
+            pending=self.capacity([max(m.seen.pending - m.lacking, 0) for m in self.members]),
             num_ready=sum(v.ready for v in seen),
             start_up_s=max(m.state.start_up_s for m in self.members),
             num_waiting=sum(v.num_waiting or 0.0 for v in seen),
-            num_first_tokens=_sum([v.num_first_tokens for v in seen]),
-            num_in_time=_sum([_in_time(v, self.tpot_s) for v in seen]),
+            num_first_tokens=_sum([total for total, _ in judged]),
+            num_in_time=_sum([in_time for _, in_time in judged]),
             has_started=any(v.start_up_s for v in seen),
             load_of=self.load_of,
         )
 
 
 def pools_of(
-    spec: ScalingSpec, seen: Mapping[str, VariantObservation], state: ScalerState
+    spec: ScalingSpec, seen: Mapping[str, VariantObservation], state: ScalerState, now: float
 ) -> list[Pool]:
     """Those with a variant that is seen, in the order of the specification."""
     pools = []
     for role in dict.fromkeys(variant.role for variant in spec.variants):
-        variants = [v for v in spec.variants if v.role is role and v.name in seen]
-        if not variants:
-            continue
-        per_request = {
-            v.name: load_of(1.0, state.variants[v.name], state.size, spec.slo) for v in variants
-        }
-        largest = min(per_request, key=per_request.__getitem__)
-        members = tuple(
-            Member(
-                spec=v, state=state.variants[v.name], seen=seen[v.name],
-                size=per_request[largest] / per_request[v.name],
-            )
-            for v in variants
-        )  # fmt: skip
-        pools.append(
-            Pool(
-                role=role, members=members, tpot_s=spec.slo.tpot_s,
-                load_of=lambda rate, of=state.variants[largest]: load_of(  # type: ignore[misc]
-                    rate, of, state.size, spec.slo
-                ),
-            )
-        )  # fmt: skip
+        variants = [v for v in spec.variants if v.role is role]
+        if any(v.name in seen for v in variants):
+            pools.append(_pool(role, variants, spec, seen, state, now))
     return pools
 
 
-def choose(pool: Pool, expected: Expectation, *, is_idle: bool) -> dict[str, int]:
-    """Numbers of replicas, before bounds and pace: more at once, fewer when it has lasted."""
-    if is_idle:
-        return {member.spec.name: 0 for member in pool.members}
-    present = [member.seen.desired for member in pool.members]
-    capacity = sum(n * m.size for n, m in zip(present, pool.members, strict=True))
-    up_to = max(expected.up_to, LEAST_NEED)
-    if _whole_less(capacity, up_to):
-        numbers = _grow(pool.members, present, up_to)
-    elif expected.down_to is not None:
-        numbers = _shrink(pool.members, present, max(expected.down_to, LEAST_NEED))
-    else:
-        numbers = present
-    return {m.spec.name: n for m, n in zip(pool.members, numbers, strict=True)}
-
-
-def _grow(members: Sequence[Member], present: Sequence[int], need: float) -> list[int]:
-    """The cheapest additions; nothing is given up for them."""
-    return cheapest(
-        [
-            Option(
-                size=m.size, cost=m.spec.cost_per_hour, gpus=m.spec.gpus_per_replica, least=n,
-                most=max(n, m.spec.max_replicas) if len(members) > 1 else 1 << 30,
+def _pool(
+    role: Role, variants: Sequence[VariantSpec], spec: ScalingSpec,
+    seen: Mapping[str, VariantObservation], state: ScalerState, now: float,
+) -> Pool:  # fmt: skip
+    per_rate = _believed(role, variants, spec, state)
+    unit = min(per_rate.values())
+    in_reach = {
+        v.name: is_in_reach(state.variants[v.name], role, state.size, spec.slo) for v in variants
+    }
+    members = []
+    nothing = VariantObservation(name="", desired=0, ready=0)
+    for variant in variants:
+        name, learnt = variant.name, state.variants[variant.name]
+        members.append(
+            Member(
+                spec=variant, state=learnt, seen=seen.get(name) or learnt.last or nothing,
+                size=unit / per_rate[name], rate=1 / per_rate[name], is_known=name in seen,
+                may_grow=not learnt.place.is_full(now)
+                and (in_reach[name] or not any(in_reach.values())),
             )
-            for m, n in zip(members, present, strict=True)
-        ],
-        need,
+        )  # fmt: skip
+    return Pool(
+        role=role, members=tuple(members), slo=spec.slo, load_of=lambda rate: rate * unit,
+        in_reach=any(in_reach.values()),
     )  # fmt: skip
 
 
-def _shrink(members: Sequence[Member], present: Sequence[int], need: float) -> list[int]:
-    """The cheapest that are enough, of those there are."""
-    return cheapest(
-        [
-            Option(
-                size=m.size, cost=m.spec.cost_per_hour, gpus=m.spec.gpus_per_replica,
-                least=min(m.spec.min_replicas, n), most=n,
-            )
-            for m, n in zip(members, present, strict=True)
-        ],
-        need,
-    )  # fmt: skip
+def _believed(
+    role: Role, variants: Sequence[VariantSpec], spec: ScalingSpec, state: ScalerState
+) -> dict[str, float]:
+    """Replicas of each variant that one request per second keeps busy.
 
-
-def _in_time(seen: VariantObservation, tpot_s: float) -> int | None:
-    """Requests whose first token came in time, less the share whose further ones do not.
-
-    The two are not of the same requests: those that end now had their first token a while ago.
+    What is not learnt of a variant is concluded from the others, as `relative_capacity` says; what
+    is learnt counts the more the more of it there is.
     """
-    if seen.num_in_time is None:
-        return None
+    own = {
+        v.name: replicas_per_rate(state.variants[v.name], role, state.size, spec.slo)
+        for v in variants
+    }
+    if len(variants) == 1:
+        return own
+    known = {
+        v.name: min(state.variants[v.name].costs.num_observations / LEARNT, 1.0) for v in variants
+    }
+    weights = known if any(known.values()) else dict.fromkeys(own, 1.0)
+    standard = sum(
+        weights[v.name] * log(own[v.name] * v.relative_capacity) for v in variants
+    ) / sum(weights.values())  # log of a variant's whose relative capacity is 1
+    return {
+        v.name: exp(
+            known[v.name] * log(own[v.name])
+            + (1 - known[v.name]) * (standard - log(v.relative_capacity))
+        )
+        for v in variants
+    }
+
+
+def _judged(seen: VariantObservation, role: Role, slo: SloSpec) -> tuple[int | None, int | None]:
+    """Requests held against the objective, and those that met it.
+
+    Where a replica does both: first tokens that came in time, less the share of requests whose
+    further tokens do not. The two are not of the same requests, for those that end now had their
+    first token a while ago.
+    """
+    if role is Role.PREFILL:
+        return seen.num_first_tokens, seen.num_in_time
+    total = seen.num_finished if role is Role.DECODE else seen.num_first_tokens
+    in_time = seen.num_finished if role is Role.DECODE else seen.num_in_time
+    if total is None or in_time is None:
+        return None, None
     share = 1.0
     if seen.num_tpot_in_time is not None and seen.num_finished:
         share = seen.num_tpot_in_time / seen.num_finished
-    elif seen.tpot_s is not None and seen.tpot_s > tpot_s:
+    elif seen.tpot_s is not None and seen.tpot_s > slo.tpot_s:
         share = 0.0  # the mean misses it: most requests do
-    return round(seen.num_in_time * share)
-
-
-def _whole_less(capacity: float, need: float) -> bool:
-    return need - capacity > 1e-6
+    return total, round(in_time * share)
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

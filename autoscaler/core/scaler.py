@@ -1,85 +1,114 @@
 """`decide`: the number of replicas of each variant, from what is seen and what was learnt.
 
 1. Learn: the rate of arrivals and its trend, mean lengths, what a token costs, how much headroom
-   keeps the objective.
-2. Need: the load expected when a replica ordered now would be ready, plus headroom, plus what works
-   off the backlog. Absolute numbers, so what is pending is never asked for twice.
-3. Move: up at once, down when the need has been lower for a while; bounds, pace and budget last.
+   keeps the objective (`state.py`).
+2. Expect: the load when a replica ordered now would be ready, plus headroom, plus what works off
+   the backlog (`expectation.py`). Absolute numbers, so nothing pending is asked for twice.
+3. Choose: the cheapest numbers of each pool of variants, up at once, down when the need has been
+   lower for a while (`pools.py`, `choice.py`, `together.py`); bounds, pace and budget last
+   (`limits.py`).
 
 Missing metrics hold what there is: *no data* is not *zero*.
 """
 
 from __future__ import annotations
 
+from .choice import Choice, choose
 from .decision import Decision, Reason, ReasonKind
-from .expectation import Expectation, expect
+from .expectation import expect
+from .explain import model_numbers, pool_numbers, variant_numbers
 from .limits import Limits
 from .observation import Observation, VariantObservation
-from .pools import Pool, choose, pools_of
+from .pools import Pool, pools_of
+from .reasons import reasons_of
 from .spec import ScalingSpec
-from .staffing import whole
-from .state import PoolState, ScalerState
+from .state import ScalerState
+from .together import useful_shares
 
 
 def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> Decision:
     """One decision; `now` in seconds never goes backwards from call to call."""
     seen = {v.name: v for v in observation.variants if v.name in state.variants}
-    limits = Limits(spec, seen)
+    reasons = _edits(spec, seen, state, now)
+    limits = Limits(spec, {n: v.last for n, v in state.variants.items() if v.last} | seen)
     if observation.arrivals is None or not seen:
-        return _hold(spec, observation, seen, limits)
-    _learn(observation, state, now)
+        decision = _hold(spec, observation, seen, limits, reasons)
+    else:
+        decision = _decide(spec, observation, seen, state, now, limits, reasons)
+    for name, number in decision.desired.items():
+        state.variants[name].edits.decided = number
+    return decision
+
+
+def _decide(
+    spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
+    state: ScalerState, now: float, limits: Limits, reasons: list[Reason],
+) -> Decision:  # fmt: skip
+    _learn(spec, observation, seen, state, now)
     rate = state.arrivals.estimate()
     assert rate is not None, "arrivals were just added"
-    reasons: list[Reason] = []
-    desired: dict[str, int] = {}
-    explain: dict[str, float] = {"arrivals_per_s": rate.now, "slope": rate.slope}
+    pools = pools_of(spec, seen, state, now)
+    expected = [
+        expect(pool.view, rate, observation, state.pools[pool.role], state, spec, now)
+        for pool in pools
+    ]
+    gpus = limits.free()
+    shares = useful_shares(pools, expected, gpus=gpus)
+    explain = {"arrivals_per_s": rate.now, "slope": rate.slope}
+    explain |= model_numbers(pools, observation)
     is_idle = _is_idle(spec, observation, state, now)
-    for pool in pools_of(spec, seen, state):
+    wanted: dict[str, int] = {}
+    for pool, ahead, share in zip(pools, expected, shares, strict=True):
         learnt = state.pools[pool.role]
-        expected = expect(pool.view, rate, observation, learnt, state, spec, now)
-        explain |= _explained(pool, expected, learnt)
-        wanted = choose(pool, expected, is_idle=is_idle)
-        for name, number in wanted.items():
-            reasons += _reasons(name, number, seen[name].desired, expected, is_idle=is_idle)
-            desired[name] = limits.apply(name, number, reasons)
+        choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, share=share)
+        reasons += reasons_of(pool, ahead, choice, spec.pace, share=share, gpus=gpus)
+        explain |= pool_numbers(pool, ahead, learnt) | variant_numbers(pool, state.size)
+        if is_idle:
+            reasons.append(Reason(ReasonKind.IDLE, pool.name, "nobody has asked for a while"))
+        wanted |= _named(pool, choice, is_idle=is_idle)
+        if gpus is not None:
+            gpus = max(gpus - pool.gpus(choice.numbers), 0)
+    desired = {}
+    # What is given up first: others may have its GPUs, once they are free.
+    for name in sorted(seen, key=lambda name: wanted[name] >= seen[name].desired):
+        desired[name] = limits.apply(name, wanted[name], reasons)
     return Decision(desired=desired, valid=True, reasons=tuple(reasons), explain=explain)
 
 
-def _explained(pool: Pool, expected: Expectation, learnt: PoolState) -> dict[str, float]:
-    """By the name of the variant, or of the role where a model has several pools."""
-    name = pool.members[0].spec.name if len(pool.members) == 1 else pool.role
+def _named(pool: Pool, choice: Choice, *, is_idle: bool) -> dict[str, int]:
+    """By variant, of those that were seen."""
     return {
-        f"{name}.load": expected.load, f"{name}.need": expected.need,
-        f"{name}.beta": learnt.staffing.beta, f"{name}.backlog": expected.backlog,
-        f"{name}.margin": expected.margin, f"{name}.caution": learnt.caution.value,
-    }  # fmt: skip
+        member.name: 0 if is_idle else number
+        for member, number in zip(pool.members, choice.numbers, strict=True)
+        if member.is_known
+    }
 
 
-def _reasons(
-    name: str, wanted: int, present: int, expected: Expectation, *, is_idle: bool
-) -> list[Reason]:
-    reasons = []
-    if expected.backlog > 0.5:
-        detail = f"{expected.backlog:.1f} replicas to work it off"
-        reasons.append(Reason(ReasonKind.BACKLOG, name, detail))
-    numbers = f"load {expected.load:.2f}, need {expected.need:.2f} replicas"
-    waits = wanted == present and present > max(whole(expected.up_to), 0)
-    kind = ReasonKind.SCALE_DOWN_DELAY if waits else ReasonKind.DEMAND
-    reasons.append(Reason(kind, name, numbers))
-    if is_idle:
-        reasons.append(Reason(ReasonKind.IDLE, name, "nobody has asked for a while"))
-    return reasons
-
-
-def _learn(observation: Observation, state: ScalerState, now: float) -> None:
+def _learn(
+    spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
+    state: ScalerState, now: float,
+) -> None:  # fmt: skip
     assert observation.arrivals is not None
     state.arrivals.add(now, observation.interval_s, observation.arrivals)
     state.size.observe(observation)
     if observation.arrivals or observation.backlog or state.last_arrival is None:
         state.last_arrival = now
-    for seen in observation.variants:
-        if (variant := state.variants.get(seen.name)) is not None:
-            variant.observe(seen)
+    for name, here in seen.items():
+        state.variants[name].observe(here)
+        state.variants[name].place.observe(here, now, spec.pace.unschedulable_after_s)
+
+
+def _edits(
+    spec: ScalingSpec, seen: dict[str, VariantObservation], state: ScalerState, now: float
+) -> list[Reason]:
+    """Those numbers that somebody else has changed."""
+    reasons = []
+    for name, here in seen.items():
+        edits = state.variants[name].edits
+        if edits.observe(here.desired, now, spec.pace.scale_down_delay_s):
+            detail = f"{here.desired} in place of {edits.decided}: somebody else changed it"
+            reasons.append(Reason(ReasonKind.EDITED, name, detail))
+    return reasons
 
 
 def _is_idle(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> bool:
@@ -92,15 +121,22 @@ def _is_idle(spec: ScalingSpec, observation: Observation, state: ScalerState, no
 
 def _hold(
     spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
-    limits: Limits,
+    limits: Limits, reasons: list[Reason],
 ) -> Decision:  # fmt: skip
-    """What there is; but requests that are held are reason enough for a first replica."""
-    reasons: list[Reason] = []
+    """What there is; but requests that are held are reason enough for a first replica of each role,
+    of the variant that costs least."""
     desired = {}
-    first = spec.variants[0].name
+    waits = observation.held and not any(here.desired for here in seen.values())
+    first = {
+        min(
+            (v for v in spec.variants if v.role is role and v.name in seen),
+            key=lambda variant: variant.cost_per_hour,
+        ).name
+        for role in {v.role for v in spec.variants if v.name in seen}
+    }
     for name, here in seen.items():
         wanted = here.desired
-        if observation.held and not any(v.desired for v in seen.values()) and name == first:
+        if waits and name in first:
             wanted = 1
             reasons.append(Reason(ReasonKind.HELD, name, f"{observation.held} requests held"))
         reasons.append(Reason(ReasonKind.NO_METRICS, name, "holding what there is"))

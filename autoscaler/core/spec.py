@@ -37,12 +37,19 @@ class Pace:
     """Without a request, if the minimum is 0."""
     start_up_s: float = 60.0
     """Until start-ups have been seen."""
+    unschedulable_after_s: float = 30.0
+    """A replica that the cluster has no place for counts as coming for so long: about what a
+    cluster takes to add a node, if it does. Then others take its load."""
 
     def __post_init__(self) -> None:
         if self.max_up_factor <= 1 or self.max_up_step < 1:
             raise ValueError("pace.max_up_factor must be above 1 and max_up_step at least 1")
         if not 0 < self.max_down_share <= 1:
             raise ValueError(f"pace.max_down_share must be in (0, 1], got {self.max_down_share}")
+        if self.unschedulable_after_s < 0:
+            raise ValueError(
+                f"pace.unschedulable_after_s must not be negative, got {self.unschedulable_after_s}"
+            )
 
 
 class Role(enum.StrEnum):
@@ -66,6 +73,8 @@ class VariantSpec:
     gpus_per_pod: int = 1
     cost_per_hour: float = 1.0
     """Of one replica, all its pods together, in any currency."""
+    relative_capacity: float = 1.0
+    """What one replica takes, beside the other variants of its role; counts until it is learnt."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas:
@@ -75,6 +84,8 @@ class VariantSpec:
             )
         if self.pods_per_replica < 1 or self.gpus_per_pod < 0 or self.cost_per_hour < 0:
             raise ValueError(f"variant {self.name!r}: pods, GPUs and cost must not be negative")
+        if self.relative_capacity <= 0:
+            raise ValueError(f"variant {self.name!r}: relative_capacity must be positive")
 
     @property
     def gpus_per_replica(self) -> int:

@@ -6,17 +6,21 @@ from dataclasses import dataclass, field
 
 from .arrivals import Arrivals
 from .caution import Caution
+from .edits import Edits
 from .forecast import MEMORY_S, ForecastErrors
 from .observation import Observation, VariantObservation
+from .place import Place
 from .spec import Role, ScalingSpec
 from .staffing import Staffing, headroom
 from .window import MaxWindow
-from .work import TokenCosts
+from .work import PromptCosts, TokenCosts
 
 SETTLE_S = 15.0
 """After a shortage: requests that suffered from it say nothing of what is enough."""
 COLD_S = 10.0
 """The first requests of a new replica are slow."""
+LASTING_S = 600.0
+"""A cheaper mix is moved to when it would have been enough for so long."""
 SIZE_RATE = 0.002
 """Weight of one request in the mean lengths."""
 
@@ -50,10 +54,14 @@ class RequestSize:
 class VariantState:
     """What is learnt of a variant."""
 
-    costs: TokenCosts
+    costs: TokenCosts | PromptCosts
     start_up_s: float
     kv_usage_per_request: float = 0.0
     """Of one replica's cache, of one of its running requests."""
+    last: VariantObservation | None = None
+    """Its replicas, as they were seen last."""
+    place: Place = field(default_factory=Place)
+    edits: Edits = field(default_factory=Edits)
 
     def observe(self, seen: VariantObservation) -> None:
         for seconds in seen.start_up_s:
@@ -62,12 +70,14 @@ class VariantState:
                 self.start_up_s = seconds
             else:
                 self.start_up_s += 0.2 * (seconds - self.start_up_s)
+        self.last = VariantObservation(name=seen.name, desired=seen.desired, ready=seen.ready)
         if seen.ready and not seen.start_up_s and seen.num_running:
             running = seen.num_running / seen.ready
             self.costs.observe(
                 input_tokens_per_s=(seen.input_tokens_per_s or 0.0) / seen.ready,
                 output_tokens_per_s=(seen.output_tokens_per_s or 0.0) / seen.ready,
                 running=running,
+                waiting=(seen.num_waiting or 0.0) / seen.ready,
             )
             if seen.kv_usage is not None and running >= 1:
                 usage = seen.kv_usage / running
@@ -81,6 +91,8 @@ class PoolState:
     staffing: Staffing
     caution: Caution
     needed: MaxWindow
+    needed_long: MaxWindow = field(default_factory=lambda: MaxWindow(LASTING_S))
+    """What another mix of variants would have to carry."""
     errors: ForecastErrors = field(default_factory=ForecastErrors)
     unsettled_until: float = 0.0
 
@@ -128,7 +140,10 @@ class ScalerState:
     def of(cls, spec: ScalingSpec) -> ScalerState:
         return cls(
             variants={
-                variant.name: VariantState(costs=TokenCosts(), start_up_s=spec.pace.start_up_s)
+                variant.name: VariantState(
+                    costs=PromptCosts() if variant.role is Role.PREFILL else TokenCosts(),
+                    start_up_s=spec.pace.start_up_s,
+                )
                 for variant in spec.variants
             },
             pools={variant.role: PoolState.of(spec) for variant in spec.variants},

@@ -19,6 +19,8 @@ FORGETTING = 0.995
 """Of each observation; some 200 of them count."""
 PRIOR_WEIGHT = 3.0
 """Observations that the prior counts for."""
+PRIOR_LOAD = 0.3
+"""Of a replica in them, where the load itself is what is seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,9 @@ class TokenCosts:
         self.num_observations = 0
 
     def observe(
-        self, *, input_tokens_per_s: float, output_tokens_per_s: float, running: float
-    ) -> None:
+        self, *, input_tokens_per_s: float, output_tokens_per_s: float, running: float,
+        waiting: float = 0.0,
+    ) -> None:  # fmt: skip
         """One interval of one replica, means; one without output tells nothing."""
         if output_tokens_per_s <= 0 or running <= 0:
             return
@@ -86,6 +89,34 @@ class TokenCosts:
                 )
             del active[worst]
         return self._prior
+
+
+class PromptCosts:
+    """Learns what a prompt token costs a replica that only prefills: such a one has no TPOT.
+
+    Prompts that share a replica's time number load / (1 - load) on average, those that wait
+    included, whatever their lengths (Kleinrock, "Queueing Systems" volume 2, 1976, on processor
+    sharing). So their number tells the load, and the load over the tokens the cost of one.
+    """
+
+    def __init__(self, prior: TokenCost = PRIOR) -> None:
+        self._tokens = PRIOR_WEIGHT * PRIOR_LOAD / prior.in_s
+        self._load = PRIOR_WEIGHT * PRIOR_LOAD
+        self.cost = TokenCost(base_s=prior.base_s, in_s=prior.in_s, out_s=0.0)
+        self.num_observations = 0
+
+    def observe(
+        self, *, input_tokens_per_s: float, output_tokens_per_s: float, running: float,
+        waiting: float = 0.0,
+    ) -> None:  # fmt: skip
+        """One interval of one replica, means; one without prompts tells nothing."""
+        if input_tokens_per_s <= 0:
+            return
+        load = (running + waiting) / (1 + running + waiting)
+        self._tokens = FORGETTING * self._tokens + input_tokens_per_s
+        self._load = FORGETTING * self._load + load
+        self.num_observations += 1
+        self.cost = TokenCost(base_s=self.cost.base_s, in_s=self._load / self._tokens, out_s=0.0)
 
 
 def _solve(matrix: list[list[float]], vector: list[float]) -> list[float]:

@@ -1,0 +1,47 @@
+"""The numbers behind a decision, by name, for people and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .expectation import Expectation
+from .observation import Observation
+from .pools import Pool
+from .state import PoolState, RequestSize
+
+HOUR_S = 3600.0
+
+
+def pool_numbers(pool: Pool, expected: Expectation, state: PoolState) -> dict[str, float]:
+    """In units of the pool: replicas of its largest variant."""
+    numbers = {
+        "load": expected.load, "need": expected.need, "backlog": expected.backlog,
+        "margin": expected.margin, "beta": state.staffing.beta, "caution": state.caution.value,
+    }  # fmt: skip
+    if expected.down_to is not None:
+        numbers["down_to"] = expected.down_to
+    return {f"{pool.name}.{key}": value for key, value in numbers.items()}
+
+
+def variant_numbers(pool: Pool, size: RequestSize) -> dict[str, float]:
+    """What one replica can take at the objective, and what that costs."""
+    numbers = {}
+    for member in pool.members:
+        numbers[f"{member.name}.capacity_per_s"] = member.rate
+        if member.spec.cost_per_hour > 0:
+            tokens_per_hour = member.rate * size.output_tokens * HOUR_S
+            numbers[f"{member.name}.tokens_per_cost"] = tokens_per_hour / member.spec.cost_per_hour
+    return numbers
+
+
+def model_numbers(pools: Sequence[Pool], observation: Observation) -> dict[str, float]:
+    """What is had for the money now: output tokens per unit of cost, of all that is not gone."""
+    cost = sum(
+        pool.cost([m.seen.ready + m.seen.pending - m.lacking for m in pool.members])
+        for pool in pools
+    )
+    numbers = {"cost_per_hour": cost}
+    if cost > 0 and observation.output_tokens is not None:
+        per_hour = observation.output_tokens / observation.interval_s * HOUR_S
+        numbers["tokens_per_cost"] = per_hour / cost
+    return numbers
