@@ -62,6 +62,9 @@ class PaceSettings(_Settings, frozen=True, kw_only=True):
     """Without a request, if the minimum is 0."""
     start_up_seconds: SecondsOrZero = _PACE.start_up_s
     """How long a replica takes to start, until start-ups have been seen."""
+    unschedulable_after_seconds: SecondsOrZero = _PACE.unschedulable_after_s
+    """A replica that the cluster has no place for counts as coming for so long: about what a
+    cluster takes to add a node. Then other variants take its load."""
 
 
 class ForecastSettings(_Settings, frozen=True, kw_only=True):
@@ -95,6 +98,8 @@ class VariantSettings(_Settings, frozen=True, kw_only=True):
     gpus_per_pod: CountOrZero = _VARIANT.gpus_per_pod
     cost_per_hour: Money = _VARIANT.cost_per_hour
     """Of one replica, all its pods together, in any currency."""
+    relative_capacity: Annotated[float, Meta(gt=0, le=1000)] = _VARIANT.relative_capacity
+    """What one replica takes beside the other variants of its role; counts until it is learnt."""
     endpoint_labels: dict[str, str] = {}
     """The router's endpoints of this variant have these labels; empty: all that serve the model."""
 

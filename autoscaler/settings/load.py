@@ -111,6 +111,7 @@ def _scaling_spec(spec: PolicySpec) -> ScalingSpec:
             max_down_share=pace.max_down_share,
             scale_to_zero_after_s=pace.scale_to_zero_after_seconds,
             start_up_s=pace.start_up_seconds,
+            unschedulable_after_s=pace.unschedulable_after_seconds,
         ),
         variants=tuple(map(_variant_spec, spec.variants)),
         forecast_quantile=spec.forecast.quantile,
@@ -127,4 +128,5 @@ def _variant_spec(variant: VariantSettings) -> VariantSpec:
         pods_per_replica=variant.pods_per_replica,
         gpus_per_pod=variant.gpus_per_pod,
         cost_per_hour=variant.cost_per_hour,
+        relative_capacity=variant.relative_capacity,
     )

@@ -28,6 +28,7 @@ spec:
     maxDownShare: 0.25
     scaleToZeroAfterSeconds: 600
     startUpSeconds: 90
+    unschedulableAfterSeconds: 120
   forecast: {quantile: 0.9}
   gpuBudget: 64
   variants:
@@ -40,6 +41,7 @@ spec:
       costPerHour: 60
       endpointLabels: {gpu: h100}
     - name: spot
+      relativeCapacity: 0.5
       endpointLabels: {gpu: spot}
 """
 )
@@ -67,7 +69,7 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
             slo=SloSpec(ttft_s=2.0, tpot_s=0.1, attainment=0.95),
             pace=Pace(
                 scale_down_delay_s=120.0, max_up_factor=2.0, max_up_step=1, max_down_share=0.25,
-                scale_to_zero_after_s=600.0, start_up_s=90.0,
+                scale_to_zero_after_s=600.0, start_up_s=90.0, unschedulable_after_s=120.0,
             ),
             forecast_quantile=0.9,
             gpu_budget=64,
@@ -76,7 +78,7 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
                     name="h100", min_replicas=1, max_replicas=4, pods_per_replica=2,
                     gpus_per_pod=8, cost_per_hour=60.0,
                 ),
-                VariantSpec(name="spot"),
+                VariantSpec(name="spot", relative_capacity=0.5),
             ),
         ),
     )  # fmt: skip
