@@ -228,7 +228,7 @@ class BreakerBoard:
     def changed(self, now: float) -> frozenset[str]:
         """endpoint_ids whose `state` differs from the last call's; cheap when all are closed.
 
-        Time alone turns OPEN into HALF_OPEN: ask at `next_change`, or several times a second.
+        Time alone turns OPEN into HALF_OPEN: ask several times a second.
         """
         if not self._open and not self._dirty:
             return NOBODY
@@ -240,17 +240,6 @@ class BreakerBoard:
         for endpoint_id in changed.intersection(self._open):
             self._open[endpoint_id].reported = self._open[endpoint_id].state(now)
         return changed
-
-    def next_change(self, now: float) -> float:
-        """When time will next change a state; inf: never by time alone."""
-        return min(
-            (
-                when
-                for breaker in self._open.values()
-                if (when := max(breaker.open_until, breaker.probe_until)) > now
-            ),
-            default=inf,
-        )
 
     def effective_states(
         self, endpoints_by_model: Mapping[str, Iterable[str]], now: float

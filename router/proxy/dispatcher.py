@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from shoal.errors import NoEndpoint, QueueFull, QueueTimeout
 
-from ..core.filters import has_room
+from ..core.filters import eligible, has_labels
 from ..core.flow_queue import Band, FlowQueue, Shed
 from ..core.retry_budget import HedgeBudget, RetryBudget, backoff_s
 from ..core.types import (
     BreakerState,
     Decision,
-    EndpointState,
     EndpointStatus,
     RoutingRequest,
     Shortage,
@@ -143,8 +143,14 @@ class Dispatcher:
         tried = exchange.excluded | {attempt.endpoint_id}
         admission = exchange.admission
         assert admission is not None
+        request = RoutingRequest(admission.served_model, selector=admission.selector)
+        # A worker with an open breaker is tried when there is no other, but not instead of an
+        # answer: this one is not a good one, and it is one.
         has_other = any(
-            state.endpoint.endpoint_id not in tried and _takes_requests(state)
+            state.endpoint.endpoint_id not in tried
+            and state.status is EndpointStatus.READY
+            and state.breaker is not BreakerState.OPEN
+            and has_labels(state, request)
             for state in gateway.fleet.serving(admission.served_model)
         )
         return has_other and self._takes_budget()
@@ -280,15 +286,15 @@ class Dispatcher:
             self._shed(exchange, shed)
 
     def _can_run(self, exchange: Exchange) -> bool:
+        """Whether somebody would take it, be it one that has failed it: of those `dispatch` knows
+        what to do."""
         admission = exchange.admission
         assert admission is not None
-        labels = admission.selector.items()
-        return any(
-            _takes_requests(state)
-            and has_room(state)
-            and all(state.endpoint.labels.get(name) == value for name, value in labels)
-            for state in self._gateway.fleet.serving(admission.served_model)
+        request = RoutingRequest(admission.served_model, selector=admission.selector)
+        _, _, shortage, _ = eligible(
+            request, self._gateway.fleet.serving(admission.served_model), inf
         )
+        return shortage is None
 
     def _shed(self, exchange: Exchange, shed: Shed) -> None:
         self._gateway.metrics.shed.add(shed.reason)
@@ -326,10 +332,6 @@ def _priority(admission: Admission) -> int:
         if isinstance(wanted, int)
         else (admission.principal.priority)
     )
-
-
-def _takes_requests(state: EndpointState) -> bool:
-    return state.status is EndpointStatus.READY and state.breaker is not BreakerState.OPEN
 
 
 def waiting_key(model: str, selector: dict[str, str]) -> str:
