@@ -75,8 +75,13 @@ class RouterAdmin(Protocol):
     async def connections(self) -> list[dict[str, Any]]: ...
 
 
-def create_app(router: RouterAdmin, extras: Sequence[AddRoutes] = ()) -> ASGIApp:
-    """The whole application, errors and keys included."""
+def create_app(
+    router: RouterAdmin,
+    extras: Sequence[AddRoutes] = (),
+    *,
+    open_paths: frozenset[str] = frozenset(),
+) -> ASGIApp:
+    """The whole application, errors and keys included. `open_paths` of `extras` need no key."""
     app = FastAPI(
         title="Shoal router, admin API", version=__version__, docs_url=None, redoc_url=None
     )
@@ -90,7 +95,7 @@ def create_app(router: RouterAdmin, extras: Sequence[AddRoutes] = ()) -> ASGIApp
     app.add_exception_handler(Exception, _fault)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    return ErrorBoundary(AdminAuth(app, keys=router.admin_keys))
+    return ErrorBoundary(AdminAuth(app, keys=router.admin_keys, open_paths=open_paths))
 
 
 def _add_open_routes(app: FastAPI, router: RouterAdmin) -> None:

@@ -1,8 +1,9 @@
 """Who may use the admin API: bearers of its keys, or, when it has none, programs on this machine.
 
 A browser is a program on this machine too, and runs other people's pages. So an admin API without
-keys takes no request that a page of another origin made (it carries `Origin` or `Sec-Fetch-Site`),
-and none for a host name that is not this machine's (DNS rebinding).
+keys takes no request that a page of another origin made (`Origin` or `Sec-Fetch-Site` say so; those
+of the console's own page pass), and none for a host name that is not this machine's (DNS
+rebinding).
 """
 
 from __future__ import annotations
@@ -23,13 +24,21 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 class AdminAuth:
     """ASGI middleware. Raises Unauthorized or Forbidden."""
 
-    def __init__(self, app: ASGIApp, *, keys: Callable[[], tuple[str, ...]]) -> None:
-        """`keys` is asked each time: a reload may change them."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Callable[[], tuple[str, ...]],
+        open_paths: frozenset[str] = frozenset(),
+    ) -> None:
+        """`keys` is asked each time: a reload may change them. `open_paths` are more of those that
+        need none."""
         self._app = app
         self._keys = keys
+        self._open_paths = OPEN_PATHS | open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in self._open_paths:
             headers = dict(scope["headers"])
             if keys := self._keys():
                 _check_key(headers.get(b"authorization", b""), keys)
@@ -49,13 +58,21 @@ def _check_key(header: bytes, keys: tuple[str, ...]) -> None:
 
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
+    host = headers.get(b"host", b"localhost")
+    origin = headers.get(b"origin", b"http://" + host)
     site = headers.get(b"sec-fetch-site", b"none")
-    if b"origin" in headers or site not in (b"none", b"same-origin"):
+    if origin != b"http://" + host or site not in (b"none", b"same-origin"):
         raise Forbidden(
-            "The admin API without keys takes no requests from web pages; "
+            "The admin API without keys takes no requests from web pages of others; "
             "set admin.api_keys_file and send a key."
         )
-    host = headers.get(b"host", b"localhost").decode("latin-1")
-    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    name = _host_name(host.decode("latin-1"))
     if not is_loopback(name):
         raise Forbidden(f"The admin API without keys is for localhost, not for {name!r}.")
+
+
+def _host_name(host: str) -> str:
+    """Without the port."""
+    if host.startswith("["):
+        return host.partition("]")[0].lstrip("[")
+    return host.partition(":")[0]

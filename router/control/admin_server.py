@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import uvicorn
 
+from ..console.console import Console, Shown
 from .admin import AddRoutes, RouterAdmin, create_app
 
 _KEEP_ALIVE_S = 75
 _MAX_CONCURRENT = 256
+
+
+class ServedRouter(RouterAdmin, Shown, Protocol):
+    """What the admin API and the console need of it."""
 
 
 class _Server(uvicorn.Server):
@@ -24,15 +30,16 @@ class _Server(uvicorn.Server):
 
 
 async def run(
-    router: RouterAdmin,
+    router: ServedRouter,
     listener: socket.socket,
     stop: asyncio.Event,
     extras: Sequence[AddRoutes] = (),
 ) -> None:
     """Serve until `stop`; then requests under way have a second. Closes `listener`."""
+    console = Console(router)
     server = _Server(
         uvicorn.Config(
-            create_app(router, extras),
+            create_app(router, [*extras, console.add_routes], open_paths=console.open_paths),
             loop="uvloop",
             http="httptools",
             ws="none",
@@ -51,8 +58,10 @@ async def run(
         await stop.wait()
         server.should_exit = True
 
-    obeying = asyncio.create_task(obey())
+    beside = [asyncio.create_task(obey()), asyncio.create_task(console.run())]
     try:
         await server.serve(sockets=[listener])
     finally:
-        obeying.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)

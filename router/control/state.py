@@ -21,9 +21,10 @@ from shoal.errors import ConfigError, InvalidRequest
 
 from ..fleet.fleet import Fleet
 from ..messages import Configure, EndpointRecord, FleetUpdate, FromState, KVBlocks, PeerDelta
+from ..settings.config import RouterConfig
 from ..settings.discovery import StaticEndpoint
 from ..telemetry.exposition import render
-from ..telemetry.snapshot import endpoint_statuses, merge
+from ..telemetry.snapshot import Snapshot, endpoint_statuses, merge
 from .child import Timing
 from .children import Children
 from .hub import Hub
@@ -56,6 +57,8 @@ class State:
         self.is_draining = False
         self._source = source
         self._clock = clock
+        # Asked now: a drain closes them.
+        self._api_port: int = listeners[0][0].getsockname()[1] if listeners else 0
         self._hub = Hub()
         self._totals = Totals()
         self._reloading = asyncio.Lock()
@@ -147,6 +150,16 @@ class State:
         """Of the admin API; empty: it is open to this machine."""
         return self.loaded.admin_keys
 
+    @property
+    def settings(self) -> RouterConfig:
+        """In use now."""
+        return self.loaded.config
+
+    @property
+    def api_port(self) -> int:
+        """Of the API, also where the configuration says "any"."""
+        return self._api_port
+
     def endpoints(self) -> list[dict[str, Any]]:
         """All endpoints: what they are, where from, why their status, and what they have to do."""
         in_flight = self._hub.in_flight()
@@ -179,13 +192,17 @@ class State:
 
     async def metrics(self) -> str:
         """In Prometheus' text format, of all processes together."""
+        return render(await self.snapshot())
+
+    async def snapshot(self) -> Snapshot:
+        """The same as plain data."""
         reports = await self.children.ask_all("metrics")
         living = self.children.pids()
         for process, body in reports.items():
             if process in living:
                 self._totals.note(process, body)
         statuses = endpoint_statuses(self.fleet.endpoints())
-        return render(merge((self._totals.merged(), statuses)))
+        return merge((self._totals.merged(), statuses))
 
     async def decisions(self, limit: int) -> list[dict[str, Any]]:
         """The newest decisions of all processes, the newest first."""

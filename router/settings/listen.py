@@ -10,6 +10,7 @@ from shoal.settings.ranges import (
     Bytes,
     Count,
     CountOrZero,
+    HttpUrl,
     PortOrZero,
     Seconds,
     SecondsOrZero,
@@ -48,6 +49,10 @@ class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     api_keys_file: Text | None = None
     """Keys (one a line) that open the admin API; none: open, and then only a loopback host is
     allowed. /metrics and /health never need one."""
+    autoscaler_url: HttpUrl | None = None
+    """Admin API of an autoscaler that the console is to show; `shoal up` needs none."""
+    ttft_target_s: Seconds = 1.0
+    """First tokens within it are in time, for the console, where no autoscaler has an objective."""
 
 
 class BoundsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The web console: pages, the data they show, and a chat box. Part of the admin app."""
