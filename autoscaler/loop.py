@@ -18,12 +18,12 @@ from shoal.clock import Clock, MonotonicClock
 from shoal.errors import ScaleFailed
 
 from .core.decision import Decision
-from .core.observation import Observation, VariantObservation
+from .core.observation import Observation
 from .core.scaler import decide
 from .core.state import ScalerState
 from .policy import Mode, ScalingPolicy
 from .record.decision_record import DecisionRecord, Recorder, spec_hash
-from .target import Collector, Replicas, Target
+from .target import Collector, Replicas, Target, observed
 
 CALL_TIMEOUT_S = 10.0
 """For each target to tell or take a number, and for the collector to look."""
@@ -193,19 +193,6 @@ class ModelLoop:
             self._log.warning("target.not_scaled", variant=name, error=_told(error))
             return _told(error)
         return None
-
-
-def observed(name: str, replicas: Replicas) -> VariantObservation:
-    """What a target alone says of a variant."""
-    return VariantObservation(
-        name=name,
-        desired=replicas.desired,
-        ready=replicas.ready,
-        pending=replicas.pending,
-        unschedulable=replicas.unschedulable,
-        draining=replicas.draining,
-        start_up_s=replicas.start_up_s,
-    )
 
 
 def _told(error: Exception) -> str:

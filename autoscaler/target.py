@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .core.decision import Decision
-from .core.observation import Observation
+from .core.observation import Observation, VariantObservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +57,16 @@ class Collector(Protocol):
 
         Answers as soon as there are some, else after `wait_s` with 0; what cannot be asked is 0.
         """
+
+
+def observed(name: str, replicas: Replicas) -> VariantObservation:
+    """What a target alone says of a variant."""
+    return VariantObservation(
+        name=name,
+        desired=replicas.desired,
+        ready=replicas.ready,
+        pending=replicas.pending,
+        unschedulable=replicas.unschedulable,
+        draining=replicas.draining,
+        start_up_s=replicas.start_up_s,
+    )

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from shoal.autoscaler.core.decision import Decision
 from shoal.autoscaler.core.observation import Observation
 from shoal.autoscaler.core.state import ScalerState
-from shoal.autoscaler.loop import observed
 from shoal.autoscaler.record.decision_record import DecisionRecord
-from shoal.autoscaler.target import Replicas
+from shoal.autoscaler.target import Replicas, observed
 from shoal.errors import ScaleFailed
 
 

@@ -1,0 +1,1 @@
+"""What a model is asked for and how its replicas answer, read over HTTP."""

@@ -1,0 +1,140 @@
+"""The workers of one variant, made one observation. Pure.
+
+Those that do not answer, or are new, are taken for the mean of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..core.observation import VariantObservation
+from . import worker_page as of
+from .buckets import in_time
+from .counters import Counters, Growth
+from .worker_page import WorkerPage
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker of an interval."""
+
+    page: WorkerPage
+    growth: Growth
+    is_ready: bool
+    """False: it drains, and gets no new requests."""
+    num_running: float
+    """Mean of the interval."""
+
+
+class Workers:
+    """Of one model, by address: what they said last."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, Counters] = {}
+        self._num_running: dict[str, float] = {}
+
+    def read(self, now: float, url: str, page: WorkerPage, *, is_ready: bool) -> Worker | None:
+        """Take in a page; None: it is the first of this worker, and tells no growth."""
+        growth = self._counters.setdefault(url, Counters()).grow(
+            now, page.counts, started=page.started
+        )
+        at_end = page.num_running or 0.0
+        at_begin = self._num_running.get(url, at_end)
+        self._num_running[url] = at_end
+        if growth is None:
+            return None
+        # Each gap between two tokens of a request is time that it ran: their sum over the interval
+        # is the number of requests that ran, exactly; two samples are a guess.
+        running = growth.per_s(of.GAP_SECONDS) if page.has_gaps else (at_begin + at_end) / 2
+        return Worker(page, growth, is_ready, running)
+
+    def keep(self, urls: set[str]) -> None:
+        """Forget all others: pods come and go."""
+        for url in self._counters.keys() - urls:
+            del self._counters[url]
+            self._num_running.pop(url, None)
+
+
+def observe(
+    seen: VariantObservation, workers: Sequence[Worker], *, num_endpoints: int, ttft_s: float
+) -> VariantObservation:
+    """`seen` as its target told, with what its workers say; `num_endpoints`: those that are ready.
+
+    Rates and running requests are those of ready replicas, first tokens and ends those of all.
+    """
+    if not workers:
+        return seen
+    ready = [worker for worker in workers if worker.is_ready]
+    total = good = 0.0
+    for worker in workers:
+        requests, in_time_ = in_time(worker.growth.amounts, ttft_s)
+        total, good = total + requests, good + in_time_
+    gaps = _sum(workers, of.GAPS)
+    seen = replace(
+        seen,
+        tpot_s=_sum(workers, of.GAP_SECONDS) / gaps if gaps else None,
+        num_first_tokens=round(total),
+        num_in_time=min(round(good), round(total)),
+        num_finished=round(_sum(workers, of.FINISHED)),
+    )
+    if not ready:
+        return seen
+    others = max(num_endpoints, len(ready)) / len(ready)
+    usages = [w.page.kv_usage for w in ready if w.page.kv_usage is not None]
+    return replace(
+        seen,
+        num_running=sum(w.num_running for w in ready) * others,
+        num_waiting=sum(w.page.num_waiting or 0.0 for w in ready) * others,
+        kv_usage=max(usages) if usages else None,
+        input_tokens_per_s=sum(map(_computed_per_s, ready)) * others,
+        output_tokens_per_s=sum(w.growth.per_s(of.GENERATED) for w in ready) * others,
+    )
+
+
+def with_waiting(
+    variants: Sequence[VariantObservation], *, num_streams: float, num_streams_in_time: float
+) -> list[VariantObservation]:
+    """The wait at the router brought in: workers know nothing of it.
+
+    The router knows the share of streams that were in time, for all variants together. Where it is
+    lower than the share that the workers saw, each variant's number is lowered by as much.
+    """
+    total = sum(v.num_first_tokens or 0 for v in variants)
+    good = sum(v.num_in_time or 0 for v in variants)
+    if not num_streams:
+        return list(variants)
+    share = num_streams_in_time / num_streams
+    if not total:
+        if len(variants) != 1:
+            return list(variants)
+        requests = round(num_streams)
+        return [replace(variants[0], num_first_tokens=requests,
+                        num_in_time=round(share * requests))]  # fmt: skip
+    lowered = min(share / (good / total), 1.0) if good else 1.0
+    return [
+        v if v.num_in_time is None else replace(v, num_in_time=round(v.num_in_time * lowered))
+        for v in variants
+    ]
+
+
+def tokens_of(workers: Sequence[Worker], interval_s: float) -> tuple[int, float | None]:
+    """(tokens put out in the interval, mean prompt tokens that a started request made compute)."""
+    generated = sum(w.growth.per_s(of.GENERATED) for w in workers) * interval_s
+    started = sum(in_time(w.growth.amounts, 0.0)[0] for w in workers)
+    computed = sum(_computed_per_s(w) * w.growth.seconds for w in workers)
+    return round(generated), computed / started if started else None
+
+
+def _computed_per_s(worker: Worker) -> float:
+    growth = worker.growth
+    return max(growth.of(of.PROMPT) - growth.of(of.CACHED), 0.0) / growth.seconds
+
+
+def _sum(workers: Sequence[Worker], name: str) -> float:
+    return sum(worker.growth.of(name) for worker in workers)
+
+
+def labels_match(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether an endpoint with these labels is of the variant."""
+    return all(labels.get(name) == value for name, value in wanted.items())
