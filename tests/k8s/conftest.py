@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +23,9 @@ from .cluster.kserve_controller import KserveController
 from .cluster.lws_controller import LwsController
 from .control_plane.launcher import ControlPlane
 
+REPOSITORY = Path(__file__).parents[2]
 BUILD = Path(__file__).parent / "control_plane" / "build.sh"
+LEFT_OUT = pytest.StashKey[str]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,6 +55,24 @@ async def _define_custom_resources(plane: ControlPlane) -> None:
     async with Api(plane.url, plane.admin_token, plane.tls) as api:
         for path in sorted(MANIFESTS.glob("*.yaml")):
             await define(api, read_definition(path))
+
+
+@pytest.fixture(scope="session")
+def released_definitions(request: pytest.FixtureRequest) -> Path:
+    """A folder with folders of released custom resource definitions, by project."""
+    if named := os.environ.get("SHOAL_CRDS"):
+        return Path(named)
+    found = next(REPOSITORY.parent.glob("*/k8s/crds"), None)
+    if found is None:
+        request.config.stash[LEFT_OUT] = "the released definitions of LWS and KServe"
+        pytest.skip("no released definitions: SHOAL_CRDS names no folder")
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if (what := config.stash.get(LEFT_OUT, None)) is not None:
+        terminalreporter.section(f"LEFT OUT: {what}", sep="#")
+        terminalreporter.write_line("SHOAL_CRDS=FOLDER names a folder that has them.")
 
 
 @pytest.fixture

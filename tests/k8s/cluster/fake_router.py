@@ -1,8 +1,7 @@
 """A router without requests: its real admin API, over numbers that a load in the test makes.
 
-The load is a fluid: `rate` requests a second, shared evenly by the endpoints, which are the Ready
-pods of the namespace. Each takes as long as `core.work` expects of a GPU of the day, so a scaler
-has nothing to learn first. Requests for which there is no endpoint are held.
+Endpoints are the Ready pods of a namespace; of a group, its leader. Requests for which there is no
+endpoint are held. The pages of workers are served here too, below `/workers/`.
 """
 
 from __future__ import annotations
@@ -15,25 +14,21 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.responses import Response
 
-from shoal.autoscaler.core.work import PRIOR
 from shoal.errors import NotFound, ShoalError
 from shoal.router.control.admin import create_app
 from shoal.router.control.reload import ReloadResult
-from shoal.router.telemetry.exposition import render
+from shoal.router.telemetry.exposition import CONTENT_TYPE, render
 from shoal.router.telemetry.metrics import RouterMetrics
-from shoal.router.telemetry.usage import Usage
 
 from .api import Json, Mirror
 from .eventually import eventually
+from .fluid import OUTPUT_TOKENS, Worker, share
 from .lws_controller import NAME, WORKER, is_ready
 
 MODEL = "test-model"
-INPUT_TOKENS, OUTPUT_TOKENS = 1000, 100
-REQUEST_LOAD_S = PRIOR.load(INPUT_TOKENS, OUTPUT_TOKENS)
-"""0.07: seconds of a replica's time that one request takes."""
-FULL = 0.95
-"""Share of its time that a replica gives at the most; beyond it requests come late."""
 
 
 class FakeRouter:
@@ -44,38 +39,43 @@ class FakeRouter:
 
     def __init__(self, pods: Mirror) -> None:
         self.rate = 0.0
-        """Requests per second."""
+        """Requests per second. Change it with `set_rate`."""
         self.queued = 0
+        """Requests that wait for room at a worker."""
         self.in_flight_of: dict[str, int] = {}
         """By pod, where the even share is not to be told."""
-        self.drained: list[str] = []
-        """Pods that somebody drained and nobody took back, in the order they were."""
+        self.drains: list[str] = []
+        """Pods, in the order in which somebody drained them."""
         self.url = ""
         self._pods = pods
+        self._drained: set[str] = set()
         self._held = 0.0
-        self._part = 0.0
+        self._arrived = 0.0
+        self._workers: dict[str, Worker] = {}
         self._metrics = RouterMetrics()
         self._metrics.know_models([MODEL])
+        self._metrics.model(MODEL)
         self._seen_at = time.monotonic()
 
     # --- What a test does.
 
-    @property
-    def fleet(self) -> FakeRouter:
-        return self
+    def set_rate(self, rate: float) -> None:
+        self._advance()
+        self.rate = rate
 
     def hold(self, num_requests: int) -> None:
-        """So many requests wait for a model without an endpoint."""
+        """So many requests come for a model without an endpoint."""
         self._held += num_requests
+        self._arrived += num_requests
 
     @contextlib.asynccontextmanager
     async def serve(self, port: int = 0) -> AsyncIterator[None]:
-        """The admin API on the loopback; leaving is an outage, entering again its end."""
+        """The admin API on the loopback; leaving is an outage."""
         listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            create_app(self), lifespan="off", log_config=None, access_log=False,
-            timeout_graceful_shutdown=1,
+            create_app(self, [self._add_worker_pages]), lifespan="off", log_config=None,
+            access_log=False, timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -88,39 +88,16 @@ class FakeRouter:
 
     # --- What the admin API asks of it.
 
+    @property
+    def fleet(self) -> FakeRouter:
+        return self
+
     def admin_keys(self) -> tuple[str, ...]:
         return ()
 
     def endpoints(self) -> list[dict[str, Any]]:
         self._advance()
-        found = self._ready_pods()
-        running = self._running(len(found))
-        return [
-            {
-                "endpoint_id": pod["metadata"]["name"],
-                "url": f"http://{pod['status']['podIP']}:8000",
-                "engine": "shoal",
-                "models": [MODEL],
-                "weight": 1.0,
-                "cost_per_hour": 0.0,
-                "labels": pod["metadata"].get("labels", {}),
-                "status": "draining" if pod["metadata"]["name"] in self.drained else "ready",
-                "num_requests_running": round(running),
-                "num_requests_waiting": 0,
-                "kv_cache_usage": min(running / 200, 1.0),
-                "num_cache_tokens": 0,
-                "scraped_age_s": 0.0,
-                "kv_block_size": 0,
-                "instance": pod["metadata"]["uid"],
-                "adapters": [],
-                "source": "kubernetes",
-                "health": "ready",
-                "is_drained": pod["metadata"]["name"] in self.drained,
-                "is_leaving": False,
-                "in_flight": self.in_flight_of.get(pod["metadata"]["name"], round(running)),
-            }
-            for pod in found
-        ]
+        return [self._endpoint(pod) for pod in self._ready_pods()]
 
     def held(self) -> dict[str, int]:
         self._advance()
@@ -133,23 +110,20 @@ class FakeRouter:
 
     def drain(self, endpoint_id: str) -> None:
         self._find(endpoint_id)
-        if endpoint_id not in self.drained:
-            self.drained.append(endpoint_id)
-        self.in_flight_of.setdefault(endpoint_id, 0)
+        self.drains.append(endpoint_id)
+        self._advance()
+        self._drained.add(endpoint_id)
 
     def undrain(self, endpoint_id: str) -> None:
         self._find(endpoint_id)
-        if endpoint_id in self.drained:
-            self.drained.remove(endpoint_id)
-            self.in_flight_of.pop(endpoint_id, None)
+        self._advance()
+        self._drained.discard(endpoint_id)
 
     async def metrics(self) -> str:
         self._advance()
         self._metrics.held.replace(self.held())
-        self._metrics.queued.set("0", self.queued)
-        for endpoint in self.endpoints():
-            counters = self._metrics.endpoint(endpoint["endpoint_id"])
-            counters.in_flight = endpoint["in_flight"]
+        self._metrics.model_queued.set(MODEL, self.queued)
+        self._metrics.model(MODEL).arrivals = int(self._arrived)
         return render(self._metrics.snapshot())
 
     def remove(self, endpoint_id: str) -> None:
@@ -173,10 +147,37 @@ class FakeRouter:
     async def connections(self) -> list[dict[str, Any]]:
         return []
 
-    # --- The fluid.
+    # --- How it comes about.
+
+    def _add_worker_pages(self, app: FastAPI) -> None:
+        @app.get("/workers/{name}/metrics")
+        async def page(name: str) -> Response:
+            self._advance()
+            if name not in self._workers:
+                raise NotFound(f"no worker {name}")
+            return Response(self._workers[name].page(), media_type=CONTENT_TYPE)
+
+    def _endpoint(self, pod: Json) -> dict[str, Any]:
+        name = pod["metadata"]["name"]
+        worker = self._workers[name]
+        is_drained = name in self._drained
+        in_flight = 0 if is_drained else round(worker.num_running)
+        return {
+            "endpoint_id": name,
+            "url": f"{self.url}/workers/{name}",
+            "engine": "shoal",
+            "models": [MODEL],
+            "labels": pod["metadata"].get("labels", {}),
+            "status": "draining" if is_drained else "ready",
+            "num_requests_running": round(worker.num_running),
+            "num_requests_waiting": 0,
+            "instance": pod["metadata"]["uid"],
+            "is_drained": is_drained,
+            "is_leaving": False,
+            "in_flight": self.in_flight_of.get(name, in_flight),
+        }
 
     def _ready_pods(self) -> list[Json]:
-        """Ready pods; of a group, its leader."""
         return [
             pod
             for pod in self._pods.objects.values()
@@ -189,36 +190,30 @@ class FakeRouter:
         if endpoint_id not in (pod["metadata"]["name"] for pod in self._ready_pods()):
             raise NotFound(f"no endpoint {endpoint_id}")
 
-    def _load(self, num_endpoints: int) -> float:
-        """Share of its time that each endpoint gives."""
-        return min(self.rate * REQUEST_LOAD_S / num_endpoints, FULL) if num_endpoints else 0.0
-
-    def _running(self, num_endpoints: int) -> float:
-        """Requests in the batch of each."""
-        load = self._load(num_endpoints)
-        output_tokens_per_s = load / REQUEST_LOAD_S * OUTPUT_TOKENS
-        return output_tokens_per_s * PRIOR.base_s / (1 - load)
-
     def _advance(self) -> None:
         """Count what came and went since the last look."""
         now = time.monotonic()
-        self._part += self.rate * (now - self._seen_at)
-        self._seen_at = now
-        came, self._part = int(self._part), self._part % 1
-        serving = [p for p in self._ready_pods() if p["metadata"]["name"] not in self.drained]
+        seconds, self._seen_at = now - self._seen_at, now
+        there = {pod["metadata"]["name"] for pod in self._ready_pods()}
+        self._workers = {
+            name: self._workers.get(name) or Worker(started=time.time()) for name in sorted(there)
+        }
+        self._drained &= there
+        came = self.rate * seconds
+        self._arrived += came
+        serving = [worker for name, worker in self._workers.items() if name not in self._drained]
         if not serving:
             self._held += came
             return
-        came += int(self._held)
         self._held = 0.0
-        load = self._load(len(serving))
-        ttft_s = 0.1 if load < FULL else 5.0
-        tpot_s = PRIOR.base_s / (1 - load)
+        before = sum(worker.requests for worker in serving)
+        share(self.rate, seconds, serving)
         model = self._metrics.model(MODEL)
-        for _ in range(came):
-            model.finished(200, ttft_s + OUTPUT_TOKENS * tpot_s, ttft_s, OUTPUT_TOKENS)
-            model.used("tests", Usage(INPUT_TOKENS, 0, OUTPUT_TOKENS))
-            model.routed(INPUT_TOKENS, 0)
+        for _ in range(int(sum(w.requests for w in serving)) - int(before)):
+            worker = serving[0]
+            model.began(worker.ttft_s)
+            duration_s = worker.ttft_s + OUTPUT_TOKENS * worker.tpot_s
+            model.finished(200, duration_s, worker.ttft_s, OUTPUT_TOKENS)
 
 
 class _Server(uvicorn.Server):

@@ -41,12 +41,12 @@ async def create_deployment(
     return await api.create(at("deployments", namespace), body)
 
 
-async def create_lws(
-    api: Api, namespace: str, name: str, *, replicas: int = 0, size: int = 2, gpus: int = 1,
-    surge: int = 0, leader_ready: bool = False,
+def lws(
+    namespace: str, name: str, *, replicas: int = 0, size: int = 2, gpus: int = 1, surge: int = 0,
+    leader_ready: bool = False,
 ) -> Json:  # fmt: skip
     rollout = {"maxSurge": surge, "maxUnavailable": 0 if surge else 1}
-    body = {
+    return {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
         "kind": "LeaderWorkerSet",
         "metadata": {"name": name},
@@ -60,24 +60,27 @@ async def create_lws(
             },
         },
     }
-    return await api.create(at("leaderworkersets", namespace), body)
 
 
-async def create_inference_service(
-    api: Api, namespace: str, name: str, *, min_replicas: int = 1,
-    autoscaler_class: str = "external",
-) -> Json:  # fmt: skip
-    body = {
+async def create_lws(api: Api, namespace: str, name: str, **how: Any) -> Json:
+    return await api.create(at("leaderworkersets", namespace), lws(namespace, name, **how))
+
+
+def inference_service(namespace: str, name: str, *, min_replicas: int = 1) -> Json:
+    """Whose replicas are left to us: `autoscalerClass: external`."""
+    return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {
             "name": name,
-            "annotations": {"serving.kserve.io/autoscalerClass": autoscaler_class},
+            "annotations": {"serving.kserve.io/autoscalerClass": "external"},
         },
-        "spec": {
-            "predictor": {"minReplicas": min_replicas, **pod_spec(namespace, gpus=1)},
-        },
+        "spec": {"predictor": {"minReplicas": min_replicas, **pod_spec(namespace, gpus=1)}},
     }
+
+
+async def create_inference_service(api: Api, namespace: str, name: str, **how: Any) -> Json:
+    body = inference_service(namespace, name, **how)
     return await api.create(at("inferenceservices", namespace), body)
 
 
