@@ -116,7 +116,7 @@ class Leadership:
     async def _try(self) -> None:
         """Read the lease and do what there is to do. Trouble is logged: time does the rest."""
         try:
-            async with asyncio.timeout(self._timing.retry_s * 2):
+            async with asyncio.timeout(self._timing.renew_deadline_s / 2):
                 record = await self._read()
                 self._election.observe(record, self._clock.now())
                 move = self._election.move(self._clock.now())
@@ -166,22 +166,27 @@ class Leadership:
 
     async def _release(self) -> None:
         """Leave it to the next at once. If that fails it waits for the lease to end."""
-        seen = self._election.seen
         led = self.leads()
         self._election.resign()
-        if not led or seen is None:
+        if not led:
             return
-        now = _micro_time()
-        spec = {
-            "holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now,
-            "renewTime": now, "leaseTransitions": seen.transitions,
-        }  # fmt: skip
         try:
-            async with asyncio.timeout(self._timing.retry_s):
-                await self._put(spec, seen)
+            async with asyncio.timeout(self._timing.renew_deadline_s / 2):
+                # Read anew: the answer to our last renewal may have been on its way.
+                seen = await self._read()
+                if seen is not None and seen.holder == self.identity:
+                    await self._put(_given_back(seen), seen)
             log.info("leader.released", identity=self.identity, lease=self._name)
         except (ClusterError, TimeoutError) as error:
             log.warning("leader.not_released", lease=self._name, error=str(error) or "no answer")
+
+
+def _given_back(seen: LeaseRecord) -> dict[str, Any]:
+    now = _micro_time()
+    return {
+        "holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now,
+        "leaseTransitions": seen.transitions,
+    }  # fmt: skip
 
 
 def _record(answer: bytes) -> LeaseRecord:

@@ -175,7 +175,7 @@ class ScaleTarget:
         """Under the lock. Raises ClusterError."""
         seen = self._object.objects.get((self.reference.namespace, self.reference.name))
         is_current = (
-            self._object.age() == 0.0
+            self._object.is_open
             and seen is not None
             and seen.metadata.resource_version == self._scale.version
         )

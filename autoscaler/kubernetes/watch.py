@@ -104,6 +104,11 @@ class Watch(Generic[T]):
         self._confirmed_at: float | None = None
         self._is_open = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether changes are told at the moment."""
+        return self._is_open
+
     def age(self) -> float | None:
         """Seconds for which nobody has confirmed `objects`; None: they were never listed."""
         if self._confirmed_at is None:
