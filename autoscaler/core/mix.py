@@ -2,7 +2,10 @@
 
 A bounded integer knapsack with few variants: depth first, best price first, cut off by the bound
 of its fractional relaxation (Kolesar, "A branch and bound algorithm for the knapsack problem",
-Management Science 13, 1967). Exact; with one variant it is a division.
+Management Science 13, 1967). With one variant it is a division. Exact, but where many variants cost
+about the same for what they can: there the search ends after `MAX_STEPS`, and what it has found by
+then is dearer than the cheapest by a replica at the most (as long as no budget binds): its first find
+is what the fractions say, rounded up.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from .staffing import whole
 TINY = 1e-6
 """Capacity that is not missed: the same grain of salt as in `whole`."""
 NO_BUDGET = 1 << 60
+MAX_STEPS = 10_000
+"""Some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +57,13 @@ class _Search:
         self._price = [o.cost + tie * (o.gpus + 1) for o in options]
         self._order = sorted(range(len(options)), key=lambda i: self._price[i] / options[i].size)
         """Best price of capacity first: the order in which numbers are chosen."""
+        self._rank = {index: rank for rank, index in enumerate(self._order)}
+        self._has_budget = gpus is not None
+        self._by_gpu = sorted(self._order, key=lambda i: options[i].gpus / options[i].size)
+        """Most capacity for a GPU first."""
         self._extra = [0] * len(options)
         """Beyond `least`, as chosen so far."""
+        self._steps = 0
         self._best = (float("inf"), float("inf"))
         """(shortage, cost) of the best numbers so far."""
         self._best_extra: list[int] = list(self._extra)
@@ -75,6 +85,9 @@ class _Search:
         if option.gpus:
             most = min(most, gpus // option.gpus)
         for number in range(most, -1, -1):
+            self._steps += 1
+            if self._steps > MAX_STEPS and self._best[1] < float("inf"):
+                break
             then = need - number * option.size
             spent, spare = cost + number * self._price[index], gpus - number * option.gpus
             if self._bound(rank + 1, then, spent, spare) < self._best:
@@ -85,20 +98,31 @@ class _Search:
     def _bound(self, rank: int, need: float, cost: float, gpus: int) -> tuple[float, float]:
         """No numbers for the options from `rank` on have less (shortage, cost) than this.
 
-        In fractions of replicas, best price first; and what is short, as if each option had all
-        the GPUs for itself.
+        In fractions of replicas: at the best price, as if there were no budget; and as much capacity
+        as the GPUs can give, as if it cost nothing.
         """
+        short = need - self._most_capacity(rank, gpus) if self._has_budget else 0.0
         for index in self._order[rank:]:
             if need <= TINY:
                 break
             option = self._options[index]
-            most: float = option.most - option.least
-            if option.gpus:
-                most = min(most, gpus // option.gpus)
-            number = min(most, need / option.size)
+            number = min(option.most - option.least, need / option.size)
             need -= number * option.size
             cost += number * self._price[index]
-        return _shortage(need), cost
+        return _shortage(max(need, short)), cost
+
+    def _most_capacity(self, rank: int, gpus: float) -> float:
+        capacity = 0.0
+        for index in self._by_gpu:
+            if self._rank[index] < rank:
+                continue
+            option = self._options[index]
+            number: float = option.most - option.least
+            if option.gpus:
+                number = min(number, gpus / option.gpus)
+                gpus -= number * option.gpus
+            capacity += number * option.size
+        return capacity
 
 
 def _shortage(need: float) -> float:
