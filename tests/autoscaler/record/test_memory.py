@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from shoal.autoscaler.core.spec import ScalingSpec, VariantSpec
@@ -36,9 +38,9 @@ def test_history_is_bounded_and_thins_what_is_old() -> None:
     points = list(history.since(0.0))
     assert len(points) == MAX_RECENT + 10
     older = [p.time for p in points[:10]]
-    assert {b - a for a, b in zip(older, older[1:], strict=False)} == {60.0}
+    assert {b - a for a, b in itertools.pairwise(older)} == {60.0}
     recent = [p.time for p in points[10:]]
-    assert {b - a for a, b in zip(recent, recent[1:], strict=False)} == {5.0}
+    assert {b - a for a, b in itertools.pairwise(recent)} == {5.0}
 
 
 def test_history_since() -> None:
