@@ -1,19 +1,17 @@
-"""The engine over a core process of fakes: requests, failures, supervision."""
+"""Requests to an engine over a core process of fakes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import psutil
@@ -22,114 +20,24 @@ import zmq
 import zmq.asyncio
 
 from shoal.engine.async_engine import AsyncEngine
-from shoal.engine.config import EngineConfig, SupervisionConfig
-from shoal.engine.core.sampling_params import SamplingParams
-from shoal.engine.output import RequestOutput
-from shoal.engine.sources.model_files import ModelFiles
-from shoal.engine.tokenizer.tokenizer import Tokenizer
 from shoal.errors import (
     ConfigError,
     EngineUnavailable,
     InvalidRequest,
-    ModelNotFound,
     NotFound,
     QueueFull,
     QueueTimeout,
-    ShoalError,
-    UnsupportedModel,
 )
-from tests.engine.fake_core import (
-    BLOCK_SIZE,
-    FAKE_CORE_COMMAND,
-    HANG,
-    KILL,
-    MAX_MODEL_LEN,
-    RAISE,
-    SLOW,
-    VOCAB_SIZE,
-    ByteTokenizer,
+from tests.engine.fake_core import BLOCK_SIZE, MAX_MODEL_LEN, SLOW, VOCAB_SIZE
+from tests.engine.fake_engine import (
+    StartEngine,
+    complete,
+    core_pid,
+    make_engine,
+    outputs,
+    wait_until,
 )
 from tests.ports import free_port
-
-StartEngine = Callable[..., Awaitable[AsyncEngine]]
-
-
-def load_byte_tokenizer(files: ModelFiles) -> Tokenizer:
-    if files.name == "no-tokenizer":
-        raise ModelNotFound("no tokenizer.json")
-    return cast(Tokenizer, ByteTokenizer())
-
-
-def make_engine(*, core_command: Sequence[str] = FAKE_CORE_COMMAND, **config: Any) -> AsyncEngine:
-    return AsyncEngine(
-        EngineConfig(**{"model": "echo", **config}),
-        resolve=lambda model, *, progress: ModelFiles(model, Path("nowhere"), "gguf", model),
-        load_tokenizer=load_byte_tokenizer,
-        core_command=core_command,
-    )
-
-
-@pytest.fixture
-async def start_engine() -> AsyncIterator[StartEngine]:
-    """Starts engines, and shuts them down after the test."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(**config: Any) -> AsyncEngine:
-            engine = make_engine(**config)
-            await engine.start()
-            stack.push_async_callback(engine.shutdown)
-            return engine
-
-        yield start
-
-
-@pytest.fixture(params=["echo", "overlaps"])
-async def engine(start_engine: StartEngine, request: pytest.FixtureRequest) -> AsyncEngine:
-    """One step at a time, and with the next one decided while a step runs."""
-    return await start_engine(model=request.param)
-
-
-def outputs(
-    engine: AsyncEngine,
-    prompt: str | list[int],
-    *,
-    request_id: str = "r",
-    priority: int = 0,
-    **params: Any,
-) -> AsyncGenerator[RequestOutput, None]:
-    return engine.generate(
-        list(prompt.encode()) if isinstance(prompt, str) else prompt,
-        SamplingParams(**params),
-        request_id=request_id,
-        priority=priority,
-    )
-
-
-async def complete(*args: Any, **kwargs: Any) -> RequestOutput:
-    """All outputs of a request as one."""
-    result: RequestOutput | None = None
-    async for output in outputs(*args, **kwargs):
-        assert result is None or result.finish_reason is None
-        result = output if result is None else result.followed_by(output)
-    assert result is not None
-    return result
-
-
-async def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the engine has no event for it
-            await asyncio.sleep(0.005)
-
-
-def core_pids() -> list[int]:
-    children = psutil.Process().children()
-    return [child.pid for child in children if FAKE_CORE_COMMAND[1] in child.cmdline()]
-
-
-def core_pid() -> int:
-    (pid,) = core_pids()
-    return pid
-
 
 # -- what comes out -------------------------------------------------------------------------
 
@@ -331,144 +239,7 @@ async def test_the_socket_is_out_of_reach_once_the_core_is_connected(
     assert (await complete(engine, "ab", max_tokens=2)).text == "ab"
 
 
-# -- failures of the core -------------------------------------------------------------------
-
-
-async def test_kill_9_in_mid_stream_fails_requests_at_once_and_restarts(
-    engine: AsyncEngine,
-) -> None:
-    stream = outputs(engine, [97, SLOW], max_tokens=900)
-    await anext(stream)
-    os.kill(core_pid(), signal.SIGKILL)
-
-    async with asyncio.timeout(1.0):
-        with pytest.raises(EngineUnavailable, match="SIGKILL") as lost:
-            async for _ in stream:
-                pass
-    assert lost.value.retry_after_s is not None
-    assert lost.value.retry_after_s >= 1
-    assert not engine.is_ready
-    assert not engine.health().ok
-    assert "SIGKILL" in engine.health().reason
-    with pytest.raises(EngineUnavailable, match="SIGKILL"):
-        await complete(engine, "b", request_id="early")
-
-    await wait_until(lambda: engine.is_ready)
-    assert engine.health().ok
-    assert engine.stats().num_core_restarts == 1
-    assert (await complete(engine, "b", max_tokens=3)).text == "bbb"
-
-
-async def test_an_exception_in_a_step_is_told_to_all(engine: AsyncEngine) -> None:
-    other = asyncio.create_task(complete(engine, [97, SLOW], request_id="other", max_tokens=900))
-    await wait_until(lambda: engine.stats().num_requests == 1)
-    with pytest.raises(EngineUnavailable, match="RuntimeError: the runner was told to fail"):
-        await complete(engine, [97, RAISE])
-    with pytest.raises(EngineUnavailable):
-        await other
-
-
-async def test_policy_exit_reports_the_death(start_engine: StartEngine) -> None:
-    engine = await start_engine(supervision=SupervisionConfig(on_core_crash="exit"))
-    with pytest.raises(EngineUnavailable, match="SIGKILL"):
-        await complete(engine, [97, KILL])
-    async with asyncio.timeout(1.0):
-        assert "SIGKILL" in await engine.wait_dead()
-
-
-async def test_gives_up_after_too_many_crashes(start_engine: StartEngine) -> None:
-    engine = await start_engine(supervision=SupervisionConfig(max_restarts=1))
-    for _ in range(2):
-        await wait_until(lambda: engine.is_ready)
-        with pytest.raises(EngineUnavailable):
-            await complete(engine, [97, KILL])
-    async with asyncio.timeout(1.0):
-        await engine.wait_dead()
-    with pytest.raises(EngineUnavailable):
-        await complete(engine, "b")
-
-
-async def test_a_hanging_step_fails_health_then_is_killed(start_engine: StartEngine) -> None:
-    supervision = SupervisionConfig(stall_timeout_s=0.1, kill_timeout_s=0.8)
-    engine = await start_engine(supervision=supervision)
-    stuck = asyncio.create_task(complete(engine, [97, HANG]))
-    await wait_until(lambda: not engine.health().ok)
-    assert "no step for" in engine.health().reason
-    with pytest.raises(EngineUnavailable, match="no step for"):
-        await complete(engine, "b", request_id="late")
-    with pytest.raises(EngineUnavailable, match="made no step for"):
-        await stuck
-    await wait_until(lambda: engine.is_ready)
-    assert engine.health().ok
-
-
-async def test_idle_is_not_a_stall(start_engine: StartEngine) -> None:
-    engine = await start_engine(
-        supervision=SupervisionConfig(stall_timeout_s=0.05, kill_timeout_s=0.1)
-    )
-    await asyncio.sleep(0.3)
-    assert engine.health().ok
-    assert engine.stats().num_core_restarts == 0
-
-
-async def test_a_model_error_of_the_core_is_raised_by_start() -> None:
-    with pytest.raises(UnsupportedModel, match="no such architecture"):
-        await make_engine(model="unsupported").start()
-
-
-async def test_a_start_that_fails_leaves_no_core_behind() -> None:
-    with pytest.raises(ModelNotFound, match="tokenizer"):
-        await make_engine(model="no-tokenizer").start()
-    assert core_pids() == []
-
-
-async def test_a_core_that_cannot_be_launched_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with asyncio.timeout(5):
-        with pytest.raises(ShoalError, match="No such file"):
-            await make_engine(core_command=(str(tmp_path / "missing"),)).start()
-    assert os.listdir(tmp_path) == []
-
-
-async def test_ctrl_c_in_the_terminal_leaves_the_core_to_us(engine: AsyncEngine) -> None:
-    assert os.getsid(core_pid()) != os.getsid(0)
-    os.kill(core_pid(), signal.SIGINT)
-    assert (await complete(engine, "ab", max_tokens=2)).text == "ab"
-    assert engine.stats().num_core_restarts == 0
-
-
-async def test_a_start_without_progress_ends() -> None:
-    engine = make_engine(model="never-loads", supervision=SupervisionConfig(start_timeout_s=1.5))
-    async with asyncio.timeout(10):
-        with pytest.raises(ShoalError, match=r"no progress for 1\.5 s"):
-            await engine.start()
-
-
-async def test_the_core_dies_with_its_parent(tmp_path: Path) -> None:
-    parent = tmp_path / "parent.py"
-    parent.write_text(
-        "import asyncio, os, psutil\n"
-        "from tests.engine.test_async_engine import core_pid, make_engine\n"
-        "async def main():\n"
-        "    await make_engine().start()\n"
-        "    print(core_pid(), flush=True)\n"
-        "    os.kill(os.getpid(), 9)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).parents[2]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(parent),
-        env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-    )
-    async with asyncio.timeout(30):
-        stdout, _ = await process.communicate()
-    pid = int(stdout.split()[-1])
-    await wait_until(lambda: not psutil.pid_exists(pid))
-    assert os.listdir(tmp_path) == ["parent.py"]
+# -- what else it does ----------------------------------------------------------------------
 
 
 def test_importing_the_engine_pulls_in_no_torch() -> None:
@@ -536,13 +307,3 @@ async def test_profiles_that_are_switched_off_or_not_to_be_had(start_engine: Sta
     engine = await start_engine(torch_profiler_dir="none")
     with pytest.raises(InvalidRequest, match="this engine core has no profiler"):
         await engine.profiler.start()
-
-
-async def test_a_profile_ends_with_its_core(start_engine: StartEngine) -> None:
-    engine = await start_engine(torch_profiler_dir="/traces")
-    await engine.profiler.start()
-    stopping = asyncio.create_task(engine.profiler.stop())
-    await asyncio.sleep(0)
-    engine._core.kill("of a test")
-    with contextlib.suppress(EngineUnavailable):  # it may have answered just before
-        assert await stopping == "/traces/trace"

@@ -17,9 +17,9 @@ from shoal.engine.config import SupervisionConfig
 from shoal.engine.server.run import bind
 from shoal.errors import ConfigError, EngineUnavailable, UnsupportedModel
 from tests.engine.fake_core import KILL, SLOW
+from tests.engine.fake_engine import make_engine
 from tests.engine.server.events import events_of
 from tests.engine.server.worker import Worker
-from tests.engine.test_async_engine import make_engine
 
 StartWorker = Callable[..., Worker]
 

@@ -12,8 +12,8 @@ import pytest
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.config import EngineConfig
 from shoal.engine.sources.model_files import ModelFiles
+from tests.engine.fake_engine import make_engine
 from tests.engine.server.worker import Worker
-from tests.engine.test_async_engine import make_engine
 
 NUM_STREAMS = 200
 
