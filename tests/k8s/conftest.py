@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -12,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from .cluster.api import Api, at
@@ -21,6 +19,7 @@ from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
 from .cluster.kserve_controller import KserveController
 from .cluster.lws_controller import LwsController
+from .cluster.running import running
 from .control_plane.launcher import ControlPlane
 
 REPOSITORY = Path(__file__).parents[2]
@@ -113,25 +112,12 @@ async def kubelet(api: Api, namespace: str) -> AsyncIterator[FakeKubelet]:
 @pytest.fixture
 async def lws_controller(api: Api, namespace: str) -> AsyncIterator[None]:
     """LeaderWorkerSets of this namespace get their pods."""
-    async with _running(LwsController(api, namespace)):
+    async with running(LwsController(api, namespace).run()):
         yield
 
 
 @pytest.fixture
 async def kserve_controller(api: Api, namespace: str) -> AsyncIterator[None]:
     """InferenceServices of this namespace get their Deployments."""
-    async with _running(KserveController(api, namespace)):
+    async with running(KserveController(api, namespace).run()):
         yield
-
-
-@contextlib.asynccontextmanager
-async def _running(controller: LwsController | KserveController) -> AsyncIterator[None]:
-    task = asyncio.create_task(controller.run())
-    try:
-        yield
-    finally:
-        if task.done():
-            task.result()  # what ended it is what the test should say
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, httpx.HTTPError):
-            await task
