@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from fastapi import FastAPI, Query
 from starlette.responses import Response
 
+from shoal.admin.app import json_response
 from shoal.errors import NotFound
 
 from ..record.memory import Memory
 from .view import HistoryView, decisions_view, models_view
-
-_encode = msgspec.json.Encoder().encode
 
 
 def add_routes(app: FastAPI, memory: Memory) -> None:
@@ -36,7 +34,3 @@ def add_routes(app: FastAPI, memory: Memory) -> None:
     async def decisions(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
         """The newest decisions first, with reasons and numbers."""
         return json_response(decisions_view(memory, limit))
-
-
-def json_response(body: Any, *, status: int = 200) -> Response:
-    return Response(_encode(body), status_code=status, media_type="application/json")

@@ -5,44 +5,23 @@ FastAPI, on its own address: requests to models never pass through it.
 
 from __future__ import annotations
 
-import asyncio
-import http
-import math
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Any, Protocol
 
-import msgspec
-import structlog
 from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from shoal import __version__
-from shoal.errors import (
-    ConfigError,
-    EngineUnavailable,
-    InternalError,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    RequestError,
-)
-from shoal.openai.error import error_body
+from shoal.admin.app import AddRoutes, guarded, json_response
+from shoal.errors import ConfigError, InvalidRequest, PayloadTooLarge
 
 from ..telemetry.exposition import CONTENT_TYPE
-from .admin_auth import AdminAuth
 from .reload import ReloadResult
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WAIT_S = 60.0
-AddRoutes: TypeAlias = Callable[[FastAPI], None]
-"""Adds routes of somebody else to the admin app; they are behind its keys."""
-_encode = msgspec.json.Encoder().encode
-_log = structlog.get_logger(__name__)
 
 
 class EndpointAdmin(Protocol):
@@ -91,25 +70,27 @@ def create_app(
     _add_debug_routes(app, router)
     for add_routes in extras:
         add_routes(app)
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(Exception, _fault)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    return ErrorBoundary(AdminAuth(app, keys=router.admin_keys, open_paths=open_paths))
+    return guarded(
+        app,
+        name="router",
+        keys=router.admin_keys,
+        keys_setting="admin.api_keys_file",
+        open_paths=open_paths,
+    )
 
 
 def _add_open_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.get("/health")
     async def health() -> Response:
         """The state process lives."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     @app.get("/ready")
     async def ready() -> Response:
         """Whether requests are taken: 200 or 503."""
         status = "draining" if router.is_draining else "ready" if router.num_ready else "starting"
         body = {"status": status, "processes_ready": router.num_ready}
-        return _json(body, status=200 if status == "ready" else 503)
+        return json_response(body, status=200 if status == "ready" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -121,7 +102,7 @@ def _add_endpoint_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.get("/admin/endpoints")
     async def endpoints() -> Response:
         """All endpoints with status and load; requests held for models that have none."""
-        return _json({"endpoints": router.endpoints(), "held": router.held()})
+        return json_response({"endpoints": router.endpoints(), "held": router.held()})
 
     @app.get("/admin/held")
     async def held(
@@ -129,44 +110,44 @@ def _add_endpoint_routes(app: FastAPI, router: RouterAdmin) -> None:
     ) -> Response:
         """Requests held for models without an endpoint. With `wait_s`: the answer comes once
         there are some for `model`, or after so long."""
-        return _json({"held": await router.wait_held(model, wait_s)})
+        return json_response({"held": await router.wait_held(model, wait_s)})
 
     @app.post("/admin/endpoints")
     async def add(request: Request) -> Response:
         """Add an endpoint: a JSON object like an entry of `discovery.static`."""
         endpoint_id = router.add_endpoint(await _body(request))
-        return _json({"endpoint_id": endpoint_id}, status=201)
+        return json_response({"endpoint_id": endpoint_id}, status=201)
 
     @app.post("/admin/endpoints/{endpoint_id:path}/drain")
     async def drain(endpoint_id: str) -> Response:
         """Nothing new goes there."""
         router.fleet.drain(endpoint_id)
-        return _json({"endpoint_id": endpoint_id, "status": "draining"})
+        return json_response({"endpoint_id": endpoint_id, "status": "draining"})
 
     @app.post("/admin/endpoints/{endpoint_id:path}/undrain")
     async def undrain(endpoint_id: str) -> Response:
         """Take it back into use."""
         router.fleet.undrain(endpoint_id)
-        return _json({"endpoint_id": endpoint_id, "status": "undrained"})
+        return json_response({"endpoint_id": endpoint_id, "status": "undrained"})
 
     @app.delete("/admin/endpoints/{endpoint_id:path}")
     async def remove(endpoint_id: str) -> Response:
         """Drain it, then forget it."""
         router.fleet.remove(endpoint_id)
-        return _json({"endpoint_id": endpoint_id, "status": "removing"}, status=202)
+        return json_response({"endpoint_id": endpoint_id, "status": "removing"}, status=202)
 
 
 def _add_router_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.get("/admin/config")
     async def config() -> Response:
         """The configuration in use, without secrets."""
-        return _json(router.config())
+        return json_response(router.config())
 
     @app.post("/admin/reload")
     async def reload() -> Response:
         """Read the configuration and all files it names again; on an error the old one stays."""
         try:
-            return _json(await router.reload())
+            return json_response(await router.reload())
         except ConfigError as error:
             raise InvalidRequest(
                 f"The configuration stays as it was. {error}", code="config_error"
@@ -175,99 +156,19 @@ def _add_router_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.post("/admin/restart")
     async def restart() -> Response:
         """Replace all data-plane processes, one after the other, without loss."""
-        return _json({"replaced": await router.restart()})
+        return json_response({"replaced": await router.restart()})
 
 
 def _add_debug_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.get("/debug/decisions")
     async def decisions(limit: Annotated[int, Query(ge=1, le=10_000)] = 100) -> Response:
         """The newest decisions first: where each request went, why, and the best three."""
-        return _json({"decisions": await router.decisions(limit)})
+        return json_response({"decisions": await router.decisions(limit)})
 
     @app.get("/debug/connections")
     async def connections() -> Response:
         """What each process has open."""
-        return _json({"processes": await router.connections()})
-
-
-class ErrorBoundary:
-    """ASGI middleware: errors from outside the web framework leave in OpenAI's shape too.
-
-    What the framework itself has answered and raises once more ends here.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_and_note(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_and_note)
-        except RequestError as error:
-            if not started:
-                await _error_response(error)(scope, receive, send)
-        except asyncio.CancelledError:
-            if started:
-                raise
-            ending = EngineUnavailable("The router is ending.", retry_after_s=1.0)
-            await _error_response(ending)(scope, receive, send)
-        except Exception:
-            if not started:
-                raise
-
-
-def _json(body: Any, *, status: int = 200) -> Response:
-    return Response(_encode(body), status_code=status, media_type="application/json")
-
-
-def _error_response(error: RequestError) -> Response:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        _encode(error_body(error)),
-        status_code=error.status,
-        headers=headers,
-        media_type="application/json",
-    )
-
-
-async def _request_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return _error_response(error)
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    _log.error("admin.fault", path=request.url.path, exc_info=error)
-    return _error_response(InternalError("The router made a mistake; its log has the details."))
-
-
-async def _http_exception(request: Request, error: Exception) -> Response:
-    """404 and 405 of the web framework."""
-    path = request.url.path
-    if getattr(error, "status_code", 404) == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
-        return _error_response(
-            MethodNotAllowed(f"{path} does not take {request.method}.", allow=allow)
-        )
-    return _error_response(
-        NotFound(f"There is no {path} here. The admin API's schema is at /openapi.json.")
-    )
-
-
-async def _validation_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    return _error_response(InvalidRequest(f"{name}: {first['msg']}", param=name))
+        return json_response({"processes": await router.connections()})
 
 
 async def _body(request: Request) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from shoal.admin.auth import is_loopback
 from shoal.errors import ConfigError
 
 from ..access.tls import client_context, server_context
@@ -22,16 +22,6 @@ def check(config: RouterConfig) -> None:
     client_context(config.upstream)
     for setting, path in _written_files(config):
         _check_can_write(setting, path)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. A name other than localhost counts as not."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_openness(config: RouterConfig) -> None:

@@ -32,7 +32,7 @@ from .takeover import (
 )
 
 if TYPE_CHECKING:
-    from .admin import AddRoutes
+    from shoal.admin.app import AddRoutes
 
 _SETTLE_S = 3.0
 """Longest wait for the first health checks before we say how many workers there are."""
