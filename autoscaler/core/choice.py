@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from .expectation import Expectation
 from .mix import TINY, cheapest
+from .place import MANY
 from .pools import Pool
 from .spec import Pace
 from .state import LASTING_S, PoolState
@@ -61,9 +62,9 @@ def choose(
             other = _another(pool, counted, lasting, gpus=gpus)
             if _fits(pool, other, counted, lasting, gpus=gpus):
                 saves = _saving(pool, other, instead=aim, counted=counted, pace=pace)
-            aim = other if saves else aim
+            aim = _moved(pool, aim, other, counted) if saves else aim
     numbers = _on_the_way(pool, aim, keep)
-    if not all(m.may_grow for m in pool.members):
+    if any(m.room < MANY for m in pool.members):
         numbers = _with_standing_orders(pool, numbers, up_to, keep if may_go else None, gpus)
     return Choice(
         numbers=tuple(numbers), capacity=pool.capacity(aim),
@@ -73,11 +74,7 @@ def choose(
 
 def grow(pool: Pool, need: float, *, gpus: int | None) -> list[int]:
     """The cheapest additions to what can be counted on."""
-    return cheapest(
-        [m.option(m.counted, m.spec.max_replicas if m.may_grow else 0) for m in pool.members],
-        need,
-        gpus=gpus,
-    )
+    return cheapest([m.option(m.counted, m.most) for m in pool.members], need, gpus=gpus)
 
 
 def _fewest(pool: Pool, counted: Sequence[int], need: float) -> list[int]:
@@ -92,15 +89,27 @@ def _fewest(pool: Pool, counted: Sequence[int], need: float) -> list[int]:
 
 
 def _another(pool: Pool, counted: Sequence[int], need: float, *, gpus: int | None) -> list[int]:
-    """The cheapest of all mixes; of a variant that is not known yet, one replica is tried."""
-    options = []
-    for member, present in zip(pool.members, counted, strict=True):
-        most = present
-        if member.may_grow:
-            most = member.spec.max_replicas if member.is_learnt else max(present, 1)
-        least = min(member.spec.min_replicas, present)
-        options.append(member.option(least, min(most, member.spec.max_replicas)))
-    return cheapest(options, need, gpus=gpus)
+    """The cheapest of all mixes."""
+    return cheapest(
+        [
+            m.option(min(m.spec.min_replicas, n), m.spec.max_replicas if m.room else n)
+            for m, n in zip(pool.members, counted, strict=True)
+        ],
+        need,
+        gpus=gpus,
+    )
+
+
+def _moved(pool: Pool, aim: Sequence[int], other: list[int], counted: Sequence[int]) -> list[int]:
+    """The other mix; but if that rests on a variant that is not proven, one replica of it is tried
+    first, on top of what there is."""
+    rows = list(zip(pool.members, aim, other, counted, strict=True))
+    if all(m.is_proven or instead <= there for m, _, instead, there in rows):
+        return other
+    return [
+        n if m.is_proven else max(n, min(instead, there + 1 if m.is_learnt else max(there, 1)))
+        for m, n, instead, there in rows
+    ]
 
 
 def _fits(
@@ -151,7 +160,7 @@ def _with_standing_orders(
     options = []
     for member, number, before in zip(pool.members, numbers, asked, strict=True):
         most = number
-        if member.state.place.lacking or not member.may_grow:
+        if member.room < MANY:
             most = member.spec.max_replicas if is_short else max(before, number)
         options.append(member.option(number, most))
     standing = cheapest(options, need, gpus=gpus)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .expectation import Expectation
 from .observation import Observation
 from .pools import Pool
+from .spec import Role
 from .state import PoolState, RequestSize
 
 HOUR_S = 3600.0
@@ -24,13 +25,16 @@ def pool_numbers(pool: Pool, expected: Expectation, state: PoolState) -> dict[st
 
 
 def variant_numbers(pool: Pool, size: RequestSize) -> dict[str, float]:
-    """What one replica can take at the objective, and what that costs."""
+    """What one replica can take at the objective: requests, and tokens per unit of cost."""
     numbers = {}
     for member in pool.members:
         numbers[f"{member.name}.capacity_per_s"] = member.rate
         if member.spec.cost_per_hour > 0:
-            tokens_per_hour = member.rate * size.output_tokens * HOUR_S
-            numbers[f"{member.name}.tokens_per_cost"] = tokens_per_hour / member.spec.cost_per_hour
+            is_prefill = pool.role is Role.PREFILL
+            tokens = size.input_tokens if is_prefill else size.output_tokens
+            kind = "prompt_tokens" if is_prefill else "tokens"
+            per_cost = member.rate * tokens * HOUR_S / member.spec.cost_per_hour
+            numbers[f"{member.name}.{kind}_per_cost"] = per_cost
     return numbers
 
 

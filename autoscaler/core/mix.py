@@ -4,8 +4,8 @@ A bounded integer knapsack with few variants: depth first, best price first, cut
 of its fractional relaxation (Kolesar, "A branch and bound algorithm for the knapsack problem",
 Management Science 13, 1967). With one variant it is a division. Exact, but where many variants cost
 about the same for what they can: there the search ends after `MAX_STEPS`, and what it has found by
-then is dearer than the cheapest by a replica at the most (as long as no budget binds): its first find
-is what the fractions say, rounded up.
+then is dearer than the cheapest by a replica at the most (as long as no budget binds): its first
+find is what the fractions say, rounded up.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class _Search:
     def _bound(self, rank: int, need: float, cost: float, gpus: int) -> tuple[float, float]:
         """No numbers for the options from `rank` on have less (shortage, cost) than this.
 
-        In fractions of replicas: at the best price, as if there were no budget; and as much capacity
-        as the GPUs can give, as if it cost nothing.
+        In fractions of replicas: at the best price, as if there were no budget; and as much
+        capacity as the GPUs can give, as if it cost nothing.
         """
         short = need - self._most_capacity(rank, gpus) if self._has_budget else 0.0
         for index in self._order[rank:]:

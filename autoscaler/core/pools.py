@@ -35,8 +35,8 @@ class Member:
 
     is_known: bool
     """Whether its replicas were seen now; else they count as they were, and none is asked for."""
-    may_grow: bool
-    """Whether more of it are of use, as far as there is a place for them."""
+    room: int
+    """How many more of it are of use, as far as there is a place for them."""
 
     @property
     def name(self) -> str:
@@ -55,8 +55,18 @@ class Member:
         return min(max(number, least), self.spec.max_replicas) if self.is_known else number
 
     @property
+    def most(self) -> int:
+        """Replicas that may be counted on, as far as can be known."""
+        return max(min(self.spec.max_replicas, self.counted + self.room), self.counted)
+
+    @property
     def is_learnt(self) -> bool:
         return self.state.costs.num_observations >= LEARNT
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is known what it can take, and that there is a place for it."""
+        return self.is_learnt and self.room > 1
 
     def option(self, least: int, most: int) -> Option:
         """For the search: so many at the least and at the most; as many as are counted on if its
@@ -141,8 +151,9 @@ def _pool(
             Member(
                 spec=variant, state=learnt, seen=seen.get(name) or learnt.last or nothing,
                 size=unit / per_rate[name], rate=1 / per_rate[name], is_known=name in seen,
-                may_grow=not learnt.place.is_full(now)
-                and (in_reach[name] or not any(in_reach.values())),
+                room=learnt.place.room(now)
+                if in_reach[name] or not any(in_reach.values())
+                else 0,
             )
         )  # fmt: skip
     return Pool(

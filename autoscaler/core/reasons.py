@@ -56,7 +56,7 @@ def _why(
 ) -> tuple[ReasonKind, str]:
     before = member.seen.desired
     load = f"load {expected.load:.2f}, need {expected.need:.2f} replicas"
-    if number < before:
+    if number < before and not choice.is_short:
         share = expected.load / choice.capacity if choice.capacity else 0.0
         delay = pace.scale_down_delay_s
         needed = (

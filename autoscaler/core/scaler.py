@@ -61,14 +61,15 @@ def _decide(
     for pool, ahead, share in zip(pools, expected, shares, strict=True):
         learnt = state.pools[pool.role]
         choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, share=share)
-        reasons += reasons_of(pool, ahead, choice, spec.pace, share=share, gpus=gpus)
-        explain |= pool_numbers(pool, ahead, learnt) | variant_numbers(pool, state.size)
         if is_idle:
             reasons.append(Reason(ReasonKind.IDLE, pool.name, "nobody has asked for a while"))
+        else:
+            reasons += reasons_of(pool, ahead, choice, spec.pace, share=share, gpus=gpus)
+        explain |= pool_numbers(pool, ahead, learnt) | variant_numbers(pool, state.size)
         wanted |= _named(pool, choice, is_idle=is_idle)
         if gpus is not None:
             gpus = max(gpus - pool.gpus(choice.numbers), 0)
-    desired = {}
+    desired = {name: here.desired for name, here in seen.items()}
     # What is given up first: others may have its GPUs, once they are free.
     for name in sorted(seen, key=lambda name: wanted[name] >= seen[name].desired):
         desired[name] = limits.apply(name, wanted[name], reasons)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal.autoscaler.core.expectation import Expectation
 from shoal.autoscaler.core.observation import VariantObservation
+from shoal.autoscaler.core.place import MANY
 from shoal.autoscaler.core.pools import LEARNT, Member, Pool
 from shoal.autoscaler.core.spec import Role, SloSpec, VariantSpec
 from shoal.autoscaler.core.state import VariantState
@@ -25,7 +26,7 @@ class Kind:
     least: int = 0
     most: int = 10
     gpus: int = 1
-    may_grow: bool = True
+    room: int = MANY
     is_known: bool = True
     is_learnt: bool = True
     kept_until: float = 0.0
@@ -46,7 +47,7 @@ class Kind:
                 pending=self.pending, unschedulable=self.lacking,
             ),
             size=self.size, rate=self.size, is_known=self.is_known,
-            may_grow=self.may_grow and not self.lacking,
+            room=0 if self.lacking else self.room,
         )  # fmt: skip
 
 

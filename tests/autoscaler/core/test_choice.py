@@ -210,7 +210,7 @@ def test_with_the_replacement_there_it_stays_so() -> None:
 
 def test_more_is_not_asked_of_what_is_full() -> None:
     """No place was found a while ago, and nothing of it is asked for at present."""
-    full = replace(L40S, ready=2, may_grow=False)
+    full = replace(L40S, ready=2, room=0)
     assert at_once(make_pool(H100, full), expecting(1.5, 1.5)).numbers == (1, 2)
 
 
