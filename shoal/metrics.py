@@ -1,7 +1,8 @@
 """Names and bucket edges of metrics, and a reader of the Prometheus text format.
 
 A worker's names and edges are vLLM's, so one dashboard, one router and one autoscaler read both
-engines; what is ours alone begins with `shoal:`. The router's begin with `shoal_router_`.
+engines; what is ours alone begins with `shoal:`. The router's begin with `shoal_router_`, the
+autoscaler's with `shoal_autoscaler_`.
 """
 
 from __future__ import annotations
@@ -100,6 +101,25 @@ ROUTER_CONNECTIONS = "shoal_router_connections_total"
 ROUTER_LOG_LINES_DROPPED = "shoal_router_log_lines_dropped_total"
 ROUTER_SPANS_DROPPED = "shoal_router_spans_dropped_total"
 
+# The autoscaler's. Labels and meanings: shoal.autoscaler.telemetry.
+AUTOSCALER_DESIRED_REPLICAS = "shoal_autoscaler_desired_replicas"
+AUTOSCALER_READY_REPLICAS = "shoal_autoscaler_ready_replicas"
+AUTOSCALER_PENDING_REPLICAS = "shoal_autoscaler_pending_replicas"
+AUTOSCALER_UNSCHEDULABLE_REPLICAS = "shoal_autoscaler_unschedulable_replicas"
+AUTOSCALER_NEEDED_LOAD = "shoal_autoscaler_needed_load_replicas"
+AUTOSCALER_HELD_REQUESTS = "shoal_autoscaler_held_requests"
+AUTOSCALER_SLO_ATTAINMENT = "shoal_autoscaler_slo_attainment_ratio"
+AUTOSCALER_TOKENS_PER_COST = "shoal_autoscaler_output_tokens_per_cost"
+AUTOSCALER_COST = "shoal_autoscaler_cost_per_hour"
+AUTOSCALER_LAST_DECISION = "shoal_autoscaler_last_decision_timestamp_seconds"
+AUTOSCALER_IS_LEADER = "shoal_autoscaler_is_leader"
+AUTOSCALER_DECISIONS = "shoal_autoscaler_decisions_total"
+AUTOSCALER_DECISION_REASONS = "shoal_autoscaler_decision_reasons_total"
+AUTOSCALER_SCALE_FAILURES = "shoal_autoscaler_scale_failures_total"
+AUTOSCALER_COLLECTOR_ERRORS = "shoal_autoscaler_collector_errors_total"
+AUTOSCALER_DECISION_DURATION = "shoal_autoscaler_decision_duration_seconds"
+
+AUTOSCALER_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROUTER_DURATION_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 )  # fmt: skip

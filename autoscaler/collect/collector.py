@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import msgspec
@@ -37,8 +37,12 @@ class HttpCollector:
         router_key: str | None = None,
         endpoint_labels: Mapping[str, Mapping[str, str]] | None = None,
         timeout_s: float = TIMEOUT_S,
+        on_error: Callable[[], None] = lambda: None,
     ) -> None:
-        """`endpoint_labels` by variant: those of the router's endpoints that belong to it."""
+        """`endpoint_labels` by variant: those of the router's endpoints that belong to it.
+
+        `on_error` is called for each answer that did not come, or made no sense.
+        """
         self._policy = policy
         self._client = client
         self._routers = tuple(url.rstrip("/") for url in router_urls)
@@ -51,8 +55,7 @@ class HttpCollector:
         self._known_endpoints: list[Endpoint] = []
         self._last: float | None = None
         self._troubles: dict[str, str] = {}
-        self.num_errors = 0
-        """Answers that did not come, or made no sense."""
+        self._on_error = on_error
 
     async def observe(self, replicas: Mapping[str, Replicas], now: float) -> Observation:
         """Since the last call. Never raises for a source in trouble."""
@@ -203,7 +206,7 @@ class HttpCollector:
             if self._troubles.pop(url, None) is not None:
                 _log.info("source.back", model=self._policy.model, url=url)
             return
-        self.num_errors += 1
+        self._on_error()
         if url not in self._troubles:
             _log.warning("source.unavailable", model=self._policy.model, error=str(trouble))
         self._troubles[url] = str(trouble)
