@@ -45,9 +45,14 @@ class Candidate:
             api, namespace=namespace, name="shoal", identity=name, timing=FAST, clock=clock
         )
 
-    def has_seen(self, lease: Json) -> bool:
-        seen = self.leadership._election.seen
-        return seen is not None and seen.version == lease["metadata"]["resourceVersion"]
+    async def until_seen(self, lease: Json) -> None:
+        version = lease["metadata"]["resourceVersion"]
+
+        def is_seen() -> bool:
+            seen = self.leadership._election.seen
+            return seen is not None and seen.version == version
+
+        await eventually(is_seen, "the lease to be read")
 
     async def run(self) -> None:
         await self.leadership.run(self._work)
@@ -120,11 +125,11 @@ async def test_a_leader_whose_clock_is_wrong_is_not_followed_while_it_renews(
     candidate = Candidate(shoal_api, namespace, "a", clock)
     async with running(candidate.run()):
         for second in range(1, 6):
-            await eventually(lambda: candidate.has_seen(held), "the lease to be read")
+            await candidate.until_seen(held)
             clock.advance(0.9 * FAST.lease_s)
             renewed = lease("ghost", year=2001, second=second)
             held = await api.replace(path, {**renewed, "metadata": held["metadata"]})
-        await eventually(lambda: candidate.has_seen(held), "the lease to be read")
+        await candidate.until_seen(held)
         assert not candidate.leadership.leads()
         clock.advance(1.1 * FAST.lease_s)
         await eventually(lambda: leader_of([candidate]), "the lease to be taken at last")
