@@ -42,6 +42,8 @@ class FakeProxy:
         self.fleet: FleetUpdate | None = None
         self.heard: list[PeerDelta] = []
         self.streams: set[asyncio.Task[Any]] = set()
+        self.idle: set[asyncio.StreamWriter] = set()
+        """Connections between an answer and the next line."""
         self.listeners: list[socket.socket] = []
         self.starting: asyncio.Task[None] | None = None
         self.draining: asyncio.Task[None] | None = None
@@ -115,6 +117,8 @@ class FakeProxy:
             asyncio.get_running_loop().remove_reader(sock)
             self.accept(sock)
             sock.close()
+        for writer in self.idle:
+            writer.close()
         if self.streams and MISBEHAVE != "never drains":
             await asyncio.wait(self.streams, timeout=timeout_s)
         if MISBEHAVE == "never drains":
@@ -126,12 +130,15 @@ class FakeProxy:
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
             while line := (await reader.readline()).decode().strip():
+                self.idle.discard(writer)
                 self.num_lines += 1
                 writer.write((await self.answer(line, reader, writer) + "\n").encode())
                 await writer.drain()
                 if self.draining is not None:
                     break
+                self.idle.add(writer)
         finally:
+            self.idle.discard(writer)
             writer.close()
 
     async def answer(self, line: str, reader: Any, writer: Any) -> str:
