@@ -23,7 +23,7 @@ from .samples import ALL, breaker_states
 from .scaling import Scaling, ScalingView, scaling_of
 
 AUTOSCALER_ROUTES = "/autoscaler/"
-NUM_DECISIONS = 24
+NUM_DECISIONS = 20
 """Routing decisions that a page shows."""
 _SEARCHED_DECISIONS = 1000
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}

@@ -67,6 +67,6 @@ class Sampler:
         self.history.add(
             take(
                 before, after, self._router.endpoints(), self._router.held(),
-                time=self._wall(), span_s=now - before_at,
+                time=round(self._wall(), 3), span_s=now - before_at,
             )
         )  # fmt: skip

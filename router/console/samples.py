@@ -52,7 +52,7 @@ class ModelSample:
 
 @dataclass(slots=True, kw_only=True)
 class Sample:
-    """The time from `time - span_s` to `time` (Unix seconds)."""
+    """The time from `time - span_s` to `time` (Unix seconds, whole milliseconds)."""
 
     time: float
     span_s: float

@@ -8,7 +8,7 @@ are not looked into, but for the objective and the prices that they name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpx
@@ -17,8 +17,10 @@ from starlette.types import ASGIApp
 
 TIMEOUT_S = 1.5
 MAX_BODY_BYTES = 4 * 1024 * 1024
-NUM_DECISIONS = 40
-FRESH_S = 1.0
+NUM_DECISIONS = 500
+"""Asked for; those that change nothing are joined."""
+MAX_RUNS = 30
+FRESH_S = 2.0
 """So long one answer serves all who look."""
 RETRY_S = 5.0
 """After a failure it is not asked again for so long."""
@@ -33,7 +35,8 @@ class ScalingView(msgspec.Struct, kw_only=True):
 
     models: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
-    """The newest first."""
+    """The newest first. A run of decisions that changed nothing, for the same reasons, is one: the
+    newest, with `since`, the time of the oldest."""
     history: list[dict[str, Any]] = []
     """Of one model, the oldest first."""
     history_of: str = ""
@@ -103,7 +106,9 @@ class Scaling:
             )
         except ScalingUnknown as error:
             return ScalingView(error=str(error))
-        return ScalingView(models=_list(models, "models"), decisions=_list(decisions, "decisions"))
+        return ScalingView(
+            models=_list(models, "models"), decisions=runs(_list(decisions, "decisions"))[:MAX_RUNS]
+        )
 
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
         try:
@@ -124,6 +129,32 @@ def scaling_of(app: ASGIApp, *, clock: Callable[[], float]) -> Scaling:
     """That of an app in this process which has the autoscaler's routes."""
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False))
     return Scaling("http://autoscaler", client, clock=clock, name="The autoscaler")
+
+
+def runs(decisions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Joins what says the same again and again, model by model; the newest first, as they came."""
+    found: list[dict[str, Any]] = []
+    latest: dict[Any, dict[str, Any]] = {}
+    for decision in decisions:
+        model, time = decision.get("model"), decision.get("time")
+        run = latest.get(model)
+        if run is not None and _is_quiet(run) and _is_quiet(decision) and _same(run, decision):
+            run["since"] = time
+        else:
+            run = latest[model] = {**decision, "since": time}
+            found.append(run)
+    return found
+
+
+def _is_quiet(decision: Mapping[str, Any]) -> bool:
+    return bool(decision.get("before") == decision.get("desired"))
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("desired", "valid")) and (
+        [reason.get("kind") for reason in _list(one, "reasons")]
+        == [reason.get("kind") for reason in _list(other, "reasons")]
+    )
 
 
 def _number(body: Mapping[str, Any], name: str) -> float:

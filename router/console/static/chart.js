@@ -3,7 +3,7 @@
 
 import { el, setText, svg } from "./dom.js";
 import { clock, NONE } from "./format.js";
-import { niceTop, shareAxis, thinned, timeTicks, wholeTop } from "./scale.js";
+import { axis, shareAxis, thinned, timeTicks } from "./scale.js";
 
 const BOTTOM = 20;
 const TOP = 14;
@@ -15,9 +15,10 @@ function point(time) {
 }
 
 export class Chart {
-  // series: {key, label, tone, kind: "line" | "area" | "dash", step, fold}. `show(value)` writes one.
-  constructor(box, { title, series, show, whole = false, share = false, empty }) {
-    Object.assign(this, { series, show, whole, share, empty, title });
+  // series: {key, label, tone, kind: "line" | "area" | "dash", step, fold}. `show(value)` writes one,
+  // `label(value)` one at the axis.
+  constructor(box, { title, series, show, label = show, whole = false, share = false, empty }) {
+    Object.assign(this, { series, show, label, whole, share, empty, title });
     this.target = null;
     this.note = el("span", { class: "key at" });
     this.goal = el("span", { class: "key target", hidden: true });
@@ -65,18 +66,20 @@ export class Chart {
       .filter((each) => this.sources[each.key])
       .map((each) => {
         const { time, values } = this.sources[each.key];
-        return { ...each, points: thinned(time, values, this.from, this.to, Math.max(60, width / 2), each.fold) };
+        const points = thinned(time, values, this.from, this.to, Math.max(60, width / 2), each.fold);
+        if (each.step && points.length) points.push([this.to, points.at(-1)[1]]); // it holds until told otherwise
+        return { ...each, points };
       });
     for (const [key, node] of this.legend) node.hidden = !this.sources[key];
     const shown = this.lines.flatMap((line) => line.points.map(([, value]) => value)).filter((value) => value !== null);
     const most = Math.max(0, ...shown, this.target ?? 0);
-    const { bottom = 0, top, ticks } = this.share ? shareAxis(Math.min(1, ...shown)) : this.whole ? wholeTop(most) : niceTop(most);
+    const { bottom = 0, top, ticks } = this.share ? shareAxis(Math.min(1, ...shown)) : axis(most || 1, this.whole);
     Object.assign(this, { bottom, top });
     this.plot.replaceChildren(
       ...this.axes(ticks),
       ...this.lines.flatMap((line) => this.line(line)),
       ...this.targetLine(),
-      ...(shown.length ? [] : [svg("text", { class: "none", x: width / 2, y: height / 2, "text-anchor": "middle" }, this.empty)]),
+      ...(shown.some((value) => value > 0) ? [] : [svg("text", { class: "none", x: width / 2, y: height / 2, "text-anchor": "middle" }, this.empty)]),
     );
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: height - BOTTOM, visibility: "hidden" });
     this.plot.append(this.cursor);
@@ -85,11 +88,10 @@ export class Chart {
 
   axes(ticks) {
     const { width, height } = this;
-    const sparse = ticks.length > 4 && height < 150 ? ticks.filter((_, i) => i % 2 === 0) : ticks;
     return [
-      ...sparse.flatMap((tick) => [
+      ...ticks.flatMap((tick) => [
         svg("line", { class: "grid", x1: 0, x2: width, y1: Math.round(this.y(tick)), y2: Math.round(this.y(tick)) }),
-        tick > this.bottom || this.bottom ? svg("text", { x: 0, y: this.y(tick) - 4 }, this.show(tick)) : null,
+        tick > this.bottom || this.bottom ? svg("text", { x: 0, y: this.y(tick) - 4 }, this.label(tick)) : null,
       ]).filter(Boolean),
       ...timeTicks(this.from, this.to, width).map((tick) => {
         const x = this.x(tick);

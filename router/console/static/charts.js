@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { Chart } from "./chart.js";
-import { count, percent, seconds } from "./format.js";
+import { count, percent, seconds, secondsTick } from "./format.js";
 
 const none = "No requests in this time";
 const specs = {
@@ -24,18 +24,18 @@ const specs = {
     ],
   },
   ttft: {
-    title: "Time to first token", empty: none, show: seconds,
+    title: "Time to first token", empty: none, show: seconds, label: secondsTick,
     series: [
       { key: "ttft_p50", label: "median", tone: "a", kind: "line" },
       { key: "ttft_p99", label: "99th", tone: "b", kind: "line", fold: "max" },
     ],
   },
   attainment: {
-    title: "First tokens in time", empty: none, share: true, show: (value) => percent(value, value * 100 % 1 ? 1 : 0),
+    title: "First tokens in time", empty: none, share: true, show: percent, label: (value) => percent(value, 0),
     series: [{ key: "attainment", label: "within the target", tone: "a", kind: "line" }],
   },
   tokens: {
-    title: "Tokens per second", empty: none, show: count,
+    title: "Tokens per second", empty: none, whole: true, show: count,
     series: [
       { key: "input", label: "in", tone: "a", kind: "line" },
       { key: "cached", label: "cached", tone: "a", kind: "dash" },
@@ -57,7 +57,7 @@ export function show({ router, scaling, now, span, target }) {
   const scaled = scaling.time.length > 0;
   charts.replicas.set({ sources: { ...sources("replicas", scaling), ...(scaled ? {} : { ready: of(router, "ready") }) }, from, to });
   charts.queue.set({ sources: sources("queue", router), from, to });
-  charts.ttft.set({ sources: sources("ttft", router), from, to, target, targetLabel: `target ${seconds(target)}` });
+  charts.ttft.set({ sources: sources("ttft", router), from, to, target, targetLabel: `target ${secondsTick(target)}` });
   charts.attainment.set({ sources: sources("attainment", router), from, to });
   charts.tokens.set({ sources: sources("tokens", router), from, to });
 }

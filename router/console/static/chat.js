@@ -43,7 +43,7 @@ export async function show({ models, api }) {
     const response = await ask("/console/chat/models", { more: userKey() });
     names = (await response.json()).data.map((each) => each.id);
   } catch {
-    known = api.needs_key ? known : ""; // ask again with the next data
+    // Those of the fleet will do.
   }
   const select = $("#chat-model");
   const chosen = select.value;

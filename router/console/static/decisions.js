@@ -1,7 +1,7 @@
 // What was decided, and why: scaling and routing.
 
 import { $, el, keyed, setText } from "./dom.js";
-import { clock, count, percent, seconds, short } from "./format.js";
+import { clock, count, percent, seconds, secondsTick, short } from "./format.js";
 
 function empty(...children) {
   return el("div", { class: "empty" }, ...children);
@@ -24,7 +24,7 @@ function told(name, value) {
   return count(value);
 }
 
-const words = (name) => name.replace(/_s$/, "").replaceAll("_", " ");
+const words = (name) => name.replace(/(?<!_per)_s$/, "").replaceAll("_", " ");
 
 function table(rows) {
   return el("table", {}, el("tbody", {}, rows.map(([name, value]) =>
@@ -44,20 +44,6 @@ function headline(decision) {
   return names.map((name) => `${several ? `${name} ` : ""}${decision.before[name] ?? 0} → ${decision.desired[name]}`).join(", ");
 }
 
-// Decisions in a row that changed nothing, for the same reasons, are one entry.
-function grouped(decisions) {
-  const groups = [];
-  for (const decision of decisions) {
-    const same = JSON.stringify([decision.model, decision.desired, decision.valid, decision.reasons.map((reason) => reason.kind)]);
-    const last = groups.at(-1);
-    if (last && last.same === same && !changed(decision).length && !changed(last.decision).length) last.from = decision;
-    else groups.push({ same, decision, from: decision, key: "" });
-  }
-  // The oldest of a group stays while newer ones join it.
-  for (const group of groups) group.key = `${group.from.model} ${group.from.time}`;
-  return groups;
-}
-
 function makeScaling() {
   const [time, what, tag, why, parts] = [el("time"), el("strong"), el("span", { class: "tag" }), el("span", { class: "why" }), el("div", { class: "parts" })];
   const node = el("details", { class: "entry" }, el("summary", {}, time, what, tag, why), parts);
@@ -65,12 +51,12 @@ function makeScaling() {
   return node;
 }
 
-function updateScaling(node, { decision, from }) {
+function updateScaling(node, decision) {
   const { time, what, tag, why, parts } = node.nodes;
   setText(time, clock(decision.time));
   setText(what, headline(decision));
   what.className = decision.valid ? "" : "warn";
-  const since = from === decision ? "" : `since ${clock(from.time)}`;
+  const since = decision.since === decision.time ? "" : `since ${clock(decision.since)}`;
   setText(tag, since || (decision.applied || !changed(decision).length ? "" : decision.mode === "advise" ? "advised" : "not applied"));
   setText(why, decision.reasons.map((reason) => [reason.variant, reason.detail || words(reason.kind)].filter(Boolean).join(": ")).join("; "));
   const explain = JSON.stringify(decision.explain);
@@ -85,7 +71,7 @@ function policy({ model, mode, slo, variants }) {
   const more = ["pending", "unschedulable", "draining"].filter((name) => sum(name)).map((name) => `, ${sum(name)} ${name}`).join("");
   const bounds = `${sum("min_replicas")} to ${sum("max_replicas")}`;
   return el("div", {}, el("b", {}, model), ` ${sum("ready")} of ${sum("desired")} ready${more} `,
-    el("span", { class: "soft" }, `(${bounds}; ${mode}; first token in ${seconds(slo?.ttft_s)} for ${percent(slo?.attainment, 0)})`));
+    el("span", { class: "soft" }, `(${bounds}; ${mode}; first token in ${secondsTick(slo?.ttft_s)} for ${percent(slo?.attainment, 0)})`));
 }
 
 export function showScaling({ scaling, model }) {
@@ -112,7 +98,7 @@ export function showScaling({ scaling, model }) {
       policies.dataset.text = text;
       policies.replaceChildren(...scaling.models.filter((each) => !model || each.model === model).map(policy));
     }
-    keyed(entries, grouped(decisions), (group) => group.key, makeScaling, updateScaling);
+    keyed(entries, decisions, (decision) => `${decision.model} ${decision.since}`, makeScaling, updateScaling);
   });
 }
 
@@ -122,16 +108,16 @@ export function routed(decision) {
   return decision.endpoint === null ? "nowhere" : short(decision.endpoint);
 }
 
+// Zeros say nothing about why.
+const parts = (reasons) => Object.entries(reasons).filter(([, value]) => value).map(([name, value]) => `${words(name)} ${told(name, value)}`).join(", ");
+
 function candidates(decision) {
-  const names = [...new Set(decision.candidates.flatMap((each) => Object.keys(each.reasons)))];
-  const head = el("tr", {}, el("td"), decision.candidates.map((each, i) => el("td", { class: "n", title: each.endpoint }, i ? `${i + 1}.` : "best")));
-  const row = (label, value) => el("tr", {}, el("td", { class: "soft" }, label), decision.candidates.map((each) => el("td", { class: "n" }, value(each))));
   const rejected = Object.entries(decision.rejected ?? {}).map(([why, number]) => `${number} ${words(why)}`).join(", ");
   return [
-    el("table", {}, el("tbody", {}, head,
-      row("worker", (each) => short(each.endpoint)), row("score", (each) => each.score.toPrecision(3)),
-      names.map((name) => row(words(name), (each) => (name in each.reasons ? told(name, each.reasons[name]) : ""))))),
-    el("div", { class: "soft" }, [`request ${decision.request_id}`, `policy ${decision.policy}`, rejected && `left out: ${rejected}`].filter(Boolean).join(", ")),
+    el("ol", {}, decision.candidates.map((each) =>
+      el("li", {}, short(each.endpoint), el("span", { class: "mono" }, `score ${each.score.toPrecision(3).replace("-", "−")}`),
+        el("div", { class: "soft" }, parts(each.reasons))))),
+    el("div", { class: "soft" }, [rejected && `left out: ${rejected}`, `policy ${decision.policy}`, `request ${decision.request_id}`].filter(Boolean).join("; ")),
   ];
 }
 

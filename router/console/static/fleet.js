@@ -8,12 +8,20 @@ const TONES = { ready: "ok", starting: "warn", draining: "soft", unhealthy: "bad
 const CELLS = ["name", "status", "models", "running", "waiting", "in_flight", "kv", "cost", "action"];
 const LABELS = { running: "Running", waiting: "Waiting", in_flight: "In flight", kv: "KV cache", cost: "Cost / h" };
 
+let acted = () => {};
+
+// `then` is called when something was done to a worker.
+export function start(then) {
+  acted = then;
+}
+
 async function act(button, { endpoint_id: id, is_drained: drained }) {
   const verb = drained ? "undrain" : "drain";
   if (!drained && !confirm(`Send nothing new to ${id}? Its running requests finish.`)) return;
   button.disabled = true;
   try {
     await post(`/admin/endpoints/${encodeURIComponent(id)}/${verb}`);
+    acted();
   } catch (error) {
     alert(error.message);
   } finally {
@@ -70,7 +78,7 @@ function updateRow(row, worker) {
 
 export function show({ endpoints, held, scaling }) {
   const empty = $("#fleet-empty");
-  $("#fleet").hidden = !endpoints.length;
+  $("#fleet").parentElement.hidden = !endpoints.length;
   empty.hidden = endpoints.length > 0;
   keyed($("#fleet tbody"), endpoints, (worker) => worker.endpoint_id, makeRow, updateRow);
   if (endpoints.length) return;

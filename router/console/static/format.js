@@ -1,4 +1,5 @@
-// Numbers and times for people. A figure that is not known is an en dash, never a zero.
+// Numbers and times for people. A figure that is not known is an en dash, never a zero. Units keep to
+// their numbers: the space between is one that does not break.
 
 export const NONE = "–";
 
@@ -19,13 +20,16 @@ export function secondsParts(value) {
   return [value < 10 ? value.toFixed(2) : value.toFixed(1), "s"];
 }
 
-export const seconds = (value) => secondsParts(value).join(" ").trim();
+// At an axis: 2.5 s, not 2.50 s.
+export const secondsTick = (value) => (value < 1 ? `${Math.round(value * 1e3)}\u00a0ms` : `${Number(value.toFixed(2))}\u00a0s`);
+
+export const seconds = (value) => secondsParts(value).join("\u00a0").trim();
 
 export function percent(share, digits = 1) {
   if (share === null || share === undefined) return NONE;
-  if (share >= 1) return "100 %";
+  if (share >= 1) return "100\u00a0%";
   const shown = Math.min(share * 100, 100 - 10 ** -digits); // 99.96 % is not all
-  return `${shown.toFixed(digits)} %`;
+  return `${shown.toFixed(digits)}\u00a0%`;
 }
 
 export const clock = (time, withSeconds = true) =>

@@ -46,7 +46,7 @@ function take(found) {
   $("#gate").hidden = true;
   $("#main").hidden = false;
   $("#trouble").hidden = true;
-  $("#main").classList.remove("stale");
+  $("#main").classList.remove("stale", "waiting");
   router.append(found.points);
   const of = found.scaling?.history_of ?? "";
   if (of !== scaled) {
@@ -101,6 +101,7 @@ function summary({ endpoints, models, status, version }) {
 figures.start();
 charts.start();
 chat.start();
+fleet.start(look);
 $("#model").addEventListener("change", () => {
   router.clear();
   scaling.clear();

@@ -1,26 +1,13 @@
 // Where ticks go, and how many points a chart of some width can show.
 
-// A round number at or above `value`, and its halves or quarters as ticks.
-export function niceTop(value) {
-  if (!(value > 0)) return { top: 1, ticks: [0, 1] };
-  const power = 10 ** Math.floor(Math.log10(value));
-  const step = [1, 2, 2.5, 4, 5, 8, 10].find((factor) => factor * power >= value * 0.999999);
-  const top = step * power;
-  const parts = step === 2.5 || step === 5 || step === 10 ? 5 : step === 1 ? 4 : step === 8 || step === 4 ? 4 : 2;
-  const used = parts === 5 ? 5 : parts;
-  return { top, ticks: Array.from({ length: used + 1 }, (_, i) => (top * i) / used) };
-}
-
-// Whole counts have whole ticks.
-export function wholeTop(value) {
-  if (value <= 5) {
-    const top = Math.max(1, Math.ceil(value));
-    return { top, ticks: Array.from({ length: top + 1 }, (_, i) => i) };
-  }
-  const { top } = niceTop(Math.ceil(value));
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((each) => top / each <= 5) ?? top / 4;
-  const end = Math.ceil(value / step) * step;
-  return { top: end, ticks: Array.from({ length: end / step + 1 }, (_, i) => i * step) };
+// An axis from zero to a round number at or above `most`, with three or four round steps.
+export function axis(most, whole = false) {
+  const least = whole ? 1 : 1e-9;
+  const rough = Math.max(most / 3.5, least);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = Math.max(least, power * [1, 2, whole ? 5 : 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999));
+  const number = Math.max(1, Math.ceil((most / step) * 0.999));
+  return { top: number * step, ticks: Array.from({ length: number + 1 }, (_, i) => i * step) };
 }
 
 // Shares are near one when all is well: the axis begins below the worst, not at zero.

@@ -7,10 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shoal.router.console.console import Console
-from tests.router.console.browser import browser
-from tests.router.console.serving import serving
-from tests.router.console.stage import StagedRouter, autoscaler, go_on, staged
+from tests.router.console.browser import Page, browser
+from tests.router.console.serving import stage
 
 PICTURES = {
     "console-light": (1280, 900, False),
@@ -19,24 +17,27 @@ PICTURES = {
 }
 
 
+async def look_around(page: Page) -> None:
+    """All parts filled, a question asked, an hour shown."""
+    await page.until("document.querySelectorAll('#routing .entry').length > 3")
+    await page.run("document.querySelector('#range [value=\"3600\"]').click()")
+    await page.until("document.querySelector('#chat-model').options.length > 0")
+    await page.run(
+        "document.querySelector('#question').value = 'Why do fish swim in shoals?';"
+        "document.querySelector('#chat').requestSubmit()"
+    )
+    await page.until("document.querySelector('.told br') !== null")
+
+
 async def main(folder: Path) -> None:
-    router = StagedRouter()
-    console = Console(router, await staged(router))
-    going = asyncio.create_task(go_on(router))
     with tempfile.TemporaryDirectory(prefix="shoal-pictures-") as profile:
-        async with (
-            serving(router, console, [autoscaler(router)]) as url,
-            browser(Path(profile)) as chromium,
-        ):
+        async with stage(pace_s=0.02) as (_, url), browser(Path(profile)) as chromium:
             for name, (width, height, dark) in PICTURES.items():
                 page = await chromium.open(f"{url}/", width=width, height=height, dark=dark)
-                await page.until("document.querySelectorAll('#routing .entry').length > 3")
-                await page.run("document.querySelector('#range input[value=\"3600\"]').click()")
+                await look_around(page)
                 await page.picture(folder / f"{name}.png")
-                if page.troubles:
-                    print(name, *page.troubles, sep="\n  ")
+                print(name, *page.troubles, sep="\n  ")
                 await page.close()
-    going.cancel()
 
 
 if __name__ == "__main__":

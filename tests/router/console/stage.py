@@ -6,12 +6,18 @@ For pictures and for tests of the page: everything a console can show is there a
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
 
 from shoal import metrics as names
 from shoal.router.console.history import INTERVAL_S
@@ -22,6 +28,10 @@ from shoal.router.settings.config import RouterConfig
 from shoal.router.telemetry.snapshot import Snapshot
 
 LLAMA, QWEN = "llama-3.1-8b", "qwen-2.5-0.5b"
+ANSWER = (
+    "Fish swim in shoals because many eyes see a hunter sooner than two do, and because it is hard "
+    "to pick one out of a crowd that moves as one. <b>Each watches its neighbours</b>; none leads."
+)
 PERIOD_S = 1500.0
 START_UP_S = 40.0
 
@@ -64,7 +74,7 @@ class StagedRouter:
         self.counters: dict[str, dict[tuple[str, ...], Any]] = {
             names.ROUTER_REQUESTS: {}, names.ROUTER_TOKENS: {},
             names.ROUTER_TIME_TO_FIRST_TOKEN: {}, names.ROUTER_QUEUED_REQUESTS: {},
-            names.ROUTER_BREAKER_STATE: {("worker-c", "open"): 1.0, ("worker-a", "closed"): 2.0},
+            names.ROUTER_BREAKER_STATE: {("worker-q", "half_open"): 1.0},
         }  # fmt: skip
         self.at = time.time()
         self.fleet = SimpleNamespace(
@@ -220,7 +230,7 @@ def autoscaler(router: StagedRouter) -> Any:
                 {
                     "kind": "scale_down",
                     "variant": "h100",
-                    "detail": f"{after} replicas have been enough for a minute",
+                    "detail": f"a need of {after} or less for a minute",
                 }
             ]
         else:
@@ -263,6 +273,37 @@ def autoscaler(router: StagedRouter) -> Any:
             return {"decisions": [decided(t) for t in reversed(times(0.0)[-limit:])]}
 
     return add_routes
+
+
+def api(router: StagedRouter, pace_s: float = 0.0) -> Starlette:
+    """The router's API, with one answer to every question."""
+
+    async def models(request: Request) -> JSONResponse:
+        return JSONResponse({"data": [{"id": LLAMA}, {"id": QWEN}]})
+
+    async def answer(request: Request) -> StreamingResponse:
+        assert (await request.json())["stream"] is True
+
+        async def events() -> AsyncIterator[str]:
+            for word in ANSWER.split():
+                yield _event({"choices": [{"delta": {"content": f" {word}"}}]})
+                await asyncio.sleep(pace_s)
+            yield _event({"choices": [], "usage": {"completion_tokens": len(ANSWER.split())}})
+            yield "data: [DONE]\n\n"
+
+        latest = await router.decisions(1)
+        return StreamingResponse(
+            events(), media_type="text/event-stream",
+            headers={"x-request-id": latest[0]["request_id"]},
+        )  # fmt: skip
+
+    return Starlette(routes=[
+        Route("/v1/models", models), Route("/v1/chat/completions", answer, methods=["POST"])
+    ])  # fmt: skip
+
+
+def _event(body: Any) -> str:
+    return f"data: {json.dumps(body)}\n\n"
 
 
 async def staged(router: StagedRouter, span_s: float = 3600.0) -> Sampler:
