@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve test test-k8s test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve up test test-k8s test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,7 +28,7 @@ dev: $(DEV)  ## the same, with the tools for tests and checks
 
 $(ENGINE): $(PINS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,router]'
+	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[engine,router,autoscaler]'
 	-$(BIN)/python -m shoal.engine.compile_kernels
 	touch $@
 
@@ -38,6 +38,12 @@ $(DEV): $(ENGINE)
 
 serve: $(ENGINE)  ## serve a model: make serve [MODEL=...] [HOST=...] [PORT=8000]
 	$(BIN)/shoal serve $(MODEL) --host $(HOST) --port $(PORT)
+
+MIN ?= 0
+MAX ?= 2
+
+up: $(ENGINE)  ## a model with as many workers as its load needs: make up [MODEL=...] [PORT=8000] [MIN=0] [MAX=2]
+	$(BIN)/shoal up $(MODEL) --host $(HOST) --port $(PORT) --min $(MIN) --max $(MAX) $(ARGS)
 
 test: $(DEV)  ## the tests that need neither a GPU nor minutes
 	$(BIN)/pytest -q

@@ -47,10 +47,6 @@ class _Listing(msgspec.Struct):
     endpoints: list[_Listed]
 
 
-class _Held(msgspec.Struct):
-    held: dict[str, int]
-
-
 class RouterEndpoints:
     """Of a router. `async with` closes its connections."""
 
@@ -88,19 +84,6 @@ class RouterEndpoints:
     async def in_flight(self) -> dict[str, int]:
         listing = self._decode(await self._ask("GET", "/admin/endpoints"), _Listing)
         return {listed.endpoint_id: listed.in_flight for listed in listing.endpoints}
-
-    async def wait_held(self, model: str, *, wait_s: float) -> int:
-        """Requests held because the model has no worker: once there are some, or after so long.
-
-        Raises EndpointsUnavailable.
-        """
-        answer = await self._ask(
-            "GET",
-            "/admin/held",
-            params={"model": model, "wait_s": wait_s},
-            timeout=wait_s + _TIMEOUT_S,
-        )
-        return self._decode(answer, _Held).held.get(model, 0)
 
     async def _ask(
         self, method: str, path: str, *, fine: tuple[int, ...] = (), **arguments: object

@@ -10,7 +10,7 @@ import typer
 from shoal import __version__
 from shoal.errors import ConfigError, ShoalError
 
-from . import autoscale, bench, chat, fake_worker, keys, models, route, serve
+from . import autoscale, bench, chat, fake_worker, keys, models, route, serve, up
 
 app = typer.Typer(
     name="shoal",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("route")(route.route)
+app.command("up")(up.up)
 app.command("chat")(chat.chat)
 app.command("fake-worker")(fake_worker.fake_worker)
 app.add_typer(models.app, name="models")
