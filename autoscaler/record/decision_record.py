@@ -13,7 +13,7 @@ from ..core.spec import ScalingSpec
 from ..core.state import ScalerState
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="decision"):
     """What `decide` got, what it said, and what was done; with both it can be decided again."""
 
     time: float
