@@ -8,10 +8,12 @@ multiply by 8-bit activations, so at near ties they may choose otherwise.
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Iterator
 from typing import Any
 
+import gguf
 import pytest
 import torch
 
@@ -33,10 +35,15 @@ from shoal.engine.tokenizer.load import load_tokenizer
 from tests.engine.greedy_prompts import PROMPTS
 from tests.kernels.cpu_library import kernels
 
-NUM_TOKENS = 16
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module", params=[6, pytest.param(16, marks=pytest.mark.slow)])
+def num_tokens(request: pytest.FixtureRequest) -> int:
+    """Of each answer. The reference computes each of them, too: ten more take half a minute."""
+    return int(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,10 @@ def prompts(smollm2: ModelFiles) -> list[list[int]]:
 
 
 def generate(
-    model: LlamaForCausalLM | NativeLlama, prompts: list[list[int]], **config: int
+    model: LlamaForCausalLM | NativeLlama,
+    prompts: list[list[int]],
+    num_tokens: int,
+    **config: int,
 ) -> list[list[int]]:
     """Greedy answers of all prompts, in flight together as far as the scheduler allows."""
     scheduler_config = SchedulerConfig(max_model_len=256, **config)
@@ -71,7 +81,7 @@ def generate(
         backend = TorchBackend(model, cache=cache, device=CPU, dtype=torch.float32)
     runner = PagedModelRunner(backend, cache=cache, scheduler=scheduler_config)
     scheduler = Scheduler(scheduler_config, cache)
-    params = SamplingParams(max_tokens=NUM_TOKENS, temperature=0, ignore_eos=True)
+    params = SamplingParams(max_tokens=num_tokens, temperature=0, ignore_eos=True)
     for i, prompt in enumerate(prompts):
         request = Request(str(i), prompt, sampling_params=params, arrival_time=float(i))
         assert scheduler.add_request(request) is None
@@ -87,16 +97,22 @@ def generate(
 
 
 @pytest.fixture(scope="module")
-def mixed(model: LlamaForCausalLM, prompts: list[list[int]]) -> list[list[int]]:
+def mixed(model: LlamaForCausalLM, prompts: list[list[int]], num_tokens: int) -> list[list[int]]:
     """Small steps, so that prefill chunks and decodes mix; a small cache, so that some wait."""
-    return generate(model, prompts, max_num_seqs=16, max_num_batched_tokens=24)
+    return generate(model, prompts, num_tokens, max_num_seqs=16, max_num_batched_tokens=24)
 
 
 def test_mixed_batches_equal_transformers(
-    smollm2: ModelFiles, prompts: list[list[int]], mixed: list[list[int]]
+    smollm2: ModelFiles,
+    prompts: list[list[int]],
+    mixed: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from transformers import AutoModelForCausalLM, GgufConfig
 
+    # It reads the file twice, and makes the table of all names once for each layer: ten seconds.
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        monkeypatch.setattr(gguf, name, functools.cache(getattr(gguf, name)))
     reference: Any = AutoModelForCausalLM.from_pretrained(
         smollm2.path.parent,
         gguf_file=smollm2.path.name,
@@ -116,17 +132,23 @@ def test_mixed_batches_equal_transformers(
 
 @pytest.mark.slow  # 60 s on torch; the CPU kernels' own below is quick
 def test_alone_equals_mixed(
-    model: LlamaForCausalLM, prompts: list[list[int]], mixed: list[list[int]]
+    model: LlamaForCausalLM, prompts: list[list[int]], num_tokens: int, mixed: list[list[int]]
 ) -> None:
-    alone = [generate(model, [p], max_num_seqs=1, max_num_batched_tokens=256)[0] for p in prompts]
+    alone = [
+        generate(model, [p], num_tokens, max_num_seqs=1, max_num_batched_tokens=256)[0]
+        for p in prompts
+    ]
     assert alone == mixed
 
 
 def test_on_the_cpu_kernels_alone_equals_mixed_and_mostly_torch(
-    native: NativeLlama, prompts: list[list[int]], mixed: list[list[int]]
+    native: NativeLlama, prompts: list[list[int]], num_tokens: int, mixed: list[list[int]]
 ) -> None:
-    crowd = generate(native, prompts, max_num_seqs=16, max_num_batched_tokens=24)
-    alone = [generate(native, [p], max_num_seqs=1, max_num_batched_tokens=256)[0] for p in prompts]
+    crowd = generate(native, prompts, num_tokens, max_num_seqs=16, max_num_batched_tokens=24)
+    alone = [
+        generate(native, [p], num_tokens, max_num_seqs=1, max_num_batched_tokens=256)[0]
+        for p in prompts
+    ]
     assert alone == crowd
     # One token that differs makes what follows differ.
     same = sum(ours == theirs for ours, theirs in zip(crowd, mixed, strict=True))
