@@ -71,6 +71,8 @@ class Leadership:
         self._clock = clock or BootClock()
         self._election = Election(self.identity, self._timing)
         self._acquired = ""
+        self.is_ready = False
+        """The lease was read: we lead or stand by."""
 
     def leads(self) -> bool:
         """Whether a write may begin now."""
@@ -118,6 +120,7 @@ class Leadership:
         try:
             async with asyncio.timeout(self._timing.renew_deadline_s / 2):
                 record = await self._read()
+                self.is_ready = True
                 self._election.observe(record, self._clock.now())
                 move = self._election.move(self._clock.now())
                 if move is not Move.WAIT:

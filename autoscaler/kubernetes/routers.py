@@ -7,8 +7,7 @@ EndpointSlices.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +15,7 @@ import httpx
 import msgspec
 import structlog
 
+from ..collect.fetch import Unavailable, fetch
 from .pods import Pod
 
 TIMEOUT_S = 3.0
@@ -48,10 +48,13 @@ class Place:
 
 
 class Routers:
-    """All replicas of the router that serve one model. Use `open_routers`."""
+    """All replicas of the router that serve one model."""
 
-    def __init__(self, client: httpx.AsyncClient, urls: Sequence[str]) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, urls: Sequence[str], key: str | None = None
+    ) -> None:
         self._client = client
+        self._headers = {} if key is None else {"authorization": f"Bearer {key}"}
         self._urls = tuple(url.rstrip("/") for url in urls)
 
     async def places(self, pods: Collection[Pod]) -> list[Place] | None:
@@ -80,12 +83,12 @@ class Routers:
         await self._post(places, "undrain")
 
     async def _endpoints(self, url: str) -> list[_Endpoint] | None:
+        address = f"{url}/admin/endpoints"
         try:
-            response = await self._client.get(f"{url}/admin/endpoints")
-            response.raise_for_status()
-            return msgspec.json.decode(response.content, type=_Endpoints).endpoints
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
-            log.warning("drain.router_unknown", router=url, error=str(error) or repr(error))
+            body = await fetch(self._client, address, headers=self._headers, timeout_s=TIMEOUT_S)
+            return msgspec.json.decode(body, type=_Endpoints).endpoints
+        except (Unavailable, msgspec.DecodeError) as error:
+            log.warning("drain.router_unknown", router=url, error=str(error))
             return None
 
     async def _post(self, places: Collection[Place], verb: str) -> None:
@@ -94,16 +97,13 @@ class Routers:
     async def _post_one(self, place: Place, verb: str) -> None:
         endpoint = quote(place.endpoint_id, safe=":/")
         try:
-            response = await self._client.post(f"{place.router}/admin/endpoints/{endpoint}/{verb}")
+            response = await self._client.post(
+                f"{place.router}/admin/endpoints/{endpoint}/{verb}",
+                headers=self._headers,
+                timeout=TIMEOUT_S,
+            )
             if response.status_code != httpx.codes.NOT_FOUND:  # it has left meanwhile
                 response.raise_for_status()
         except httpx.HTTPError as error:
             log.warning(f"drain.{verb}_failed", router=place.router, pod=place.pod,
                         error=str(error) or repr(error))  # fmt: skip
-
-
-@contextlib.asynccontextmanager
-async def open_routers(urls: Sequence[str], key: str | None) -> AsyncIterator[Routers]:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
-        yield Routers(client, urls)

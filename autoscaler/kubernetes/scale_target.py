@@ -84,6 +84,8 @@ class ScaleTarget:
         self.reference = reference
         self.problem: ClusterError | None = None
         """Why `replicas` is None."""
+        self.is_replaced = False
+        """It was deleted and made anew: its pods may have other labels. Open it again."""
         self._api = api
         self._path = f"{collection}/{reference.name}"
         self._resource = resource
@@ -182,9 +184,13 @@ class ScaleTarget:
         if is_current:
             return self._scale
         try:
-            self._scale = await self._resource.read()
+            found = await self._resource.read()
         except ClusterError as error:
             raise _not_found(error, self.reference) from error
+        if found.uid != self._scale.uid:
+            self.is_replaced = True
+            raise Unscalable("TargetReplaced", f"{self.reference} is another object than before")
+        self._scale = found
         if (edit := self._edits.saw(self._scale.replicas)) is not None:
             if self._way_down is not None:
                 self._way_down.stop()  # what it empties was chosen for another number

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from shoal.autoscaler.collect.fetch import open_client
 from shoal.autoscaler.core.decision import Decision
 from shoal.autoscaler.kubernetes.api import connect
 from shoal.autoscaler.kubernetes.edits import Edit
 from shoal.autoscaler.kubernetes.pods import DRAINING_ANNOTATION
 from shoal.autoscaler.kubernetes.resources import Reference, Resources, Unscalable
-from shoal.autoscaler.kubernetes.routers import open_routers
+from shoal.autoscaler.kubernetes.routers import Routers
 from shoal.autoscaler.kubernetes.scale_target import Listeners, Options, ScaleTarget, open_target
 from shoal.autoscaler.target import Replicas
 from shoal.clock import MonotonicClock
@@ -48,7 +49,8 @@ class Bench:
             api = await stack.enter_async_context(connect(str(self._plane.kubeconfig)))
             routers = None
             if router is not None:
-                routers = await stack.enter_async_context(open_routers([router.url], None))
+                client = await stack.enter_async_context(open_client())
+                routers = Routers(client, [router.url])
             target = await open_target(
                 api, Resources(api), Reference(API_VERSIONS[kind], kind, self._namespace, "m"),
                 routers=routers, options=Options(**options), clock=MonotonicClock(),

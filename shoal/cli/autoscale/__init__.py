@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from . import schema, simulate
+from . import replay, run, schema, simulate
 
 app = typer.Typer(no_args_is_help=True, help="How many replicas there should be.")
+app.command("replay")(replay.replay)
+app.command("run")(run.run)
 app.command("schema")(schema.schema)
 app.command("simulate")(simulate.simulate)
 
 
 @app.callback()
 def group() -> None:
-    """How many replicas there should be: decisions in simulation."""
+    """How many replicas there should be: on Kubernetes, or in simulation."""

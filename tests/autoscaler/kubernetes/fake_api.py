@@ -293,7 +293,7 @@ def kubeconfig(url: str, folder: Path) -> str:
                 "contexts": [{"name": "c", "context": context}],
                 "clusters": [{"name": "k", "cluster": {"server": url}}],
                 "users": [{"name": "u", "user": {"token": "secret"}}],
-            }  # fmt: skip
+            }
         )
     )
     return str(path)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from shoal.autoscaler.collect.fetch import open_client
 from shoal.autoscaler.core.decision import Decision
 from shoal.autoscaler.kubernetes import emptying, way_down
 from shoal.autoscaler.kubernetes.api import Api
 from shoal.autoscaler.kubernetes.edits import Edit
 from shoal.autoscaler.kubernetes.resources import Reference, Resources, Unscalable
-from shoal.autoscaler.kubernetes.routers import open_routers
+from shoal.autoscaler.kubernetes.routers import Routers
 from shoal.autoscaler.kubernetes.scale_target import (
     Listeners,
     Options,
@@ -60,7 +61,8 @@ class Bench:
         async with contextlib.AsyncExitStack() as stack:
             routers = None
             if router is not None:
-                routers = await stack.enter_async_context(open_routers([router.url], "key"))
+                client = await stack.enter_async_context(open_client())
+                routers = Routers(client, [router.url], "key")
             target = await open_target(
                 api, Resources(api), at or reference(), routers=routers,
                 options=options or Options(), clock=self.clock,

@@ -1,0 +1,198 @@
+"""The process of `shoal autoscale run`: election, controller, admin API, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from shoal.admin.auth import is_loopback
+from shoal.clock import MonotonicClock
+from shoal.errors import ConfigError
+
+from ..collect.fetch import open_client
+from ..record.decision_record import Recorder
+from ..record.memory import Memory
+from ..settings.documents import RouterSettings
+from ..settings.load import read_policies
+from ..telemetry import Telemetry
+from .api import Api, connect
+from .controller import Controller
+from .event_writer import EventWriter
+from .lease import Leadership
+from .policy_object import KEY_PREFIX, Scaled, of_loaded, taken
+from .policy_runner import Services
+from .resources import Resources
+
+LEASE_NAME = "shoal-autoscaler"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Of one process."""
+
+    namespaces: tuple[str, ...] = ()
+    """Whose policies; empty: all namespaces."""
+    file: Path | None = None
+    """Policies are read here instead."""
+    leader_elect: bool = True
+    lease_name: str = LEASE_NAME
+    lease_namespace: str | None = None
+    """None: our own."""
+    kubeconfig: str | None = None
+    """None: we run in the cluster."""
+    router_url: str | None = None
+    """For policies that name no router."""
+    drain_timeout_s: float = 120.0
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 8082
+    admin_keys: tuple[str, ...] = ()
+    recorders: tuple[Recorder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Settings that were checked, and the socket: what can fail has."""
+
+    settings: RunSettings
+    router: RouterSettings | None
+    policies: tuple[Scaled, ...] | None
+    admin: socket.socket
+
+
+def prepare(settings: RunSettings) -> Prepared:
+    """Raises ConfigError."""
+    router = None
+    if settings.router_url is not None:
+        key_env = KEY_PREFIX if os.environ.get(KEY_PREFIX) else None
+        router = RouterSettings(url=settings.router_url, key_env=key_env)
+    policies = None
+    if settings.file is not None:
+        policies = tuple(_of_file(settings.file, router))
+    try:
+        admin = socket.create_server((settings.admin_host, settings.admin_port))
+    except OSError as error:
+        address = f"{settings.admin_host}:{settings.admin_port}"
+        raise ConfigError(f"cannot listen on {address}: {error} (--admin-port)") from error
+    return Prepared(settings, router, policies, admin)
+
+
+def run(prepared: Prepared, *, on_ready: Callable[[int], None] = lambda port: None) -> None:
+    """Until SIGTERM or SIGINT, for the main thread; `on_ready` gets the admin port.
+
+    Raises ConfigError when there is no access to Kubernetes.
+    """
+    try:
+        uvloop.run(_Process(prepared).run(on_ready))
+    finally:
+        prepared.admin.close()
+
+
+class _Process:
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._settings = prepared.settings
+        self._clock = MonotonicClock()
+        self._memory = Memory()
+        self._is_ready: Callable[[], bool] = lambda: False
+        self._leads: Callable[[], bool] = lambda: False
+
+    async def run(self, on_ready: Callable[[int], None]) -> None:
+        async with connect(self._settings.kubeconfig) as api, open_client() as client:
+            telemetry = Telemetry(self._memory, is_leader=lambda: self._leads())
+            services = Services(
+                api=api, resources=Resources(api), client=client, clock=self._clock,
+                drain_timeout_s=self._settings.drain_timeout_s, memory=self._memory,
+                telemetry=telemetry, environ=os.environ, recorders=self._settings.recorders,
+            )  # fmt: skip
+            stop_admin = asyncio.Event()
+            async with asyncio.TaskGroup() as tasks:
+                admin = tasks.create_task(self._serve_admin(telemetry, stop_admin))
+                try:
+                    on_ready(self._prepared.admin.getsockname()[1])
+                    await _until_signalled(self._work(api, services))
+                finally:
+                    stop_admin.set()
+                await admin
+        log.info("autoscaler.ended")
+
+    async def _work(self, api: Api, services: Services) -> None:
+        identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        events = EventWriter(api, instance=identity, clock=self._clock)
+
+        async def control() -> None:
+            await Controller(
+                services, events=events, clock=self._clock, namespaces=self._settings.namespaces,
+                default_router=self._prepared.router, from_file=self._prepared.policies,
+            ).run()  # fmt: skip
+
+        if not self._settings.leader_elect:
+            self._is_ready = self._leads = lambda: True
+            await control()
+            return
+        leadership = Leadership(
+            api, namespace=self._settings.lease_namespace or api.namespace,
+            name=self._settings.lease_name, identity=identity,
+        )  # fmt: skip
+        api.may_write = leadership.leads
+        self._is_ready = lambda: leadership.is_ready
+        self._leads = leadership.leads
+        await leadership.run(control)
+
+    async def _serve_admin(self, telemetry: Telemetry, stop: asyncio.Event) -> None:
+        # fastapi and uvicorn take half a second to import: scaling begins meanwhile.
+        app_module = await asyncio.to_thread(importlib.import_module, "shoal.autoscaler.admin.app")
+        server = await asyncio.to_thread(importlib.import_module, "shoal.admin.server")
+        keys = self._settings.admin_keys
+        if not keys and not is_loopback(self._settings.admin_host):
+            # Others may see whether we live, and metrics: /health, /ready and /metrics need no key.
+            keys = (secrets.token_urlsafe(32),)
+        app = app_module.create_app(
+            self._memory, telemetry, keys=keys, is_ready=lambda: self._is_ready()
+        )
+        await server.serve(app, self._prepared.admin, stop)
+
+
+def _of_file(path: Path, router: RouterSettings | None) -> Iterable[Scaled]:
+    """All or nothing: what is in one file is mended in one place. Raises ConfigError."""
+    found = []
+    for loaded in read_policies(path):
+        try:
+            found.append(of_loaded(loaded, router))
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {loaded.key}: {error}") from None
+    for key, problem in taken(found).items():
+        raise ConfigError(f"{path}: {key}: {problem.message}")
+    return found
+
+
+async def _until_signalled(work: Awaitable[None]) -> None:
+    """Cancel it with the first signal, and let it give back what it holds. Raises its errors."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, _stop, task, number)
+    try:
+        await asyncio.wait({task})
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+    if not task.cancelled():
+        task.result()
+
+
+def _stop(task: asyncio.Future[None], number: signal.Signals) -> None:
+    log.info("autoscaler.ending", signal=number.name)
+    task.cancel()

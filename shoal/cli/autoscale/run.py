@@ -1,0 +1,146 @@
+"""`shoal autoscale run`: the controller on Kubernetes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+POLICIES = "Policies"
+CLUSTER = "Cluster"
+OPERATIONS = "Operations"
+
+
+def run(
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Namespace whose policies are carried out; may be given several times.",
+            show_default="all namespaces",
+            rich_help_panel=POLICIES,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read the policies here instead: the cluster needs no definition of them.",
+            rich_help_panel=POLICIES,
+        ),
+    ] = None,
+    router_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Admin API of the router, for policies that name none; key: $SHOAL_ROUTER_KEY.",
+            rich_help_panel=POLICIES,
+        ),
+    ] = None,
+    drain_timeout_s: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=86400,
+            help="Longest wait for the requests of a pod before it is given up.",
+            rich_help_panel=POLICIES,
+        ),
+    ] = 120.0,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Access to the cluster.",
+            show_default="that of the pod it runs in",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    leader_elect: Annotated[
+        bool,
+        typer.Option(
+            help="Of several replicas one scales; without, there may be one only.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = True,
+    lease_name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of the lease; another for each set of policies.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = "shoal-autoscaler",
+    lease_namespace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the lease is.",
+            show_default="where it runs",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None,
+    admin_host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of /health, /ready, /metrics and the admin API; other machines reach the "
+            "admin API with a key alone.",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = "127.0.0.1",
+    admin_port: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=OPERATIONS
+        ),
+    ] = 8082,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with one key a line that opens the admin API.",
+            show_default="open to this machine",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = None,
+    log_format: Annotated[
+        Literal["console", "json"],
+        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
+    ] = "console",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
+    ] = "info",
+) -> None:
+    """Scale models on Kubernetes by their ScalingPolicies.
+
+    Ctrl-C or SIGTERM ends it; another replica takes over at once.
+
+    [bold]Examples[/bold]
+
+    shoal autoscale run --kubeconfig ~/.kube/config --namespace llm
+
+    shoal autoscale run --file policies.yaml --router-url http://router:8081
+    """
+    from shoal.admin.auth import read_keys
+    from shoal.autoscaler.kubernetes import run as process
+    from shoal.log import configure_logging
+
+    configure_logging(log_format, level=log_level)
+    prepared = process.prepare(
+        process.RunSettings(
+            namespaces=tuple(namespace or ()),
+            file=file,
+            leader_elect=leader_elect,
+            lease_name=lease_name,
+            lease_namespace=lease_namespace,
+            kubeconfig=None if kubeconfig is None else str(kubeconfig),
+            router_url=router_url,
+            drain_timeout_s=drain_timeout_s,
+            admin_host=admin_host,
+            admin_port=admin_port,
+            admin_keys=read_keys(admin_key_file, "--admin-key-file"),
+        )
+    )
+    process.run(prepared, on_ready=lambda port: typer.echo(f"Admin API on port {port}."))
