@@ -1,6 +1,7 @@
 """Numbers of replicas for a pool: what to aim for, and how far to go there now.
 
-- *Short* of what is needed: the cheapest additions, at once; nothing is given up for them.
+- *Short* of what is needed: the cheapest additions, at once. Nothing is given up for them, unless
+  the GPU budget has been too small for long and would do more otherwise.
 - *Enough*: the cheapest of what there is that was enough for as long as the scale-down delay. So a
   replica goes only when those that stay meet the objective in the model.
 - *Cheaper otherwise*: another mix that would have been enough for `LASTING_S` is moved to, if it
@@ -24,9 +25,22 @@ from .state import LASTING_S, PoolState
 LEAST_NEED = 1e-3
 """Of a model that is in use: one replica, whichever costs least."""
 LEAST_SAVING = 0.05
-"""Of the cost: less is no reason to move."""
+"""Of the cost, or of capacity under a budget: less is no reason to move."""
 PAYS_WITHIN_S = 1800.0
 """A move must pay for its start-ups within so long, for nobody knows for how long it pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a pool may have, where it needs another beside it (`together.py`)."""
+
+    share: float = 1.0
+    """Of its need: more is of no use at present."""
+    most: float | None = None
+    """Capacity beyond which its replicas serve nobody, while another pool lacks their GPUs."""
+
+
+ALL = Part()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +57,13 @@ class Choice:
 
 def choose(
     pool: Pool, expected: Expectation, state: PoolState, pace: Pace, now: float, *,
-    gpus: int | None, share: float = 1.0,
+    gpus: int | None, part: Part = ALL,
 ) -> Choice:  # fmt: skip
-    """`gpus`: that this pool may have. `share`: of the need, all that is of use at present."""
-    up_to = max(expected.up_to * share, LEAST_NEED)
+    """`gpus`: that this pool may have."""
+    up_to = max(expected.up_to * part.share, LEAST_NEED)
     keep = max(expected.down_to or 0.0, up_to)
+    if part.most is not None:
+        keep = min(keep, max(part.most, LEAST_NEED))
     lasting = state.needed_long.add(now, keep)
     may_go = expected.down_to is not None and all(
         now >= m.state.edits.kept_until for m in pool.members
@@ -55,10 +71,12 @@ def choose(
     counted = [m.counted for m in pool.members]
     aim, saves = counted, 0.0
     if up_to - pool.capacity(counted) > TINY:
-        aim = grow(pool, up_to, gpus=gpus)
-    elif may_go:
-        aim = _fewest(pool, counted, keep)
-        if state.needed_long.seconds(now) >= LASTING_S:
+        aim, keep = _more(pool, up_to, keep, state, pace, now, gpus=gpus)
+    else:
+        state.short_since = None
+        if part.most is not None or may_go:
+            aim = _fewest(pool, counted, keep)
+        if may_go and state.needed_long.seconds(now) >= LASTING_S:
             other = _another(pool, counted, lasting, gpus=gpus)
             if _fits(pool, other, counted, lasting, gpus=gpus):
                 saves = _saving(pool, other, instead=aim, counted=counted, pace=pace)
@@ -72,9 +90,36 @@ def choose(
     )  # fmt: skip
 
 
+def _more(
+    pool: Pool, need: float, keep: float, state: PoolState, pace: Pace, now: float, *,
+    gpus: int | None,
+) -> tuple[list[int], float]:  # fmt: skip
+    """What to aim for when there is too little, and the ready capacity that must stay for now."""
+    aim = grow(pool, need, gpus=gpus)
+    if need - pool.capacity(aim) <= TINY:
+        state.short_since = None
+        return aim, keep
+    state.short_since = now if state.short_since is None else state.short_since
+    lasts = now - state.short_since >= pace.scale_down_delay_s
+    better = _in_its_place(pool, aim, need, gpus=gpus) if lasts else None
+    return (better, 0.0) if better else (aim, keep)
+
+
 def grow(pool: Pool, need: float, *, gpus: int | None) -> list[int]:
     """The cheapest additions to what can be counted on."""
     return cheapest([m.option(m.counted, m.most) for m in pool.members], need, gpus=gpus)
+
+
+def _in_its_place(
+    pool: Pool, aim: Sequence[int], need: float, *, gpus: int | None
+) -> list[int] | None:
+    """The best that the budget is enough for, if it is much better: small replicas may hold GPUs
+    that large ones would make more of."""
+    if gpus is None or len(pool.members) == 1:
+        return None
+    options = [m.option(min(m.spec.min_replicas, m.counted), m.most) for m in pool.members]
+    anew = cheapest(options, need, gpus=gpus)
+    return anew if pool.capacity(anew) > pool.capacity(aim) * (1 + LEAST_SAVING) else None
 
 
 def _fewest(pool: Pool, counted: Sequence[int], need: float) -> list[int]:

@@ -6,7 +6,7 @@ there is but one, else the role.
 
 from __future__ import annotations
 
-from .choice import Choice
+from .choice import Choice, Part
 from .decision import Reason, ReasonKind
 from .expectation import Expectation
 from .mix import TINY
@@ -15,7 +15,7 @@ from .spec import Pace
 
 
 def reasons_of(
-    pool: Pool, expected: Expectation, choice: Choice, pace: Pace, *, share: float,
+    pool: Pool, expected: Expectation, choice: Choice, pace: Pace, part: Part, *,
     gpus: int | None,
 ) -> list[Reason]:  # fmt: skip
     found = []
@@ -27,8 +27,10 @@ def reasons_of(
         say(ReasonKind.BACKLOG, f"{expected.backlog:.1f} replicas to work it off")
     if not pool.in_reach:
         say(ReasonKind.SLO_OUT_OF_REACH, "an idle replica is slower than the objective")
-    if share < 1:
-        say(ReasonKind.RATIO, f"{share:.0%} of the need: the other pool has no more")
+    if part.share < 1:
+        say(ReasonKind.RATIO, f"{part.share:.0%} of the need: there is no more for both pools")
+    if part.most is not None:
+        say(ReasonKind.RATIO, f"{part.most:.2f} replicas are its part of the budget")
     if choice.saves:
         say(ReasonKind.CHEAPER, f"another mix saves {choice.saves:.2f} per hour")
     for member, number in zip(pool.members, choice.numbers, strict=True):

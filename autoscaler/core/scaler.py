@@ -21,9 +21,9 @@ from .limits import Limits
 from .observation import Observation, VariantObservation
 from .pools import Pool, pools_of
 from .reasons import reasons_of
-from .spec import ScalingSpec
+from .spec import Role, ScalingSpec
 from .state import ScalerState
-from .together import useful_shares
+from .together import parts_of
 
 
 def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now: float) -> Decision:
@@ -53,18 +53,18 @@ def _decide(
         for pool in pools
     ]
     gpus = limits.free()
-    shares = useful_shares(pools, expected, gpus=gpus)
+    parts = parts_of(pools, expected, gpus=gpus)
     explain = {"arrivals_per_s": rate.now, "slope": rate.slope}
     explain |= model_numbers(pools, observation)
     is_idle = _is_idle(spec, observation, state, now)
     wanted: dict[str, int] = {}
-    for pool, ahead, share in zip(pools, expected, shares, strict=True):
+    for pool, ahead, part in zip(pools, expected, parts, strict=True):
         learnt = state.pools[pool.role]
-        choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, share=share)
+        choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, part=part)
         if is_idle:
             reasons.append(Reason(ReasonKind.IDLE, pool.name, "nobody has asked for a while"))
         else:
-            reasons += reasons_of(pool, ahead, choice, spec.pace, share=share, gpus=gpus)
+            reasons += reasons_of(pool, ahead, choice, spec.pace, part, gpus=gpus)
         explain |= pool_numbers(pool, ahead, learnt) | variant_numbers(pool, state.size)
         wanted |= _named(pool, choice, is_idle=is_idle)
         if gpus is not None:
@@ -91,12 +91,27 @@ def _learn(
 ) -> None:  # fmt: skip
     assert observation.arrivals is not None
     state.arrivals.add(now, observation.interval_s, observation.arrivals)
-    state.size.observe(observation)
+    state.size.observe(observation, _finished(spec, seen, state))
     if observation.arrivals or observation.backlog or state.last_arrival is None:
         state.last_arrival = now
     for name, here in seen.items():
         state.variants[name].observe(here)
         state.variants[name].place.observe(here, now, spec.pace.unschedulable_after_s)
+
+
+def _finished(
+    spec: ScalingSpec, seen: dict[str, VariantObservation], state: ScalerState
+) -> int | None:
+    """Requests that ended; None unless all who answer were asked. Prefill ends no request."""
+    total = 0
+    for variant in spec.variants:
+        if variant.role is Role.PREFILL:
+            continue
+        here = seen.get(variant.name) or state.variants[variant.name].last
+        if here is not None and here.ready and (here.num_finished is None):
+            return None
+        total += (here.num_finished or 0) if here else 0
+    return total
 
 
 def _edits(

@@ -33,8 +33,8 @@ class RequestSize:
     output_tokens: float = 128.0
     num_seen: int = 0
 
-    def observe(self, observation: Observation) -> None:
-        finished = sum(v.num_finished or 0 for v in observation.variants)
+    def observe(self, observation: Observation, finished: int | None) -> None:
+        """`finished`: requests that ended in the interval, of those whose tokens were counted."""
         if observation.arrivals and observation.input_tokens is not None:
             mean = observation.input_tokens / observation.arrivals
             self.input_tokens += self._weight(observation.arrivals) * (mean - self.input_tokens)
@@ -95,6 +95,8 @@ class PoolState:
     """What another mix of variants would have to carry."""
     errors: ForecastErrors = field(default_factory=ForecastErrors)
     unsettled_until: float = 0.0
+    short_since: float | None = None
+    """No numbers of replicas have been enough from then on, within bounds, places and budget."""
 
     @classmethod
     def of(cls, spec: ScalingSpec) -> PoolState:

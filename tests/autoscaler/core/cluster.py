@@ -60,10 +60,10 @@ class Machines:
             self.unplaced -= 1
             self.starting.append(now + self.start_up_s)
 
-    def seconds_of(self, role: Role) -> float:
+    def seconds_of(self, role: Role, output_tokens: int) -> float:
         """Of a replica, for one request."""
         inputs = 0 if role is Role.DECODE else IN
-        outputs = 0 if role is Role.PREFILL else OUT
+        outputs = 0 if role is Role.PREFILL else output_tokens
         return self.in_s * inputs + self.out_s * outputs
 
 
@@ -74,6 +74,7 @@ class Cluster:
         self.spec, self.machines = spec, dict(machines)
         self.state = ScalerState.of(spec)
         self.now = 0.0
+        self.output_tokens = OUT
         for machine in self.machines.values():
             machine.desired = machine.desired or machine.ready
 
@@ -99,27 +100,28 @@ class Cluster:
         variants = tuple(self._variant(v.name, v.role, rate) for v in self.spec.variants)
         return Observation(
             interval_s=INTERVAL_S, arrivals=arrivals, input_tokens=arrivals * IN,
-            output_tokens=arrivals * OUT, queued=0, held=0, variants=variants,
+            output_tokens=round(sum(v.output_tokens_per_s or 0.0 for v in variants) * INTERVAL_S),
+            queued=0, held=0, variants=variants,
         )  # fmt: skip
 
     def _variant(self, name: str, role: Role, rate: float) -> VariantObservation:
-        machine = self.machines[name]
+        machine, out = self.machines[name], self.output_tokens
         total = sum(
-            m.ready / m.seconds_of(role)
+            m.ready / m.seconds_of(role, out)
             for v in self.spec.variants
             if v.role is role and (m := self.machines[v.name])
         )
         each = min(rate / total, 0.95) if total else 0.0
-        served = each * machine.ready / machine.seconds_of(role)
+        served = each * machine.ready / machine.seconds_of(role, out)
         tpot = machine.base_s / (1 - each)
-        running = machine.ready * each / (1 - each) if role is Role.PREFILL else served * OUT * tpot
+        running = machine.ready * each / (1 - each) if role is Role.PREFILL else served * out * tpot
         done = round(served * INTERVAL_S)
         return VariantObservation(
             name=name, desired=machine.desired, ready=machine.ready,
             pending=len(machine.starting) + machine.unplaced, unschedulable=machine.unplaced,
             num_running=running, num_waiting=0.0,
             input_tokens_per_s=0.0 if role is Role.DECODE else served * IN,
-            output_tokens_per_s=0.0 if role is Role.PREFILL else served * OUT,
+            output_tokens_per_s=0.0 if role is Role.PREFILL else served * out,
             tpot_s=None if role is Role.PREFILL or not served else tpot,
             num_first_tokens=done, num_in_time=done, num_finished=done, num_tpot_in_time=done,
             start_up_s=(machine.start_up_s,) * machine.started,
