@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+CODE = ("*.py", "py.typed", "*.html", "*.css", "*.js", "*.svg")
+"""What the wheel must have all of, and no more."""
 PARTS = ("engine", "kernels", "router", "autoscaler", "benchmarks")
 
 
@@ -61,11 +63,13 @@ def test_the_wheel_holds_exactly_the_tracked_modules(tmp_path: Path) -> None:
     tracked = {
         packaged_name(str(file.relative_to(tree)))
         for folder in ("shoal", *PARTS)
-        for pattern in ("*.py", "py.typed")
+        for pattern in CODE
         for file in (tree / folder).rglob(pattern)
     }
-    assert {name for name in packed if name.endswith((".py", "py.typed"))} == tracked
+    endings = tuple(pattern.lstrip("*") for pattern in CODE)
+    assert {name for name in packed if name.endswith(endings)} == tracked
     assert "shoal/engine/core/config.py" in tracked
+    assert "shoal/router/console/static/index.html" in tracked
 
 
 @pytest.mark.parametrize(

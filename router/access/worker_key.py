@@ -1,4 +1,4 @@
-"""The key that the router shows to workers, in place of its clients'."""
+"""Keys that the router shows to others: to workers in place of its clients', to an autoscaler."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from shoal.errors import ConfigError
 
 
 def worker_key(text: str | None, environ: Mapping[str, str]) -> str | None:
-    """`upstream.api_key`, or what it names: `$NAME` is read from the environment.
+    """That of `upstream.api_key`."""
+    return shown_key(text, environ, "upstream.api_key")
+
+
+def shown_key(text: str | None, environ: Mapping[str, str], setting: str) -> str | None:
+    """The value of a setting, or what it names: `$NAME` is read from the environment.
 
     Raises ConfigError when that is not set, or cannot be sent in a header.
     """
@@ -16,7 +21,7 @@ def worker_key(text: str | None, environ: Mapping[str, str]) -> str | None:
     if text is not None and text.startswith("$"):
         key = environ.get(text[1:])
         if not key:
-            raise ConfigError(f"upstream.api_key is {text}, but the environment has no {text[1:]}")
+            raise ConfigError(f"{setting} is {text}, but the environment has no {text[1:]}")
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ConfigError("upstream.api_key has characters that an HTTP header cannot carry")
+        raise ConfigError(f"{setting} has characters that an HTTP header cannot carry")
     return key

@@ -25,6 +25,8 @@ from .scaling import Scaling, ScalingView, scaling_of
 AUTOSCALER_ROUTES = "/autoscaler/"
 NUM_DECISIONS = 20
 """Routing decisions that a page shows."""
+SHOWN_S = 3700.0
+"""An autoscaler may remember a day."""
 _SEARCHED_DECISIONS = 1000
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _encode = msgspec.json.Encoder().encode
@@ -54,7 +56,7 @@ class Console:
         self._chat = Chat(router.settings.listen, router.api_port)
         self._pages = load_pages()
         self._scaling: Scaling | None = None
-        self._scaling_url: str | None = None
+        self._scaling_at: tuple[str | None, str | None] = (None, None)
         self._client: httpx.AsyncClient | None = None
         self._local: Scaling | None = None
 
@@ -147,17 +149,21 @@ class Console:
         ]
 
     async def _scaling_view(self, model: str, since: float) -> ScalingView | None:
-        scaling = self._local or self._remote(self._router.settings.admin.autoscaler_url)
-        return None if scaling is None else await scaling.view(model, since)
+        scaling = self._local or self._remote()
+        if scaling is None:
+            return None
+        return await scaling.view(model, max(since, time.time() - SHOWN_S))
 
-    def _remote(self, url: str | None) -> Scaling | None:
+    def _remote(self) -> Scaling | None:
         """Where the configuration says it is now: a reload may have changed that."""
-        if url != self._scaling_url:
-            self._scaling_url = url
+        admin = self._router.settings.admin
+        place = (admin.autoscaler_url, admin.autoscaler_api_key)
+        if place != self._scaling_at:
+            self._scaling_at, (url, key) = place, place
             if self._client is None:
-                self._client = httpx.AsyncClient(trust_env=False, timeout=2.0)
-            client = self._client
-            self._scaling = Scaling(url, client, clock=time.monotonic) if url else None
+                self._client = httpx.AsyncClient(trust_env=False)
+            clock = time.monotonic
+            self._scaling = Scaling(url, self._client, clock=clock, key=key) if url else None
         return self._scaling
 
 

@@ -66,11 +66,18 @@ class Scaling:
     """One autoscaler's admin API."""
 
     def __init__(
-        self, url: str, client: httpx.AsyncClient, *, clock: Callable[[], float], name: str = ""
+        self,
+        url: str,
+        client: httpx.AsyncClient,
+        *,
+        clock: Callable[[], float],
+        key: str | None = None,
+        name: str = "",
     ) -> None:
-        """`name`: how to speak of it to people."""
+        """`key`: of its admin API. `name`: how to speak of it to people."""
         self._url = url.rstrip("/")
         self._client = client
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._clock = clock
         self._name = name or f"The autoscaler at {self._url}"
         self._lock = asyncio.Lock()
@@ -113,7 +120,9 @@ class Scaling:
     async def _get(self, path: str, query: Mapping[str, str]) -> Any:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._client.get(self._url + path, params=query)
+                answer = await self._client.get(
+                    self._url + path, params=query, headers=self._headers
+                )
         except (httpx.HTTPError, TimeoutError) as error:
             kind = type(error).__name__
             raise ScalingUnknown(f"{self._name} does not answer ({kind}).") from error

@@ -19,7 +19,7 @@ from shoal.settings.explain import explain
 from shoal.settings.yaml_file import read_bytes, read_yaml
 
 from ..access.keys import KeyEntry, key_digest, parse_keys
-from ..access.worker_key import worker_key
+from ..access.worker_key import shown_key, worker_key
 from ..settings.config import RouterConfig
 from .checks import check
 
@@ -94,10 +94,13 @@ def merge(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def _with_environment(config: RouterConfig, environ: Mapping[str, str]) -> RouterConfig:
-    """`upstream.api_key: $NAME` is the value of a variable."""
+    """`upstream.api_key: $NAME` is the value of a variable; the same of the autoscaler's."""
     key = worker_key(config.upstream.api_key, environ)
     upstream = msgspec.structs.replace(config.upstream, api_key=key)
-    return msgspec.structs.replace(config, upstream=upstream)
+    setting = "admin.autoscaler_api_key"
+    key = shown_key(config.admin.autoscaler_api_key, environ, setting)
+    admin = msgspec.structs.replace(config.admin, autoscaler_api_key=key)
+    return msgspec.structs.replace(config, upstream=upstream, admin=admin)
 
 
 def _with_keys(config: RouterConfig, source: Source) -> tuple[RouterConfig, bytes]:

@@ -10,7 +10,7 @@ import msgspec
 from ..settings.config import RouterConfig
 
 HIDDEN = "***"
-_SECRETS = frozenset({"api_key"})
+_SECRETS = frozenset({"api_key", "autoscaler_api_key"})
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
 
 

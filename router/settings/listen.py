@@ -51,6 +51,8 @@ class AdminConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     allowed. /metrics and /health never need one."""
     autoscaler_url: HttpUrl | None = None
     """Admin API of an autoscaler that the console is to show; `shoal up` needs none."""
+    autoscaler_api_key: Text | None = None
+    """Sent there as bearer key. `$NAME` reads the environment."""
     ttft_target_s: Seconds = 1.0
     """First tokens within it are in time, for the console, where no autoscaler has an objective."""
 

@@ -56,9 +56,11 @@ function updateScaling(node, decision) {
   setText(time, clock(decision.time));
   setText(what, headline(decision));
   what.className = decision.valid ? "" : "warn";
+  const failed = Object.entries(decision.failures ?? {}).map(([variant, text]) => `${variant} was not taken: ${text}`);
   const since = decision.since === decision.time ? "" : `since ${clock(decision.since)}`;
   setText(tag, since || (decision.applied || !changed(decision).length ? "" : decision.mode === "advise" ? "advised" : "not applied"));
-  setText(why, decision.reasons.map((reason) => [reason.variant, reason.detail || words(reason.kind)].filter(Boolean).join(": ")).join("; "));
+  const reasons = decision.reasons.map((reason) => [reason.variant, reason.detail || words(reason.kind)].filter(Boolean).join(": "));
+  setText(why, [...failed, ...reasons].join("; "));
   const explain = JSON.stringify(decision.explain);
   if (parts.dataset.explain !== explain) {
     parts.dataset.explain = explain;

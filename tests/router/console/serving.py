@@ -60,7 +60,7 @@ async def stage(pace_s: float = 0.0) -> AsyncIterator[tuple[StagedRouter, str]]:
     try:
         async with (
             serving(api(router, pace_s)) as router.api_port,
-            console(router, [autoscaler(router)], sampler) as url,
+            console(router, [autoscaler(lambda: router.at)], sampler) as url,
         ):
             yield router, url
     finally:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from shoal import metrics as names
+from shoal.admin.app import AddRoutes
 from shoal.router.console.history import INTERVAL_S
 from shoal.router.console.sampler import Sampler
 from shoal.router.console.samples import TTFT_EDGES
@@ -204,8 +205,8 @@ def _worker(
     }  # fmt: skip
 
 
-def autoscaler(router: StagedRouter) -> Any:
-    """Its admin API's routes, as an `AddRoutes`."""
+def autoscaler(now: Callable[[], float], scaled: str = LLAMA) -> AddRoutes:
+    """Its admin API's routes."""
 
     def variant(at: float) -> dict[str, Any]:
         return {
@@ -236,7 +237,7 @@ def autoscaler(router: StagedRouter) -> Any:
         else:
             reasons = [{"kind": "steady", "variant": "h100", "detail": "capacity meets demand"}]
         return {
-            "time": at, "model": LLAMA, "mode": "auto", "applied": after != before,
+            "time": at, "model": scaled, "mode": "auto", "applied": after != before,
             "before": {"h100": before}, "desired": {"h100": after}, "valid": True,
             "reasons": reasons, "explain": {
                 "arrivals_per_s": demand(at), "forecast_per_s": demand(at + 45),
@@ -245,25 +246,25 @@ def autoscaler(router: StagedRouter) -> Any:
         }  # fmt: skip
 
     def times(since: float) -> list[float]:
-        last = int(router.at // 5) * 5
+        last = int(now() // 5) * 5
         return [float(t) for t in range(last - 3600, last + 1, 5) if t > since]
 
     def add_routes(app: FastAPI) -> None:
         @app.get("/autoscaler/models")
         async def models() -> dict[str, Any]:
-            at = router.at
+            at = now()
             slo = {"ttft_s": 0.5, "tpot_s": 0.05, "attainment": 0.99}
             return {"models": [{
-                "model": LLAMA, "mode": "auto", "interval_s": 5.0, "slo": slo, "gpu_budget": 6,
+                "model": scaled, "mode": "auto", "interval_s": 5.0, "slo": slo, "gpu_budget": 6,
                 "variants": [variant(at)], "demand": {"arrivals_per_s": demand(at)},
                 "attainment": 0.994, "tokens_per_s": 1, "tokens_per_dollar": 1,
                 "last_decision": decided(at // 5 * 5)}]}  # fmt: skip
 
         @app.get("/autoscaler/history")
         async def history(model: str, since: float = 0.0) -> dict[str, Any]:
-            assert model == LLAMA
+            assert model == scaled
             return {"points": [
-                {"time": t, "model": LLAMA, "desired": desired(t), "ready": ready(t),
+                {"time": t, "model": scaled, "desired": desired(t), "ready": ready(t),
                  "pending": desired(t) - ready(t), "needed": needed(t)}
                 for t in times(since)
             ]}  # fmt: skip
@@ -273,6 +274,13 @@ def autoscaler(router: StagedRouter) -> Any:
             return {"decisions": [decided(t) for t in reversed(times(0.0)[-limit:])]}
 
     return add_routes
+
+
+def scaling_app(scaled: str) -> FastAPI:
+    """An autoscaler of its own."""
+    app = FastAPI()
+    autoscaler(time.time, scaled)(app)
+    return app
 
 
 def api(router: StagedRouter, pace_s: float = 0.0) -> Starlette:

@@ -29,7 +29,7 @@ async def stage() -> AsyncIterator[Stage]:
     router = StagedRouter()
     console = Console(router, await staged(router, span_s=60.0))
     app = create_app(
-        router, [autoscaler(router), console.add_routes], open_paths=console.open_paths
+        router, [autoscaler(lambda: router.at), console.add_routes], open_paths=console.open_paths
     )
     found = Stage(router, app)
     async with found.client:

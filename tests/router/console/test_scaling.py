@@ -108,6 +108,18 @@ async def test_trouble_is_told_and_not_raised(
     assert "http://10.0.0.1:9" in view.error
 
 
+async def test_its_key_is_shown() -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(200, json={})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    await Scaling("http://x", client, clock=VirtualClock().now, key="k").view("m", 0)
+    assert seen == ["Bearer k", "Bearer k"]
+
+
 async def test_one_in_trouble_is_left_alone_for_a_while() -> None:
     autoscaler = Autoscaler(models=httpx.ConnectError("no"))
     source, clock = scaling(autoscaler)
