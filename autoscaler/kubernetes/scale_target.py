@@ -85,7 +85,7 @@ class ScaleTarget:
         self.problem: ClusterError | None = None
         """Why `replicas` is None."""
         self.is_replaced = False
-        """It was deleted and made anew: its pods may have other labels. Open it again."""
+        """It was made anew, with other labels on its pods: open it again."""
         self._api = api
         self._path = f"{collection}/{reference.name}"
         self._resource = resource
@@ -188,14 +188,22 @@ class ScaleTarget:
         except ClusterError as error:
             raise _not_found(error, self.reference) from error
         if found.uid != self._scale.uid:
-            self.is_replaced = True
-            raise Unscalable("TargetReplaced", f"{self.reference} is another object than before")
+            self._begin_anew(found)
         self._scale = found
         if (edit := self._edits.saw(self._scale.replicas)) is not None:
             if self._way_down is not None:
                 self._way_down.stop()  # what it empties was chosen for another number
             self._listeners.on_edit(await self._who(edit))
         return self._scale
+
+    def _begin_anew(self, found: Scale) -> None:
+        """It was deleted and made anew. Raises Unscalable when we watch the wrong pods by now."""
+        if found.selector != self._scale.selector:
+            self.is_replaced = True
+            raise Unscalable("TargetReplaced", f"{self.reference} has other pods than before")
+        self._edits = Edits(found.replicas)
+        if self._way_down is not None:
+            self._way_down.stop()
 
     async def _write(self, desired: int, seen: Scale) -> None:
         """Under the lock. Raises ScaleFailed."""

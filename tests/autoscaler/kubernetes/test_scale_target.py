@@ -231,6 +231,17 @@ async def test_a_target_that_goes_is_told(server: FakeApi, api: Api, bench: Benc
         await until(lambda: not target._object.objects)
         assert await target.replicas() is None
         assert isinstance(target.problem, Unscalable)
+        await server.put(DEPLOYMENTS, deployment(4))  # made anew, which is nobody's edit
+        assert (await known(target)).desired == 4
+        await target.scale(5, DECISION)
+        assert replicas_in(server) == 5
+        await server.delete(DEPLOYMENTS, "llama")
+        other = deployment(1)
+        other["spec"]["selector"]["matchLabels"] = {"app": "other"}
+        await server.put(DEPLOYMENTS, other)
+        assert await target.replicas() is None
+        assert target.is_replaced
+    assert bench.edits == []
 
 
 async def test_who_only_advises_writes_nothing(
