@@ -95,6 +95,10 @@ class Supervisor:
         if not self._is_ending:
             self._reconcile()
 
+    def now(self) -> float:
+        """On the clock that `Lifecycle` times are of."""
+        return self._clock.now()
+
     def count(self, *states: WorkerState) -> int:
         """Workers in one of these states."""
         return sum(worker.life.state in states for worker in self.workers.values())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Protocol
 
-import typer
-
 # A stage counts bytes or tensors; no model has this many tensors, no file so few bytes.
 _MIN_BYTES = 100_000
 
@@ -78,7 +76,8 @@ class LineProgress:
         if self._is_closed or stage in self._seen:
             return
         self._seen.add(stage)
-        typer.echo(f"{stage} ({format_amount(total, None)})" if total else stage, err=True)
+        text = f"{stage} ({format_amount(total, None)})" if total else stage
+        print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._is_closed = True

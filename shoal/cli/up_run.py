@@ -11,11 +11,11 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -28,6 +28,10 @@ from shoal.autoscaler.local.supervisor import Supervisor, Worker
 from shoal.autoscaler.local.target import LocalTarget
 from shoal.autoscaler.loop import ModelLoop
 from shoal.autoscaler.policy import ScalingPolicy
+from shoal.autoscaler.record.decision_record import Recorder, Recorders
+from shoal.autoscaler.record.log import DecisionLog
+from shoal.autoscaler.record.memory import Memory
+from shoal.autoscaler.telemetry import Telemetry
 from shoal.engine.config import EngineConfig
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.sources.resolve import resolve, resolve_shape
@@ -42,6 +46,9 @@ from .running_up import RunningUp, told
 from .up_lines import Lines, print_panel
 from .up_policy import base_policy, policy_for
 from .worker_orders import WORKER_COMMAND, Places, launcher, places_for, serve_options
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 HOLD_S = {"cpu": 60.0, "cuda": 600.0}
 """Requests wait so long for a first worker, unless told."""
@@ -137,6 +144,11 @@ class _Up:
         self._places = places
         self._launch = launch
         self._lines = Lines()
+        self._memory = Memory()
+        self._remembered = self._memory.add(policy)
+        self._telemetry = Telemetry(self._memory)
+        self._supervisor: Supervisor | None = None
+        self._log: DecisionLog | None = None
         config = prepared.loaded.config
         self._url = base_url(config.listen.host, prepared.sockets[0].getsockname()[1])
         self._admin_url = base_url(config.admin.host, prepared.admin.getsockname()[1])
@@ -147,13 +159,25 @@ class _Up:
             pid=os.getpid(), port=port, url=self._url, admin_url=self._admin_url,
             model=self._policy.model,
         )  # fmt: skip
-        with told(running):
+        with told(running), self._logging():
             run.serve(
                 self._prepared,
                 command=run.proxy_command(self._options.log_format, self._options.log_level),
                 on_ready=self._announce,
                 alongside=self._alongside,
+                admin_extras=[self._add_routes],
             )
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """The decision log, if one is wanted. Raises ConfigError when it cannot be written."""
+        if self._options.decision_log is not None:
+            self._log = DecisionLog(self._options.decision_log, self._policy)
+        try:
+            yield
+        finally:
+            if self._log is not None:
+                self._log.close()
 
     async def _alongside(self) -> str:
         """Autoscaler and workers. Cancelled once it ends the workers in order, twice at once."""
@@ -161,7 +185,7 @@ class _Up:
         keys = self._prepared.loaded.admin_keys
         key = keys[0] if keys else None
         async with RouterEndpoints(self._admin_url, key=key) as endpoints, open_client() as client:
-            supervisor = Supervisor(
+            supervisor = self._supervisor = Supervisor(
                 self._launch,
                 endpoints,
                 num_slots=self._places.count,
@@ -176,9 +200,13 @@ class _Up:
                 self._policy,
                 {variant.name: LocalTarget(supervisor)},
                 collector=HttpCollector(
-                    self._policy, client, router_urls=[self._admin_url], router_key=key
+                    self._policy,
+                    client,
+                    router_urls=[self._admin_url],
+                    router_key=key,
+                    on_error=lambda: self._telemetry.collector_failed(self._remembered),
                 ),
-                recorder=self._lines,
+                recorder=Recorders(*self._recorders()),
             )
             supervisor.want(variant.min_replicas)
             tasks = [asyncio.create_task(supervisor.run()), asyncio.create_task(loop.run())]
@@ -190,6 +218,19 @@ class _Up:
                     task.cancel()
                 # Cancelled meanwhile, it cancels them once more: then workers are killed.
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _recorders(self) -> Iterator[Recorder]:
+        yield self._remembered
+        yield self._telemetry.recorder(self._remembered)
+        yield self._lines
+        if self._log is not None:
+            yield self._log
+
+    def _add_routes(self, app: FastAPI) -> None:
+        """To the router's admin app."""
+        from .up_routes import add_up_routes  # half a second, in the thread of that app
+
+        add_up_routes(app, self._memory, self._telemetry, lambda: self._supervisor)
 
     def _announce(self, serving: run.Serving) -> None:
         gpus, threads = self._places.gpus_per_worker, self._places.num_threads

@@ -33,7 +33,7 @@ def test_errors_on_purpose_are_a_line_and_a_status(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("shoal.cli.app", fail)
+    monkeypatch.setattr("shoal.cli.command_line.app", fail)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == status
@@ -44,6 +44,6 @@ def test_other_errors_are_bugs_and_keep_their_traceback(monkeypatch: pytest.Monk
     def fail() -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr("shoal.cli.app", fail)
+    monkeypatch.setattr("shoal.cli.command_line.app", fail)
     with pytest.raises(KeyError):
         main()

@@ -105,6 +105,15 @@ def run(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
+    decision_log_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY",
+            help="Write every decision to NAMESPACE.NAME.jsonl in it: for shoal autoscale replay.",
+            show_default="none",
+            rich_help_panel=OPERATIONS,
+        ),
+    ] = None,
     log_format: Annotated[
         Literal["console", "json"],
         typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
@@ -138,6 +147,7 @@ def run(
             kubeconfig=None if kubeconfig is None else str(kubeconfig),
             router_url=router_url,
             drain_timeout_s=drain_timeout_s,
+            decision_log_dir=decision_log_dir,
             admin_host=admin_host,
             admin_port=admin_port,
             admin_keys=read_keys(admin_key_file, "--admin-key-file"),
