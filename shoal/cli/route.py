@@ -232,6 +232,7 @@ def route_announcement(serving: Serving) -> str:
         lines.append(
             f'  Add one: curl {admin}/admin/endpoints -d \'{{"url": "http://127.0.0.1:8000"}}\''
         )
+    lines.append(f"Console on {admin}")
     lines.append(f"Admin API on {admin}: /metrics, /admin/endpoints, /debug/decisions")
     if serving.replaced_pid is not None:
         lines.append(f"The router before this one (pid {serving.replaced_pid}) ends by itself.")

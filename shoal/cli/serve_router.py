@@ -73,7 +73,10 @@ def serve_behind_router(
                 needs_key=serving.needs_key,
             )
             admin = base_url(serving.admin_host, serving.admin_port)
-            typer.echo(f"{text}\nAdmin API of the router on {admin}: /metrics, /admin/endpoints")
+            typer.echo(
+                f"{text}\nConsole on {admin}\n"
+                f"Admin API of the router on {admin}: /metrics, /admin/endpoints"
+            )
 
         async def worker_ends() -> str:
             while worker.poll() is None:  # noqa: ASYNC110 - a process sets no Event

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.router.console.browser import Page, browser
 from tests.router.console.serving import stage
+from tests.router.console.small_png import smaller
 
 PICTURES = {
     "console-light": (1280, 900, False),
@@ -29,13 +30,19 @@ async def look_around(page: Page) -> None:
     await page.until("document.querySelector('.told br') !== null")
 
 
+def shrink(file: Path) -> None:
+    file.write_bytes(smaller(file.read_bytes()))
+
+
 async def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="shoal-pictures-") as profile:
         async with stage(pace_s=0.02) as (_, url), browser(Path(profile)) as chromium:
             for name, (width, height, dark) in PICTURES.items():
                 page = await chromium.open(f"{url}/", width=width, height=height, dark=dark)
                 await look_around(page)
-                await page.picture(folder / f"{name}.png")
+                file = folder / f"{name}.png"
+                await page.picture(file)
+                await asyncio.to_thread(shrink, file)
                 print(name, *page.troubles, sep="\n  ")
                 await page.close()
 

@@ -35,11 +35,14 @@ ANSWER = (
 )
 PERIOD_S = 1500.0
 START_UP_S = 40.0
+CURTAIN = time.time()
+"""The same scene whenever it rises: demand grows, and another replica is on its way."""
 
 
 def demand(at: float) -> float:
     """Requests per second for the larger model."""
-    wave = 0.5 - 0.5 * math.cos(2 * math.pi * at / PERIOD_S)
+    at -= CURTAIN
+    wave = 0.5 - 0.5 * math.cos(2 * math.pi * (at / PERIOD_S + 0.34))
     return 2.0 + 10.0 * wave + 0.5 * math.sin(at / 31.0)
 
 
