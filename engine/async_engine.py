@@ -21,14 +21,12 @@ from shoal.errors import (
     InternalError,
     InvalidRequest,
     NotFound,
-    QueueFull,
-    QueueTimeout,
     RequestError,
 )
 
 from . import protocol
 from .config import EngineConfig
-from .core.output import Reason, Rejection, RejectionKind
+from .core.output import Reason
 from .core.request import FinishReason
 from .core.sampling_params import SamplingParams
 from .core.stats import SchedulerStats
@@ -38,6 +36,7 @@ from .core_supervisor import CoreState, CoreSupervisor
 from .output import EngineStats, Health, KVEventEndpoints, RequestOutput
 from .output_processor import OutputProcessor
 from .output_stream import OutputStream
+from .refusals import queue_timeout, rejected
 from .request_checks import check_request
 from .sources.model_files import ModelFiles
 from .sources.progress import NoProgress, Progress
@@ -343,12 +342,12 @@ class AsyncEngine:
                     cut.append(number)
         for number, finish_reason in outputs.finish_reasons.items():
             if finish_reason is FinishReason.TIMEOUT:
-                self._fail(number, self._queue_timeout())
+                self._fail(number, queue_timeout(self._config.queue_timeout_s))
         if cut:
             self._core.send(protocol.encode(protocol.Abort(cut)))
 
     def on_rejected(self, message: protocol.Rejected) -> None:
-        self._fail(message.request_id, _as_error(message.rejection))
+        self._fail(message.request_id, rejected(message.rejection))
 
     def on_profiled(self, message: protocol.Profiled) -> None:
         self._profiler.on_answer(message)
@@ -365,13 +364,6 @@ class AsyncEngine:
         return EngineUnavailable(
             f"The engine cannot serve requests now: {reason}.",
             retry_after_s=self._core.retry_after_s,
-        )
-
-    def _queue_timeout(self) -> QueueTimeout:
-        limit_s = self._config.queue_timeout_s
-        return QueueTimeout(
-            f"The request was not started within {limit_s:g} s: the server is busy.",
-            retry_after_s=limit_s,
         )
 
     def _why_not_serving(self) -> str | None:
@@ -391,13 +383,3 @@ class AsyncEngine:
             await asyncio.sleep(limit_s / 10)
             if self._core.state is CoreState.READY and self._stalled_s() > limit_s:
                 self._core.kill(f"it made no step for {limit_s:g} s while requests were in flight")
-
-
-def _as_error(rejection: Rejection) -> RequestError:
-    match rejection.kind:
-        case RejectionKind.QUEUE_FULL:
-            return QueueFull(rejection.message, retry_after_s=rejection.retry_after_s)
-        case RejectionKind.TOO_LONG:
-            return InvalidRequest(rejection.message, param="prompt", code="context_length_exceeded")
-        case RejectionKind.INVALID:
-            return InvalidRequest(rejection.message, param="prompt")

@@ -13,7 +13,6 @@ is refused at the door, so every admitted request ends.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -37,7 +36,7 @@ from .request import FinishReason, Request, RequestStatus
 from .request_queue import RequestQueue
 from .room import Room
 from .running import RunningRequests
-from .stats import PrefixCacheHits, SchedulerStats
+from .stats import SchedulerCounters, SchedulerStats
 from .step import Step
 from .step_time import StepShape, StepTimeModel
 
@@ -60,9 +59,7 @@ class Scheduler:
         self._finished_req_ids: list[str] = []
         self._timed_out: list[str] = []
         self._started: dict[str, Started] = {}
-        self._num_preemptions = 0
-        self._prefix_cache_hits = PrefixCacheHits()
-        self._reasons: Counter[str] = Counter()
+        self._counters = SchedulerCounters()
 
     # -- requests come and go ------------------------------------------------------------
 
@@ -203,17 +200,11 @@ class Scheduler:
         return self._kv.take_events()
 
     def make_stats(self) -> SchedulerStats:
-        return SchedulerStats(
+        return self._counters.stats(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
             kv_cache_usage=self._kv.usage,
-            num_preemptions=self._num_preemptions,
-            prefix_cache_queries=self._prefix_cache_hits.queries,
-            prefix_cache_hits=self._prefix_cache_hits.hits,
-            external_prefix_cache_queries=self._prefix_cache_hits.external_queries,
-            external_prefix_cache_hits=self._prefix_cache_hits.external_hits,
             host_cache_usage=self._kv.host_usage,
-            reasons=dict(self._reasons),
         )
 
     def check_integrity(self) -> None:
@@ -234,27 +225,23 @@ class Scheduler:
             )
         finished, self._finished_req_ids = self._finished_req_ids, []
         if step.reasons:
-            self._reasons.update(reason.kind for reason in step.reasons)
+            self._counters.reasons.update(reason.kind for reason in step.reasons)
         output = step.output(finished, self._kv.take_copies())
         self._in_flight.begin(StepInFlight(output, now, shape))
         return output
 
     def _add_prefills(self, step: Step, decodes: StepShape, now: float) -> None:
-        step.prefill_time = self._prefill_time(decodes)
+        if self._step_time.has_learnt:
+            step.prefill_time = PrefillTime(
+                self._step_time,
+                decodes,
+                num_prefills=len(self._running.prefilling)
+                + self._room.num_startable(self._waiting),
+                itl_target_s=self._config.itl_target_s,
+            )
         self._schedule_prefills(step)
         if not step.preempted and len(self._waiting):
             self._admit_waiting(step, now)
-
-    def _prefill_time(self, decodes: StepShape) -> PrefillTime | None:
-        """The seconds that a step with these decodes has for prefills; None: nothing is known."""
-        if not self._step_time.has_learnt:
-            return None
-        return PrefillTime(
-            self._step_time,
-            decodes,
-            num_prefills=len(self._running.prefilling) + self._room.num_startable(self._waiting),
-            itl_target_s=self._config.itl_target_s,
-        )
 
     def _expire(self, step: Step, now: float) -> None:
         for request in self._waiting.pop_expired(now):
@@ -328,7 +315,7 @@ class Scheduler:
         if request.first_scheduled_time is None:
             request.first_scheduled_time = now
             request.num_cached_tokens = computed.num_tokens
-            self._prefix_cache_hits.count(
+            self._counters.prefix_cache.count(
                 request.num_tokens,
                 num_found=computed.num_tokens,
                 num_on_host=self._kv.num_on_host(computed),
@@ -393,7 +380,7 @@ class Scheduler:
         self._stop_running(victim)
         victim.status = RequestStatus.PREEMPTED
         victim.num_preemptions += 1
-        self._num_preemptions += 1
+        self._counters.num_preemptions += 1
         self._waiting.add(victim)
 
     def _finish(self, request: Request, status: RequestStatus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -46,3 +47,30 @@ class SchedulerStats:
     """Share of the host tier's blocks that hold something, in [0, 1]; 0 without a tier."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Decisions by `ReasonKind`."""
+
+
+@dataclass(slots=True)
+class SchedulerCounters:
+    """What a scheduler has done since its start."""
+
+    num_preemptions: int = 0
+    prefix_cache: PrefixCacheHits = field(default_factory=PrefixCacheHits)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Decisions by `ReasonKind`."""
+
+    def stats(
+        self, *, num_running: int, num_waiting: int, kv_cache_usage: float, host_cache_usage: float
+    ) -> SchedulerStats:
+        """These counters beside the gauges of now."""
+        return SchedulerStats(
+            num_running=num_running,
+            num_waiting=num_waiting,
+            kv_cache_usage=kv_cache_usage,
+            num_preemptions=self.num_preemptions,
+            prefix_cache_queries=self.prefix_cache.queries,
+            prefix_cache_hits=self.prefix_cache.hits,
+            external_prefix_cache_queries=self.prefix_cache.external_queries,
+            external_prefix_cache_hits=self.prefix_cache.external_hits,
+            host_cache_usage=host_cache_usage,
+            reasons=dict(self.reasons),
+        )
