@@ -20,8 +20,8 @@ _CORE = (
 _PROXY = (
     "admission", "answer_head", "answers", "attempt", "client", "continuation", "dispatcher",
     "exchange", "experience", "fetch", "fleet_view", "gateway", "headers", "known_head", "outbox",
-    "plain_chunk", "pool", "records", "relay", "request_reader", "routes", "upstream",
-    "usage_wish",
+    "plain_chunk", "pool", "records", "relay", "request_reader", "response_head", "routes",
+    "upstream", "usage_wish", "worker_message",
 )  # fmt: skip
 MODULES = (
     *(f"shoal.router.core.{name}" for name in _CORE),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .attempt import Attempt, Failure
 from .headers import find
-from .upstream import ResponseHead, returned_lines
+from .response_head import ResponseHead, returned_lines
 
 if TYPE_CHECKING:
     from .exchange import Exchange

@@ -11,10 +11,14 @@ import asyncio
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from shoal.errors import BadGateway, GatewayTimeout, RequestError
+
 from ..core.types import Decision
 from ..failover.resume import Call
 from .fleet_view import FleetEntry, FleetView
-from .upstream import ResponseHead, UpstreamConnection
+from .response_head import ResponseHead
+from .upstream import UpstreamConnection
+from .worker_message import worker_message
 
 if TYPE_CHECKING:
     from .exchange import Exchange
@@ -37,6 +41,14 @@ class Failure(StrEnum):
     """429 or 503: back-pressure, not a fault."""
     STATUS = "status"
     """500, 502 or 504."""
+
+
+def gave_up(failure: Failure, detail: str, num_attempts: int) -> RequestError:
+    """What the client is told after so many attempts, of which the last failed thus."""
+    tries = f"{num_attempts} worker{'s were' if num_attempts > 1 else ' was'} tried"
+    if failure is Failure.TIMEOUT:
+        return GatewayTimeout(f"No worker began its answer in time; {tries}.")
+    return BadGateway(f"No worker answered; {tries}, the last failed: {failure} {detail}".strip())
 
 
 class Attempt:
@@ -184,8 +196,7 @@ class Attempt:
     def _send(self, connection: UpstreamConnection) -> None:
         self.connection = connection
         exchange = self.exchange
-        message = exchange.message_for(self)
-        connection.send(self, message, wants_payload=exchange.wants_payload)
+        connection.send(self, worker_message(self), wants_payload=exchange.wants_payload)
 
     @property
     def _met_stale(self) -> bool:

@@ -16,16 +16,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from shoal.errors import BadGateway, GatewayTimeout, InternalError, RequestError, StreamCut
+from shoal.errors import InternalError, RequestError, StreamCut
 
 from ..core.types import Decision
 from ..failover.resume import Call
 from .answer_head import answer_head, failure_of, is_event_stream
 from .answers import error_answer, error_event
-from .attempt import Attempt, Failure
+from .attempt import Attempt, Failure, gave_up
 from .continuation import Continuation, continuation_for
 from .relay import Relay
-from .upstream import ResponseHead
+from .response_head import ResponseHead
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -88,11 +88,8 @@ class Exchange:
         """Find out what is asked and by whom, then go on; never raises."""
         try:
             self.gateway.admit(self)
-        except RequestError as error:
-            self.refuse(error)
-        except Exception:
-            self.gateway.report_fault(self)
-            self.refuse(InternalError("The router made a mistake; its log has the details."))
+        except Exception as error:
+            self._give_up(error)
 
     def run(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do what must be waited for (signing keys, tokens), as a task that ends with us."""
@@ -101,11 +98,14 @@ class Exchange:
     async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
-        except RequestError as error:
-            self.refuse(error)
-        except Exception:
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if not isinstance(error, RequestError):
             self.gateway.report_fault(self)
-            self.refuse(InternalError("The router made a mistake; its log has the details."))
+            error = InternalError("The router made a mistake; its log has the details.")
+        self.refuse(error)
 
     def reply(self, message: bytes, status: int) -> None:
         """An answer of the router's own, whole."""
@@ -187,27 +187,6 @@ class Exchange:
             or (admission is not None and admission.hides_usage)
         )
 
-    def message_for(self, attempt: Attempt) -> bytes:
-        """The request as that worker gets it."""
-        admission, call = self.admission, attempt.call
-        assert admission is not None
-        memo = admission.memo
-        if call is not None:
-            path, body = call.path.encode(), call.body
-        else:
-            continuation = self.continuation
-            path = memo.path + memo.query if memo.query else memo.path
-            body = admission.body if continuation is None else continuation.body
-        trace = self.trace
-        return b"%b%bx-request-id: %b\r\n%bcontent-length: %b\r\n\r\n%b" % (
-            attempt.entry.pool.address.post(path),
-            memo.forwarded,
-            self.request_id,
-            b"" if trace is None else b"traceparent: %b\r\n" % trace.traceparent,
-            str(len(body)).encode(),
-            body,
-        )
-
     # From attempts.
 
     def attempt_refused(self, attempt: Attempt, status: int) -> None:
@@ -215,8 +194,7 @@ class Exchange:
         failure = failure_of(status)
         if self.is_committed or failure is None:
             return
-        others = len(self._attempts) > 1
-        if others or self.gateway.dispatcher.may_retry(self, attempt, failure):
+        if len(self._attempts) > 1 or self.gateway.dispatcher.may_retry(self, attempt, failure):
             attempt.fail(failure, str(status))
         else:
             self.gateway.experience.note_failure(attempt, failure)
@@ -236,7 +214,7 @@ class Exchange:
         elif self._num_deaths < _MAX_DEATHS and gateway.dispatcher.retry(self, attempt, failure):
             return
         else:
-            self.refuse(_gave_up(failure, detail, self.num_attempts))
+            self.refuse(gave_up(failure, detail, self.num_attempts))
 
     def attempt_body(self, attempt: Attempt, data: bytes) -> None:
         """The first bytes of a worker's answer, with or without framing as we asked."""
@@ -420,10 +398,3 @@ class Exchange:
         self._attempts.clear()
         self.gateway.close_exchange(self)
         self.client.finished(keep_alive=keep_alive)
-
-
-def _gave_up(failure: Failure, detail: str, num_attempts: int) -> RequestError:
-    tries = f"{num_attempts} worker{'s were' if num_attempts > 1 else ' was'} tried"
-    if failure is Failure.TIMEOUT:
-        return GatewayTimeout(f"No worker began its answer in time; {tries}.")
-    return BadGateway(f"No worker answered; {tries}, the last failed: {failure} {detail}".strip())

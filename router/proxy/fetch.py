@@ -6,7 +6,8 @@ import asyncio
 from typing import Final
 
 from .pool import Pool
-from .upstream import ResponseHead, UpstreamConnection
+from .response_head import ResponseHead
+from .upstream import UpstreamConnection
 
 _MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 

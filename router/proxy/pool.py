@@ -17,7 +17,8 @@ from shoal.errors import ConfigError
 
 from ..settings.listen import UpstreamConfig
 from .outbox import Outbox
-from .upstream import KnownAnswer, ResponseHead, UpstreamConnection, known_answer
+from .response_head import KnownAnswer, ResponseHead, known_answer
+from .upstream import UpstreamConnection
 
 _MAX_PATHS: Final = 32
 

@@ -14,77 +14,16 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
-from .headers import LOWER_NAMES, Headers, lower, returned_fields, status_line
-from .known_head import KnownHead, known_head
+from .headers import LOWER_NAMES, lower
 from .plain_chunk import whole_chunk
+from .response_head import NO_BODY, ResponseHead, returned_lines
 
 if TYPE_CHECKING:
     from .pool import Pool
     from .relay import Relay
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
-_NO_BODY: Final = frozenset({204, 304})
-
-
 _NO_PARSER: Final = httptools.HttpResponseParser(object())
-
-
-class ResponseHead:
-    """Status line and fields of an answer."""
-
-    __slots__ = ("chunked", "content_length", "headers", "keep_alive", "status")
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: Headers = []
-        """Without framing."""
-        self.chunked = False
-        self.content_length: int | None = None
-        self.keep_alive = True
-
-    @property
-    def is_interim(self) -> bool:
-        return 100 <= self.status < 200
-
-    @property
-    def is_delimited(self) -> bool:
-        """Whether the end of the body shows without the connection closing."""
-        return self.chunked or self.content_length is not None or self.status in _NO_BODY
-
-
-def returned_lines(head: ResponseHead) -> bytes:
-    """Status line and fields for the client."""
-    return status_line(head.status) + returned_fields(head.headers)
-
-
-class KnownAnswer:
-    """A head with which whole answers of a worker begin."""
-
-    __slots__ = ("_example", "head")
-
-    def __init__(self, head: KnownHead, example: ResponseHead) -> None:
-        self.head = head
-        self._example = example
-
-    def again(self, content_length: int) -> ResponseHead:
-        """What it means."""
-        head = ResponseHead()
-        head.status = self._example.status
-        head.headers = self._example.headers
-        head.content_length = content_length
-        return head
-
-
-def known_answer(message: bytes, head: ResponseHead) -> KnownAnswer | None:
-    """For the next ones, if that was a whole answer with a length, as most are."""
-    if head.content_length is None or head.chunked or not head.keep_alive:
-        return None
-    if head.status in _NO_BODY:
-        return None
-    known = known_head(message)
-    if known is None or known.body_of(message) is None:
-        return None
-    return KnownAnswer(known, head)
 
 
 class Asker(Protocol):
@@ -368,7 +307,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The last bytes of an answer, without empty lines that do not belong to it: llhttp says
         nothing of them, and a client would take them for the beginning of its next answer."""
         head = self.head
-        length = 0 if head.status in _NO_BODY else head.content_length
+        length = 0 if head.status in NO_BODY else head.content_length
         if length is not None:
             excess = self.num_bytes - length
         elif head.chunked:  # it ends with one empty line
@@ -429,7 +368,7 @@ class _Callbacks:
         head.keep_alive = parser.should_keep_alive()
         connection.has_head = not head.is_interim
         connection._is_at_chunk = head.chunked
-        if head.status in _NO_BODY:
+        if head.status in NO_BODY:
             head.chunked = False
             if head.status == 204:
                 head.content_length = None

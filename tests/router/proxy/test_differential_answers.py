@@ -9,7 +9,8 @@ import pytest
 
 from shoal.router.proxy.outbox import Outbox
 from shoal.router.proxy.pool import Address, Pool
-from shoal.router.proxy.upstream import ResponseHead, UpstreamConnection
+from shoal.router.proxy.response_head import ResponseHead
+from shoal.router.proxy.upstream import UpstreamConnection
 from shoal.router.settings.listen import UpstreamConfig
 from tests.router.proxy.fake_transport import FakeTransport
 from tests.router.proxy.test_differential import NUM_MESSAGES, mutate
