@@ -20,8 +20,7 @@ _STYLES = {
 def render(found: Mapping[str, Any], *, now: float) -> RenderableType:
     """`found` as `shoal status --json` prints it; `now` in Unix seconds."""
     parts: list[RenderableType] = [_heading(found)]
-    if found["models"]:
-        parts.append(_models(found))
+    parts += [_model(model, found["held"]) for model in found["models"]]
     parts.append(_workers(found))
     if found["decisions"]:
         parts.append(_decisions(found["decisions"], now))
@@ -35,38 +34,33 @@ def _heading(found: Mapping[str, Any]) -> Text:
     return Text("  ".join(told), style="dim")
 
 
-def _models(found: Mapping[str, Any]) -> Table:
+def _model(model: Mapping[str, Any], held: Mapping[str, int]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("MODEL", "VARIANT"):
-        table.add_column(name)
-    for name in (
-        "DESIRED", "READY", "PENDING", "DRAINING", "MIN", "MAX", "REQ/S", "QUEUED", "HELD", "SLO",
-    ):  # fmt: skip
+    table.add_column("VARIANT")
+    for name in ("DESIRED", "READY", "PENDING", "DRAINING", "BOUNDS"):
         table.add_column(name, justify="right")
-    for model in found["models"]:
-        demand = model["demand"]
-        attainment = model["attainment"]
-        held = found["held"].get(model["model"], 0)  # the router's own word: it is newer
-        for variant in model["variants"]:
-            table.add_row(
-                model["model"],
-                variant["name"],
-                *(_number(variant[name]) for name in ("desired", "ready", "pending", "draining")),
-                _number(variant["min_replicas"]),
-                _number(variant["max_replicas"]),
-                _number(demand["arrivals_per_s"]),
-                _number(demand["queued"]),
-                str(held),
-                "-" if attainment is None else f"{attainment:.1%}",
-            )
-    return table
+    for variant in model["variants"]:
+        table.add_row(
+            variant["name"],
+            *(_number(variant[name]) for name in ("desired", "ready", "pending", "draining")),
+            f"{variant['min_replicas']} to {variant['max_replicas']}",
+        )
+    demand, attainment = model["demand"], model["attainment"]
+    told = (
+        f"{_number(demand['arrivals_per_s'])} requests/s, {_number(demand['queued'])} queued, "
+        # The router's own word is newer than the last decision.
+        f"{held.get(model['model'], 0)} held for a first worker, "
+        f"{'-' if attainment is None else f'{attainment:.0%}'} in time"
+    )
+    title = Text(f"\n{model['model']}", style="bold").append(f"  {model['mode']}", style="dim")
+    return Group(title, Text(told), table)
 
 
 def _workers(found: Mapping[str, Any]) -> RenderableType:
     rows = [*_worker_rows(found)]
     if not rows:
         return Text("\nNo worker runs.", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="bold", title="")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("WORKER", "STATE"):
         table.add_column(name)
     for name in ("PID", "PORT", "IN FLIGHT", "STARTS", "START-UP"):
@@ -74,7 +68,7 @@ def _workers(found: Mapping[str, Any]) -> RenderableType:
     table.add_column("NOTE", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    return table
+    return Group(Text(), table)
 
 
 def _worker_rows(found: Mapping[str, Any]) -> Iterator[list[RenderableType]]:
@@ -106,9 +100,9 @@ def _worker_rows(found: Mapping[str, Any]) -> Iterator[list[RenderableType]]:
         ]  # fmt: skip
 
 
-def _decisions(decisions: list[Mapping[str, Any]], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title="")
-    for name in ("WHEN", "MODEL", "REPLICAS"):
+def _decisions(decisions: list[Mapping[str, Any]], now: float) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("WHEN", "REPLICAS"):
         table.add_column(name)
     table.add_column("BECAUSE", overflow="fold")
     for decision in decisions:
@@ -122,8 +116,8 @@ def _decisions(decisions: list[Mapping[str, Any]], now: float) -> Table:
                 if reason["variant"] in (variant, "")
             )
             change = f"{before} -> {desired}" + ("" if decision["applied"] else " (not applied)")
-            table.add_row(_when(decision["time"], now), decision["model"], change, because)
-    return table
+            table.add_row(_when(decision["time"], now), change, because)
+    return Group(Text(), table)
 
 
 def _state(state: str) -> Text:

@@ -31,7 +31,6 @@ def print_panel(
     policy: ScalingPolicy,
     each: str,
     needs_key: bool,
-    file: object | None = None,
 ) -> None:
     """Addresses, model and bounds, and a command that works."""
     [variant] = policy.spec.variants
@@ -87,7 +86,7 @@ class Lines:
         """A worker is in another state."""
         match worker.life.state:
             case WorkerState.STARTING if worker.why:
-                self._say(f"{worker.name} starts again, for the {worker.num_restarts + 1}. time")
+                self._say(f"{worker.name} starts again")
             case WorkerState.READY if before is WorkerState.DRAINING:
                 self._say(f"{worker.name} is taken back")
             case WorkerState.READY:

@@ -234,12 +234,12 @@ class _Up:
 
     def _announce(self, serving: run.Serving) -> None:
         gpus, threads = self._places.gpus_per_worker, self._places.num_threads
-        each = f"{gpus} GPUs each" if gpus else f"{threads} CPU threads each"
+        each = _counted(gpus, "GPU") if gpus else _counted(threads or 0, "CPU thread")
         print_panel(
             url=self._url,
             admin_url=self._admin_url,
             policy=self._policy,
-            each=each,
+            each=f"{each} each",
             needs_key=serving.needs_key,
         )
 
@@ -265,6 +265,10 @@ def _overrides(
     if options.router_config is None:
         overrides["telemetry"] = {"access_log": None}  # the terminal is for what changes
     return overrides
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _is_free(port: int) -> bool:
