@@ -8,6 +8,8 @@ Without the annotation KServe or an HPA of its would undo what we write, so we r
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from shoal.errors import ClusterError
@@ -34,8 +36,8 @@ class _Spec(msgspec.Struct):
     """The fields of both kinds that matter here."""
 
     replicas: int | None = None
-    scaling: msgspec.Raw | None = None
-    worker: msgspec.Raw | None = None
+    scaling: dict[str, Any] | None = None
+    worker: dict[str, Any] | None = None
 
 
 class Service(msgspec.Struct):

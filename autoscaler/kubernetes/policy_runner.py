@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import httpx
 import structlog
@@ -19,6 +20,7 @@ from ..collect.collector import HttpCollector
 from ..loop import ModelLoop
 from ..policy import Mode
 from ..record.decision_record import Recorder, Recorders
+from ..record.log import DecisionLog
 from ..record.memory import Memory
 from ..telemetry import Telemetry
 from .api import Api
@@ -54,8 +56,8 @@ class Services:
     telemetry: Telemetry
     environ: Mapping[str, str]
     """Where keys of routers are."""
-    recorders: tuple[Recorder, ...] = ()
-    """More that hear of the decisions of all policies."""
+    decision_log_dir: Path | None = None
+    """Each policy has a file there; None: no log."""
 
 
 class PolicyRunner:
@@ -119,11 +121,15 @@ class PolicyRunner:
             endpoint_labels=scaled.loaded.endpoint_labels,
             on_error=partial(services.telemetry.collector_failed, memory),
         )  # fmt: skip
-        recorder = Recorders(
-            memory, services.telemetry.recorder(memory), *services.recorders, self._report
-        )
+        recorders: list[Recorder] = [memory, services.telemetry.recorder(memory), self._report]
+        if (decision_log := self._decision_log()) is not None:
+            recorders.append(decision_log)
         self._loop = ModelLoop(
-            policy, targets, collector=collector, recorder=recorder, clock=services.clock
+            policy,
+            targets,
+            collector=collector,
+            recorder=Recorders(*recorders),
+            clock=services.clock,
         )
         self._report.starts(
             mode=policy.mode,
@@ -142,6 +148,8 @@ class PolicyRunner:
             return
         finally:
             self._loop = None
+            if decision_log is not None:
+                decision_log.close()
         raise change
 
     async def _check(self, targets: dict[str, ScaleTarget]) -> None:
@@ -161,6 +169,18 @@ class PolicyRunner:
                         raise _TargetsChanged(str(error)) from error
                     if found != target.reference:
                         raise _TargetsChanged(f"{reference} is served by {found} now")
+
+    def _decision_log(self) -> DecisionLog | None:
+        """That it cannot be written keeps nobody from scaling."""
+        folder = self._services.decision_log_dir
+        if folder is None:
+            return None
+        path = folder / f"{self._scaled.loaded.namespace}.{self._scaled.loaded.name}.jsonl"
+        try:
+            return DecisionLog(path, self._scaled.loaded.policy)
+        except ConfigError as error:
+            log.warning("decision_log.unavailable", policy=self._scaled.key, error=str(error))
+            return None
 
     def _edited(self, variant: str, edit: Edit) -> None:
         self._report.edited(variant, edit)

@@ -20,7 +20,6 @@ from shoal.clock import MonotonicClock
 from shoal.errors import ConfigError
 
 from ..collect.fetch import open_client
-from ..record.decision_record import Recorder
 from ..record.memory import Memory
 from ..settings.documents import RouterSettings
 from ..settings.load import read_policies
@@ -58,7 +57,7 @@ class RunSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int = 8082
     admin_keys: tuple[str, ...] = ()
-    recorders: tuple[Recorder, ...] = ()
+    decision_log_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +79,8 @@ def prepare(settings: RunSettings) -> Prepared:
     policies = None
     if settings.file is not None:
         policies = tuple(_of_file(settings.file, router))
+    if (folder := settings.decision_log_dir) is not None and not os.access(folder, os.W_OK):
+        raise ConfigError(f"--decision-log-dir: {folder} is no directory that can be written")
     try:
         admin = socket.create_server((settings.admin_host, settings.admin_port))
     except OSError as error:
@@ -114,7 +115,8 @@ class _Process:
             services = Services(
                 api=api, resources=Resources(api), client=client, clock=self._clock,
                 drain_timeout_s=self._settings.drain_timeout_s, memory=self._memory,
-                telemetry=telemetry, environ=os.environ, recorders=self._settings.recorders,
+                telemetry=telemetry, environ=os.environ,
+                decision_log_dir=self._settings.decision_log_dir,
             )  # fmt: skip
             stop_admin = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
