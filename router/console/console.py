@@ -20,7 +20,8 @@ from .figures import columns, figures
 from .pages import ROOT, load_pages
 from .sampler import Counted, Sampler
 from .samples import ALL, breaker_states
-from .scaling import Scaling, ScalingView, scaling_of
+from .scaling import Scaling, scaling_of
+from .scaling_view import ScalingView
 
 AUTOSCALER_ROUTES = "/autoscaler/"
 NUM_DECISIONS = 20

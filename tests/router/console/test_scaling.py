@@ -11,14 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from shoal.clock import VirtualClock
-from shoal.router.console.scaling import (
-    FRESH_S,
-    RETRY_S,
-    Scaling,
-    ScalingView,
-    runs,
-    scaling_of,
-)
+from shoal.router.console.scaling import FRESH_S, RETRY_S, Scaling, every_address, scaling_of
+from shoal.router.console.scaling_view import ScalingView, runs
 
 MODEL = {
     "model": "m", "slo": {"ttft_s": 0.4},
@@ -118,6 +112,44 @@ async def test_its_key_is_shown() -> None:
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     await Scaling("http://x", client, clock=VirtualClock().now, key="k").view("m", 0)
     assert seen == ["Bearer k", "Bearer k"]
+
+
+async def test_of_two_replicas_the_one_that_scales_is_shown() -> None:
+    leader, asked = "10.0.0.2", list[str]()
+
+    async def both(url: str) -> list[str]:
+        return ["http://10.0.0.1:9", "http://10.0.0.2:9"]
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        asked.append(host)
+        if host == "service":  # whichever of them
+            host = "10.0.0.1"
+        models = [{**MODEL, "at": host}] if host == leader else []
+        return httpx.Response(200, json={"models": models, "decisions": [], "points": []})
+
+    clock = VirtualClock()
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    source = Scaling("http://service:9", client, clock=clock.now, addresses=both)
+    assert (await source.view("m", 0)).models[0]["at"] == leader
+    asked.clear()
+    clock.advance(FRESH_S)
+    assert (await source.view("m", 0)).models[0]["at"] == leader
+    assert set(asked) == {leader}
+    leader = "10.0.0.1"
+    clock.advance(FRESH_S)
+    assert (await source.view("m", 0)).models[0]["at"] == leader
+    leader = "nobody"
+    clock.advance(FRESH_S)
+    assert await source.view("m", 0) == ScalingView()
+
+
+async def test_addresses() -> None:
+    assert await every_address("http://127.0.0.1:9/x") == ["http://127.0.0.1:9/x"]
+    assert await every_address("http://[::1]:9") == ["http://[::1]:9"]
+    assert "http://127.0.0.1:80" in await every_address("http://localhost")
+    for url in ("https://127.0.0.1", "http://"):
+        assert await every_address(url) == []
 
 
 async def test_one_in_trouble_is_left_alone_for_a_while() -> None:
