@@ -47,6 +47,9 @@ def configure_logging(log_format: LogFormat, *, level: str = "info") -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # A line for each request it makes: those who scrape would say nothing else.
+    quiet = number if number <= logging.DEBUG else max(number, logging.WARNING)
+    logging.getLogger("httpx").setLevel(quiet)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -19,6 +19,7 @@ def _restored() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:], root.level = handlers, level
+    logging.getLogger("httpx").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
@@ -47,6 +48,15 @@ def test_the_standard_library_goes_the_same_way(
     logging.getLogger(name).warning("loud %s", 1)
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["event"] == "loud 1"
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
+def test_requests_that_httpx_makes_are_told_when_debugging_alone(
+    capsys: pytest.CaptureFixture[str], level: str, lines: int
+) -> None:
+    configure_logging("json", level=level)
+    logging.getLogger("httpx").info("HTTP Request: GET http://worker/metrics")
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
