@@ -7,23 +7,29 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.router.e2e.processes import Nursery
+
 from .cluster.api import Api, at
+from .cluster.autoscalers import Autoscalers
 from .cluster.custom_resources import MANIFESTS, define, read_definition
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
+from .cluster.fake_router import FakeRouter
 from .cluster.kserve_controller import KserveController
 from .cluster.lws_controller import LwsController
+from .cluster.rights import grant
 from .cluster.running import running
 from .control_plane.launcher import ControlPlane
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = Path(__file__).parent / "control_plane" / "build.sh"
+POLICY_DEFINITION = REPOSITORY / "deploy" / "autoscaler" / "crd.yaml"
 LEFT_OUT = pytest.StashKey[str]()
 
 
@@ -52,7 +58,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 async def _define_custom_resources(plane: ControlPlane) -> None:
     async with Api(plane.url, plane.admin_token, plane.tls) as api:
-        for path in sorted(MANIFESTS.glob("*.yaml")):
+        for path in [*sorted(MANIFESTS.glob("*.yaml")), POLICY_DEFINITION]:
             await define(api, read_definition(path))
 
 
@@ -121,3 +127,46 @@ async def kserve_controller(api: Api, namespace: str) -> AsyncIterator[None]:
     """InferenceServices of this namespace get their Deployments."""
     async with running(KserveController(api, namespace).run()):
         yield
+
+
+@pytest.fixture
+async def router(kubelet: FakeKubelet) -> AsyncIterator[FakeRouter]:
+    """In front of the pods of this namespace; nobody asks at first."""
+    router = FakeRouter(kubelet.pods)
+    async with router.serve():
+        yield router
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    nursery = Nursery(tmp_path_factory.mktemp("autoscalers"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+async def autoscalers(
+    control_plane: ControlPlane, nursery: Nursery, api: Api, namespace: str
+) -> AsyncIterator[Autoscalers]:
+    """Starts autoscalers with the rights of `deploy/autoscaler` in this namespace."""
+
+    token = await grant(api, namespace)
+    kubeconfig = control_plane.write_kubeconfig("autoscaler", token, namespace)
+    autoscalers = Autoscalers(nursery, kubeconfig, namespace)
+    yield autoscalers
+    autoscalers.close()
+    faults = [fault for each in autoscalers.started for fault in each.faults()]
+    assert faults == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its autoscalers said last."""
+    report = yield
+    autoscalers = getattr(item, "funcargs", {}).get("autoscalers")
+    if report.failed and autoscalers is not None:
+        for number, autoscaler in enumerate(autoscalers.started):
+            report.sections.append((f"autoscaler {number}", autoscaler.tail()))
+    return report

@@ -161,7 +161,7 @@ class FakeRouter:
         name = pod["metadata"]["name"]
         worker = self._workers[name]
         is_drained = name in self._drained
-        in_flight = 0 if is_drained else round(worker.num_running)
+        in_flight = 0 if is_drained else round(worker.num_running + worker.waiting)
         return {
             "endpoint_id": name,
             "url": f"{self.url}/workers/{name}",
@@ -170,7 +170,7 @@ class FakeRouter:
             "labels": pod["metadata"].get("labels", {}),
             "status": "draining" if is_drained else "ready",
             "num_requests_running": round(worker.num_running),
-            "num_requests_waiting": 0,
+            "num_requests_waiting": round(worker.waiting),
             "instance": pod["metadata"]["uid"],
             "is_drained": is_drained,
             "is_leaving": False,

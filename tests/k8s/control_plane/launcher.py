@@ -145,9 +145,10 @@ class ControlPlane:
             # The API server waits a minute for its watches when it is asked kindly.
             part.stop(signal.SIGKILL if part is self.apiserver else signal.SIGTERM)
 
-    def write_kubeconfig(self, user: str, token: str) -> Path:
-        """A kubeconfig of this cluster for `user`."""
-        path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
+    def write_kubeconfig(self, user: str, token: str, namespace: str = "default") -> Path:
+        """A kubeconfig of this cluster for `user`, who is at home in `namespace`."""
+        path = self.folder / f"{namespace}-{user}.kubeconfig"
+        context = {"cluster": "test", "user": user, "namespace": namespace}
         cluster = {"server": self.url, "certificate-authority": str(self.folder / "ca.crt")}
         path.touch(mode=0o600)
         path.write_text(
@@ -157,7 +158,7 @@ class ControlPlane:
                     "kind": "Config",
                     "clusters": [{"name": "test", "cluster": cluster}],
                     "users": [{"name": user, "user": {"token": token}}],
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+                    "contexts": [{"name": "test", "context": context}],
                     "current-context": "test",
                 }
             ),
