@@ -62,7 +62,7 @@ class HttpCollector:
         interval_s = self._policy.interval_s if self._last is None else now - self._last
         interval_s = max(interval_s, _LEAST_INTERVAL_S)
         self._last = now
-        pages, endpoints = await asyncio.gather(self._router_pages(), self._endpoints())
+        pages, endpoints = await asyncio.gather(self._router_pages(), self._serving_endpoints())
         demand = self._demand.read(now, interval_s, pages)
         workers = await self._read_workers(now, endpoints)
         output_tokens, mean_input = tokens_of([w for _, w in workers], interval_s)
@@ -81,6 +81,12 @@ class HttpCollector:
             held=demand.held,
             variants=tuple(variants),
         )
+
+    async def endpoints(self, variant: str) -> list[Endpoint] | None:
+        """Of a variant, as the routers list them now; None: none of them answers."""
+        found = await self._listed()
+        labels = self._labels.get(variant, {})
+        return None if found is None else [e for e in found if labels_match(labels, e.labels)]
 
     async def held(self, wait_s: float) -> int:
         """As soon as a router holds a request for the model, else 0 after `wait_s`."""
@@ -124,17 +130,23 @@ class HttpCollector:
         self._note(url, None if page else Unavailable(f"{url} is not the page of a router"))
         return page
 
-    async def _endpoints(self) -> list[Endpoint]:
+    async def _serving_endpoints(self) -> list[Endpoint]:
         """Those that serve the model, each once: all routers list all of them.
 
         While no router answers they are those of before.
         """
-        found = await asyncio.gather(*map(self._endpoints_of, self._routers))
-        if any(endpoints is not None for endpoints in found):
-            by_url = {endpoint.url: endpoint for each in found for endpoint in each or ()}
-            self._known_endpoints = [e for e in by_url.values() if e.serves(self._policy.model)]
+        listed = await self._listed()
+        if listed is not None:
+            self._known_endpoints = listed
             self._forget_others()
         return self._known_endpoints
+
+    async def _listed(self) -> list[Endpoint] | None:
+        found = await asyncio.gather(*map(self._endpoints_of, self._routers))
+        if all(endpoints is None for endpoints in found):
+            return None
+        by_url = {endpoint.url: endpoint for each in found for endpoint in each or ()}
+        return [e for e in by_url.values() if e.serves(self._policy.model)]
 
     def _forget_others(self) -> None:
         """Pods come and go."""

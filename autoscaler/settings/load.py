@@ -11,7 +11,7 @@ import msgspec
 
 from shoal.errors import ConfigError
 from shoal.settings.explain import explain
-from shoal.settings.yaml_file import read_yaml_documents
+from shoal.settings.yaml_file import parse_yaml, read_yaml_documents
 
 from ..core.spec import Pace, Role, ScalingSpec, SloSpec, VariantSpec
 from ..policy import Mode, ScalingPolicy
@@ -69,6 +69,11 @@ def read_policies(path: Path) -> list[LoadedPolicy]:
             raise ConfigError(f"{where}: metadata.name: {policy.key!r} is there twice")
         loaded[policy.key] = policy
     return list(loaded.values())
+
+
+def parse_spec(text: str, where: str) -> PolicySpec:
+    """A `spec` alone, as YAML in a string. Raises ConfigError."""
+    return decode_spec(parse_yaml(text, where))
 
 
 def decode_spec(spec: Any) -> PolicySpec:

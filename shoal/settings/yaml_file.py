@@ -73,8 +73,14 @@ def read_yaml_documents(path: Path) -> list[Any]:
         return [document for document in documents if document is not None]
 
 
+def parse_yaml(text: str, where: str) -> Any:
+    """One document out of a string. Raises ConfigError with `where` and the place of a mistake."""
+    with _told(where):
+        return yaml.load(text, _Loader)  # a SafeLoader: no objects
+
+
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path | str) -> Iterator[None]:
     try:
         yield
     except yaml.MarkedYAMLError as error:

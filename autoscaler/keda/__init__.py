@@ -1,0 +1,1 @@
+"""An external scaler of KEDA: the same decisions, for those whose replicas KEDA sets."""
