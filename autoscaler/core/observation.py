@@ -62,3 +62,12 @@ class Observation:
     def backlog(self) -> int:
         """Requests that wait at the router."""
         return (self.queued or 0) + (self.held or 0)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether requests came, wait, or still run: one that takes long is no idleness."""
+        return bool(
+            self.arrivals
+            or self.backlog
+            or any(seen.num_running or seen.num_waiting for seen in self.variants)
+        )

@@ -92,7 +92,7 @@ def _learn(
     assert observation.arrivals is not None
     state.arrivals.add(now, observation.interval_s, observation.arrivals)
     state.size.observe(observation, _finished(spec, seen, state))
-    if observation.arrivals or observation.backlog or state.last_arrival is None:
+    if observation.is_asked or state.last_arrival is None:
         state.last_arrival = now
     for name, here in seen.items():
         state.variants[name].observe(here)

@@ -117,6 +117,16 @@ def test_held_requests_start_a_first_replica_even_without_metrics() -> None:
     assert ReasonKind.HELD in kinds(decision)
 
 
+def test_requests_that_take_long_keep_their_replica() -> None:
+    target = Target(make_spec(), replicas=1)
+    target.run(0.5, 60)
+    [seen] = target.observe(0.0).variants
+    running = replace(seen, num_running=1.0)
+    for _ in range(200):  # 1000 s without an arrival
+        assert target.step(0.0, variants=(running,)).desired["default"] == 1
+    assert 0 in target.run(0.0, 600)
+
+
 def test_to_zero_when_idle_and_from_zero_when_somebody_asks() -> None:
     target = Target(make_spec(), replicas=2)
     target.run(2.0, 300)
