@@ -66,14 +66,16 @@ def observe(
     if not workers:
         return seen
     ready = [worker for worker in workers if worker.is_ready]
+    has_gaps = all(worker.page.has_gaps for worker in workers)
     total = good = 0.0
     for worker in workers:
         requests, in_time_ = in_time(worker.growth.amounts, ttft_s)
         total, good = total + requests, good + in_time_
-    gaps = _sum(workers, of.GAPS)
+    # Engines may put out several tokens at once: fewer gaps than tokens.
+    further = _sum(workers, of.GENERATED) - total
     seen = replace(
         seen,
-        tpot_s=_sum(workers, of.GAP_SECONDS) / gaps if gaps else None,
+        tpot_s=_sum(workers, of.GAP_SECONDS) / further if has_gaps and further > 0 else None,
         num_first_tokens=round(total),
         num_in_time=min(round(good), round(total)),
         num_finished=round(_sum(workers, of.FINISHED)),

@@ -14,7 +14,6 @@ PROMPT: Final = "prompt_tokens"
 CACHED: Final = "cached_tokens"
 GENERATED: Final = "generated_tokens"
 FINISHED: Final = "finished"
-GAPS: Final = "token_gaps"
 GAP_SECONDS: Final = "token_gap_seconds"
 _COUNTERS: Final = (
     (PROMPT, (names.PROMPT_TOKENS,)),
@@ -22,7 +21,6 @@ _COUNTERS: Final = (
     (CACHED, (names.EXTERNAL_PREFIX_CACHE_HITS,)),
     (GENERATED, (names.GENERATION_TOKENS, *names.ALIASES[names.GENERATION_TOKENS])),
     (FINISHED, (names.REQUEST_SUCCESS,)),
-    (GAPS, (f"{names.INTER_TOKEN_LATENCY}_count",)),
     (GAP_SECONDS, (f"{names.INTER_TOKEN_LATENCY}_sum",)),
 )
 
@@ -63,7 +61,7 @@ def read_worker(page: bytes) -> WorkerPage | None:
         num_running=sum(running) if running else None,
         num_waiting=sum(waiting) if waiting else None,
         kv_usage=min(max(*usage, 0.0), 1.0) if usage else None,
-        has_gaps=GAPS in counts,
+        has_gaps=GAP_SECONDS in counts,
     )
 
 

@@ -86,7 +86,7 @@ async def test_an_interval_with_a_worker(fleet: Fleet) -> None:
         variants=(
             VariantObservation(
                 name="default", desired=1, ready=1, num_running=8.0, num_waiting=2.0, kv_usage=0.5,
-                input_tokens_per_s=1600.0, output_tokens_per_s=400.0, tpot_s=40 / 1990,
+                input_tokens_per_s=1600.0, output_tokens_per_s=400.0, tpot_s=40 / (2000 - 16),
                 num_first_tokens=16, num_in_time=16, num_finished=10,
             ),
         ),
