@@ -31,6 +31,14 @@ def test_a_sample_without_labels_anywhere(name: str, value: float) -> None:
     assert values_of(PAGE, name.encode()) == [value]
 
 
+def test_only_those_with_the_labels() -> None:
+    page = b'a{m="x",xm="y"} 1\na{m="y",n="m=\\"x\\""} 2\na{m="q\\"\\\\\\n"} 3\na 4\n'
+    assert [s.value for s in samples_of(page, "a", m="x")] == [1.0]
+    assert [s.value for s in samples_of(page, "a", m="y")] == [2.0]
+    assert [s.value for s in samples_of(page, "a", m='q"\\\n')] == [3.0]
+    assert len(samples_of(page, "a")) == 4
+
+
 def test_what_is_not_there() -> None:
     assert samples_of(PAGE, "t_buck") == []
     assert samples_of(b"", "t") == []

@@ -55,11 +55,8 @@ def read_router(page: bytes, model: str) -> RouterPage | None:
     if not has_family(page, names.ROUTER_ARRIVALS):
         return None
     arrivals = _sum(page, names.ROUTER_ARRIVALS, model)
-    first_tokens = (
-        sample
-        for sample in samples_of(page, f"{names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN}_bucket")
-        if sample.labels.get("model") == model
-    )
+    bucket = f"{names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN}_bucket"
+    first_tokens = samples_of(page, bucket, model=model)
     return RouterPage(
         counts={ARRIVALS: arrivals, **counts_of(first_tokens)},
         queued=int(_sum(page, names.ROUTER_MODEL_QUEUED_REQUESTS, model)),
@@ -73,4 +70,4 @@ def read_endpoints(body: bytes) -> list[Endpoint]:
 
 
 def _sum(page: bytes, name: str, model: str) -> float:
-    return sum(s.value for s in samples_of(page, name) if s.labels.get("model") == model)
+    return sum(sample.value for sample in samples_of(page, name, model=model))
