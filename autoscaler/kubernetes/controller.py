@@ -23,7 +23,7 @@ from .policy_runner import PolicyRunner, Services
 from .report import Report, StatusWriter
 from .watch import Watch
 
-CHECK_EVERY_S = 60.0
+CHECK_EVERY_S = 10.0
 NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
@@ -94,8 +94,14 @@ class Controller:
 
     async def _tend(self) -> None:
         """A task of a policy that ended by a fault of ours is started again."""
+        has_hinted = False
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
+            problems = [watch.problem for watch in self._watches if watch.problem is not None]
+            if not has_hinted and any(problem.status == NOT_FOUND for problem in problems):
+                has_hinted = True
+                log.error("policies.not_defined", hint="kubectl apply -f deploy/autoscaler/crd.yaml"
+                          ", or give the policies by --file")  # fmt: skip
             for key, running in self._running.items():
                 for task in (running.runner, running.writer):
                     if task is not None and task.done() and not task.cancelled():

@@ -29,6 +29,10 @@ class Marks:
         self._api = api
         self._routers = routers
 
+    def may_write(self) -> bool:
+        """Whether we still lead."""
+        return self._api.may_write()
+
     async def places(self, pods: Collection[Pod]) -> list[Place] | None:
         """Where the routers know them; None: a router does not tell."""
         return await self._routers.places(pods)

@@ -24,6 +24,7 @@ from .workload import Workload
 POLL_S = 1.0
 """So often the routers are looked at."""
 IDLE_S = 60.0
+RELEASE_S = 3.0
 STALE_S = 60.0
 """Pods that nobody has confirmed for longer are not known."""
 
@@ -87,12 +88,29 @@ class WayDown:
         self._nudged.set()
 
     async def run(self) -> None:
-        while True:
-            age = self._pods.age()
-            if age is not None and age < STALE_S:
+        try:
+            while True:
+                age = self._pods.age()
+                if age is not None and age < STALE_S:
+                    await self._step(list(self._pods.objects.values()))
+                is_busy = self._emptying is not None or self.given_up()
+                await _event_within(self._nudged, POLL_S if is_busy or age is None else IDLE_S)
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        """Who stops in the middle takes back into use what it was emptying: nobody may follow.
+
+        Not who was deposed: those pods are another's by now, and so are our marks on them.
+        """
+        if self._emptying is None or not self._marks.may_write():
+            return
+        self._emptying = None
+        try:
+            async with asyncio.timeout(RELEASE_S):
                 await self._step(list(self._pods.objects.values()))
-            is_busy = self._emptying is not None or self.given_up()
-            await _event_within(self._nudged, POLL_S if is_busy or age is None else IDLE_S)
+        except TimeoutError:
+            log.warning("drain.not_released")
 
     async def _step(self, pods: list[Pod]) -> None:
         places = await self._marks.places(pods)

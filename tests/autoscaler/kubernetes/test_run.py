@@ -34,8 +34,9 @@ async def autoscaler(
     server: FakeApi, folder: Path, *more: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The process, and the address of its admin API."""
+    program = [sys.executable, "-c", "from shoal.cli import main; main()"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from shoal.cli import main; main()", "autoscale", "run", "--admin-port", "0",
+        *program, "autoscale", "run", "--admin-port", "0",
         "--kubeconfig", kubeconfig(server.url, folder), *more,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

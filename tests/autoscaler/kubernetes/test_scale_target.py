@@ -341,6 +341,26 @@ async def test_what_a_leader_before_us_was_emptying_is_taken_back(
         assert annotations == {"controller.kubernetes.io/pod-deletion-cost": "7"}
 
 
+@pytest.mark.parametrize("leads", [True, False])
+async def test_who_stops_in_the_middle_takes_pods_back_unless_deposed(
+    server: FakeApi, api: Api, bench: Bench, router: FakeRouter, leads: bool
+) -> None:
+    await server.put(DEPLOYMENTS, deployment(1))
+    await pods_of(server, "ready")
+    router.in_flight = {"p0": 1}
+    async with bench.open(api, router=router) as target:
+        await known(target)
+        await target.scale(0, DECISION)
+        await until(lambda: router.drained == {"p0"})
+        assert target._pods is not None
+        pod = target._pods.objects
+        await until(lambda: pod["llm", "p0"].metadata.annotations)
+        api.may_write = lambda: leads
+    assert router.drained == (set() if leads else {"p0"})
+    assert bool(server.get(PODS, "p0")["metadata"]["annotations"]) is not leads
+    assert replicas_in(server) == 1
+
+
 async def test_a_router_that_does_not_answer_costs_the_time_of_the_drain(
     server: FakeApi, api: Api, bench: Bench, router: FakeRouter
 ) -> None:
