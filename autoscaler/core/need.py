@@ -5,6 +5,8 @@ from __future__ import annotations
 from .spec import Role, SloSpec
 from .state import RequestSize, VariantState
 
+LEAST_WORK_S = 1e-6
+"""Of a request: that tokens cost nothing is not believed."""
 KV_LIMIT = 0.9
 """Of a replica's cache that requests may fill on average."""
 LEAST_CAPACITY = 0.2
@@ -15,7 +17,7 @@ def replicas_per_rate(variant: VariantState, role: Role, size: RequestSize, slo:
     """How many replicas one request per second keeps busy, each at its capacity."""
     inputs = 0.0 if role is Role.DECODE else size.input_tokens
     outputs = 0.0 if role is Role.PREFILL else size.output_tokens
-    work = variant.costs.cost.load(inputs, outputs)
+    work = max(variant.costs.cost.load(inputs, outputs), LEAST_WORK_S)
     return work / max(_capacity(variant, role, work, outputs, slo), LEAST_CAPACITY)
 
 

@@ -52,6 +52,6 @@ class MaxWindow:
         while self._values and self._values[-1][1] <= value:
             self._values.pop()
         self._values.append((now, value))
-        while self._values[0][0] <= now - self.span_s:
-            self._values.popleft()
+        while len(self._values) > 1 and self._values[0][0] <= now - self.span_s:
+            self._values.popleft()  # the newest stays, with a span of 0 too
         return self._values[0][1]

@@ -65,7 +65,8 @@ class _Interval:
 
 class Fleet:
     """One model, one variant. Requests go to the ready replica with the fewest; with none ready
-    they are held. Scaling down takes replicas that are still starting first, then the newest.
+    they are held. Scaling down takes replicas without a place first, then those that are still
+    starting, then the newest.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Fleet:
         start_up: StartUp | None = None,
         slo: Slo | None = None,
         seed: int = 0,
+        name: str = "default",
     ) -> None:
+        self.name = name
         self._loop = loop
         self._spec = spec or ReplicaSpec()
         self._start_up = start_up or StartUp()
@@ -93,7 +96,11 @@ class Fleet:
         self.replica_s = 0.0
         """Seconds that replicas have existed, from their order until they were gone."""
         self._counted_to = 0.0
+        self._places: int | None = None
+        self._unplaced = 0
+        """Ordered, and without a place so far."""
         self.on_finished: Callable[[SimRequest], None] = lambda request: None
+        self.on_ready: Callable[[], None] = lambda: None
 
     # -- requests ------------------------------------------------------------------------
 
@@ -140,16 +147,44 @@ class Fleet:
     def num_ready(self) -> int:
         return len(self._ready)
 
+    @property
+    def fewest_requests(self) -> int | None:
+        """Of a ready replica; None if none is ready."""
+        return min((m.replica.num_requests for m in self._ready), default=None)
+
     def scale_to(self, desired: int, *, at_once: bool = False) -> None:
         """Order what is missing, or take away what is too much. `at_once`: without start-up."""
         self.count_to_now()
         self._desired = desired
         active = [m for m in self._members if not m.draining]
-        for _ in range(desired - len(active)):
-            self._order(0.0 if at_once else self._start_up.draw(self._rng))
+        self._unplaced = max(desired - len(active), 0)
+        self._place(at_once=at_once)
         # Those still starting go first, then the newest.
         active.sort(key=lambda m: (m.ready_s is None, m.ordered_s), reverse=True)
-        for member in active[: max(len(active) - desired, 0)]:
+        self._give_up(active[: max(len(active) - desired, 0)])
+
+    def set_places(self, places: int | None) -> None:
+        """Room for so many replicas from now on, the longest there first. Those that are too many
+        drain and are ordered anew; None: for any number."""
+        self.count_to_now()
+        self._places = places
+        active = [m for m in self._members if not m.draining]
+        surplus = active[len(active) if places is None else places :]
+        self._unplaced += len(surplus)
+        self._give_up(surplus)
+        self._place()
+
+    def _place(self, *, at_once: bool = False) -> None:
+        """Start those that wait for a place, as far as there is one."""
+        room = self._unplaced
+        if self._places is not None:
+            room = min(room, max(self._places - len(self._members), 0))
+        for _ in range(room):
+            self._unplaced -= 1
+            self._order(0.0 if at_once else self._start_up.draw(self._rng))
+
+    def _give_up(self, members: list[Member]) -> None:
+        for member in members:
             if member.start is not None and member.ready_s is None:
                 member.start.cancel()
             member.draining = True
@@ -174,6 +209,7 @@ class Fleet:
             self._interval.start_up_s.append(member.ready_s - member.ordered_s)
         self._choose_ready()
         self._dispatch()
+        self.on_ready()
 
     def _remove_if_idle(self, member: Member) -> None:
         if member.replica.num_requests == 0:
@@ -181,6 +217,7 @@ class Fleet:
             self._members.remove(member)
             self._gone_output += member.replica.output_tokens
             self._gone_input += member.replica.input_tokens
+            self._place()
 
     def _choose_ready(self) -> None:
         self._ready = [m for m in self._members if m.ready_s is not None and not m.draining]
@@ -203,10 +240,11 @@ class Fleet:
         new_output, self._seen_output = output - self._seen_output, output
         new_input, self._seen_input = computed - self._seen_input, computed
         variant = VariantObservation(
-            name="default",
+            name=self.name,
             desired=self._desired,
             ready=len(ready),
-            pending=sum(m.ready_s is None for m in self._members),
+            pending=sum(m.ready_s is None for m in self._members) + self._unplaced,
+            unschedulable=self._unplaced,
             draining=sum(m.draining for m in self._members),
             num_running=sum(m.replica.num_running for m in ready),
             num_waiting=sum(m.replica.num_waiting for m in ready),
