@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import secrets
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 import uvloop
 
-from shoal.admin.auth import is_loopback
 from shoal.clock import MonotonicClock
 from shoal.errors import ConfigError
 
+from ..admin.serving import listen, serve_admin, until_signalled
 from ..collect.fetch import open_client
 from ..record.memory import Memory
 from ..settings.documents import RouterSettings
@@ -81,11 +79,7 @@ def prepare(settings: RunSettings) -> Prepared:
         policies = tuple(_of_file(settings.file, router))
     if (folder := settings.decision_log_dir) is not None and not os.access(folder, os.W_OK):
         raise ConfigError(f"--decision-log-dir: {folder} is no directory that can be written")
-    try:
-        admin = socket.create_server((settings.admin_host, settings.admin_port))
-    except OSError as error:
-        address = f"{settings.admin_host}:{settings.admin_port}"
-        raise ConfigError(f"cannot listen on {address}: {error} (--admin-port)") from error
+    admin = listen(settings.admin_host, settings.admin_port)
     return Prepared(settings, router, policies, admin)
 
 
@@ -120,10 +114,16 @@ class _Process:
             )  # fmt: skip
             stop_admin = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
-                admin = tasks.create_task(self._serve_admin(telemetry, stop_admin))
+                admin = tasks.create_task(
+                    serve_admin(
+                        self._prepared.admin, self._memory, telemetry,
+                        keys=self._settings.admin_keys, is_ready=lambda: self._is_ready(),
+                        stop=stop_admin,
+                    )
+                )  # fmt: skip
                 try:
                     on_ready(self._prepared.admin.getsockname()[1])
-                    await _until_signalled(self._work(api, services))
+                    await until_signalled(self._work(api, services))
                 finally:
                     stop_admin.set()
                 await admin
@@ -152,19 +152,6 @@ class _Process:
         self._leads = leadership.leads
         await leadership.run(control)
 
-    async def _serve_admin(self, telemetry: Telemetry, stop: asyncio.Event) -> None:
-        # fastapi and uvicorn take half a second to import: scaling begins meanwhile.
-        app_module = await asyncio.to_thread(importlib.import_module, "shoal.autoscaler.admin.app")
-        server = await asyncio.to_thread(importlib.import_module, "shoal.admin.server")
-        keys = self._settings.admin_keys
-        if not keys and not is_loopback(self._settings.admin_host):
-            # Others may see whether we live, and metrics: /health, /ready and /metrics need no key.
-            keys = (secrets.token_urlsafe(32),)
-        app = app_module.create_app(
-            self._memory, telemetry, keys=keys, is_ready=lambda: self._is_ready()
-        )
-        await server.serve(app, self._prepared.admin, stop)
-
 
 def _of_file(path: Path, router: RouterSettings | None) -> Iterable[Scaled]:
     """All or nothing: what is in one file is mended in one place. Raises ConfigError."""
@@ -177,24 +164,3 @@ def _of_file(path: Path, router: RouterSettings | None) -> Iterable[Scaled]:
     for key, problem in taken(found).items():
         raise ConfigError(f"{path}: {key}: {problem.message}")
     return found
-
-
-async def _until_signalled(work: Awaitable[None]) -> None:
-    """Cancel it with the first signal, and let it give back what it holds. Raises its errors."""
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, _stop, task, number)
-    try:
-        await asyncio.wait({task})
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-    if not task.cancelled():
-        task.result()
-
-
-def _stop(task: asyncio.Future[None], number: signal.Signals) -> None:
-    log.info("autoscaler.ending", signal=number.name)
-    task.cancel()
