@@ -45,6 +45,7 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     messages: list[Turn]
     max_tokens: int = 512
+    temperature: float = 0.7
 
 
 class Chat:

@@ -93,7 +93,7 @@ def columns(
 
 COLUMNS = (
     "time", "requests", "failed", "input", "cached", "output", "per_cost", "ttft_p50", "ttft_p99",
-    "attainment", "queued", "held", "in_flight", "ready",
+    "attainment", "queued", "held", "in_flight", "ready", "kv",
 )  # fmt: skip
 
 
@@ -118,6 +118,7 @@ def _row(
         "held": level.held,
         "in_flight": level.in_flight,
         "ready": level.ready,
+        "kv": level.kv_usage if level.ready else None,
     }
 
 

@@ -46,6 +46,8 @@ class ModelSample:
     """Requests that endpoints have of the router. One that serves two models counts for both."""
     held: float = 0.0
     """Requests that wait for a model without an endpoint."""
+    kv_usage: float = 0.0
+    """Of the KV caches of the ready ones, their mean in [0, 1]."""
     cost_per_hour: float = 0.0
     """Of all its endpoints, whatever their status."""
 
@@ -133,6 +135,7 @@ def join_model(samples: Sequence[Sample], model: str) -> ModelSample:
         _add_counts(into.ttft_counts, part.ttft_counts)
         into.in_flight += part.in_flight * sample.span_s / span_s
         into.held += part.held * sample.span_s / span_s
+        into.kv_usage += part.kv_usage * sample.span_s / span_s
         into.ready, into.cost_per_hour = part.ready, part.cost_per_hour  # half a replica is none
     return into
 
@@ -147,7 +150,9 @@ def breaker_states(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _add_endpoint(sample: ModelSample, endpoint: Mapping[str, Any]) -> None:
-    sample.ready += endpoint["status"] == EndpointStatus.READY.value
+    if endpoint["status"] == EndpointStatus.READY.value:
+        sample.ready += 1
+        sample.kv_usage += (endpoint["kv_cache_usage"] - sample.kv_usage) / sample.ready
     sample.in_flight += endpoint["in_flight"]
     sample.cost_per_hour += endpoint["cost_per_hour"]
 

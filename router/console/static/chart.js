@@ -72,14 +72,14 @@ export class Chart {
       });
     for (const [key, node] of this.legend) node.hidden = !this.sources[key];
     const shown = this.lines.flatMap((line) => line.points.map(([, value]) => value)).filter((value) => value !== null);
-    const most = Math.max(0, ...shown, this.target ?? 0);
-    const { bottom = 0, top, ticks } = this.share ? shareAxis(Math.min(1, ...shown)) : axis(most || 1, this.whole);
+    const most = Math.max(0, ...shown);
+    const { bottom = 0, top, ticks } = this.share ? shareAxis(this.share === "low" ? 0 : Math.min(1, ...shown)) : axis(Math.max(most, this.target ?? 0) || 1, this.whole);
     Object.assign(this, { bottom, top });
     this.plot.replaceChildren(
       ...this.axes(ticks),
       ...this.lines.flatMap((line) => this.line(line)),
       ...this.targetLine(),
-      ...(shown.some((value) => value > 0) ? [] : [svg("text", { class: "none", x: width / 2, y: height / 2, "text-anchor": "middle" }, this.empty)]),
+      ...((this.share ? shown.length : most > 0) ? [] : [svg("text", { class: "none", x: width / 2, y: height / 2, "text-anchor": "middle" }, this.empty)]),
     );
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: height - BOTTOM, visibility: "hidden" });
     this.plot.append(this.cursor);

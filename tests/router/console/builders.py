@@ -13,7 +13,7 @@ from shoal.router.telemetry.snapshot import Snapshot
 def endpoint(name: str = "a", *models: str, **fields: Any) -> dict[str, Any]:
     return {
         "endpoint_id": name, "models": list(models or ("m",)), "status": "ready", "in_flight": 0,
-        "cost_per_hour": 0.0, **fields,
+        "cost_per_hour": 0.0, "kv_cache_usage": 0.0, **fields,
     }  # fmt: skip
 
 

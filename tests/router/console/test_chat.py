@@ -85,7 +85,7 @@ async def test_an_answer_streams_through(api: API, client: httpx.AsyncClient) ->
     assert answer.headers["x-request-id"] == "r-1"
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert api.asked == [
-        ("Bearer sk-1", {**QUESTION, "max_tokens": 512, "stream": True,
+        ("Bearer sk-1", {**QUESTION, "max_tokens": 512, "temperature": 0.7, "stream": True,
                          "stream_options": {"include_usage": True}})
     ]  # fmt: skip
 

@@ -78,7 +78,7 @@ async def test_everything_is_there_in_every_size_and_colour(
     assert (red < 40) is dark
     assert len(seen["figures"]) == 6
     assert all(text[0].isdigit() for text in seen["figures"])
-    assert len(seen["paths"]) == 12  # every series of five charts
+    assert len(seen["paths"]) == 16  # every series of eight charts
     assert min(seen["paths"]) > 200
     assert seen["workers"] == len(play[0].endpoints())
     assert "→" in seen["scaling"]

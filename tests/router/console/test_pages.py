@@ -44,3 +44,26 @@ def test_the_policy() -> None:
     assert "default-src 'none'" in policy
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
+
+
+def luminance(colour: str) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_can_be_read_in_both_schemes() -> None:
+    css = (FOLDER / "base.css").read_text(encoding="utf-8")
+    light, dark = (
+        dict(re.findall(r"--(\w+): (#\w{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    )
+    assert light.keys() == dark.keys()
+    for scheme in (light, dark):
+        for name in scheme.keys() - {"ground", "faint", "line"}:
+            for behind in ("ground", "faint"):
+                bright, dim = sorted(
+                    (luminance(scheme[name]), luminance(scheme[behind])), reverse=True
+                )
+                assert (bright + 0.05) / (dim + 0.05) >= 4.5, (name, behind)

@@ -32,8 +32,10 @@ def test_counters_are_compared_and_levels_are_read() -> None:
     )  # fmt: skip
     found = take(
         before, after,
-        [endpoint("a", "m", in_flight=3, cost_per_hour=2.0),
-         endpoint("b", "m", "n", in_flight=1, cost_per_hour=1.0, status="starting")],
+        [endpoint("a", "m", in_flight=3, cost_per_hour=2.0, kv_cache_usage=0.2),
+         endpoint("c", "m", kv_cache_usage=0.6),
+         endpoint("b", "m", "n", in_flight=1, cost_per_hour=1.0, status="starting",
+                  kv_cache_usage=0.9)],
         {"cold": 4},
         time=100.0, span_s=2.0,
     )  # fmt: skip
@@ -42,10 +44,11 @@ def test_counters_are_compared_and_levels_are_read() -> None:
     assert (one.requests, one.failed) == (10, 3)
     assert (one.input_tokens, one.cached_tokens, one.output_tokens) == (80, 30, 40)
     assert sum(one.ttft_counts) == 2
-    assert (one.ready, one.in_flight, one.cost_per_hour) == (1, 4, 3.0)
+    assert (one.ready, one.in_flight, one.cost_per_hour) == (2, 4, 3.0)
+    assert one.kv_usage == pytest.approx(0.4)
     everything = found.models[ALL]
     assert (everything.requests, everything.held) == (10, 4)
-    assert (everything.ready, everything.in_flight, everything.cost_per_hour) == (1, 4, 3.0)
+    assert (everything.ready, everything.in_flight, everything.cost_per_hour) == (2, 4, 3.0)
     assert found.models["cold"].held == 4
     assert (found.models["n"].requests, found.models["n"].in_flight) == (0, 1)
 
