@@ -41,7 +41,7 @@ class KedaSettings:
     router_url: str | None = None
     """For policies that name no router."""
     listen: ListenSettings
-    decision_log: Path | None = None
+    decision_log_dir: Path | None = None
     """A folder: a log for each session."""
     admin_host: str = "127.0.0.1"
     admin_port: int = 8082
@@ -121,8 +121,8 @@ class SessionMaker:
         memory = self._memory.add(policy, name=name)
         recorders: list[Recorder] = [memory, self._telemetry.recorder(memory)]
         log = None
-        if self._settings.decision_log is not None:
-            log = DecisionLog(log_path(self._settings.decision_log, name), policy)
+        if self._settings.decision_log_dir is not None:
+            log = DecisionLog(log_path(self._settings.decision_log_dir, name), policy)
             recorders.append(log)
         collector = HttpCollector(
             policy,

@@ -20,7 +20,7 @@ from ..collect.collector import HttpCollector
 from ..loop import ModelLoop
 from ..policy import Mode
 from ..record.decision_record import Recorder, Recorders
-from ..record.log import DecisionLog
+from ..record.log import DecisionLog, log_path
 from ..record.memory import Memory
 from ..telemetry import Telemetry
 from .api import Api
@@ -175,9 +175,8 @@ class PolicyRunner:
         folder = self._services.decision_log_dir
         if folder is None:
             return None
-        path = folder / f"{self._scaled.loaded.namespace}.{self._scaled.loaded.name}.jsonl"
         try:
-            return DecisionLog(path, self._scaled.loaded.policy)
+            return DecisionLog(log_path(folder, self._scaled.key), self._scaled.loaded.policy)
         except ConfigError as error:
             log.warning("decision_log.unavailable", policy=self._scaled.key, error=str(error))
             return None

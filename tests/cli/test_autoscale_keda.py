@@ -36,7 +36,7 @@ def test_it_serves_until_it_is_told_to_end(policy: Path, tmp_path: Path) -> None
     command = [
         sys.executable, "-c", "from shoal.cli import main; main()", "autoscale", "keda",
         "--file", str(policy), "--router-url", "http://127.0.0.1:1", "--listen", "127.0.0.1:0",
-        "--admin-port", "0", "--decision-log", str(tmp_path),
+        "--admin-port", "0", "--decision-log-dir", str(tmp_path),
     ]  # fmt: skip
     log = (tmp_path / "log").open("wb")
     with log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:

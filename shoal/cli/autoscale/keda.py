@@ -67,7 +67,7 @@ def keda(
             rich_help_panel=NETWORK,
         ),
     ] = False,
-    decision_log: Annotated[
+    decision_log_dir: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
@@ -130,7 +130,7 @@ def keda(
         policies=load_policies(file, router_url),
         router_url=router_url,
         listen=ListenSettings(address=listen, tls=tls, allow_open=allow_open),
-        decision_log=decision_log,
+        decision_log_dir=decision_log_dir,
         admin_host=admin_host,
         admin_port=admin_port,
         admin_keys=read_keys(admin_key_file, "--admin-key-file"),
