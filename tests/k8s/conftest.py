@@ -95,7 +95,13 @@ async def namespace(api: Api) -> AsyncIterator[str]:
     await api.create(at("namespaces"), namespace)
     yield name
     # Not left to the namespace's deletion: that waits for 5 s, and for kubelets that are gone.
-    for plural in ("inferenceservices", "leaderworkersets", "deployments", "replicasets"):
+    for plural in (
+        "inferenceservices",
+        "leaderworkersets",
+        "deployments",
+        "statefulsets",
+        "replicasets",
+    ):
         await api.delete(at(plural, name))
     await eventually(lambda: _is_emptied(api, name), "an empty namespace")
     await api.delete(at("namespaces", name=name))
@@ -146,13 +152,18 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 @pytest.fixture
 async def autoscalers(
-    control_plane: ControlPlane, nursery: Nursery, api: Api, namespace: str
+    request: pytest.FixtureRequest,
+    control_plane: ControlPlane,
+    nursery: Nursery,
+    api: Api,
+    namespace: str,
 ) -> AsyncIterator[Autoscalers]:
-    """Starts autoscalers with the rights of `deploy/autoscaler` in this namespace."""
-
-    token = await grant(api, namespace)
+    """Starts autoscalers with the rights of `deploy/autoscaler` in this namespace; with the
+    parameter "everywhere" in all of them."""
+    everywhere = getattr(request, "param", None) == "everywhere"
+    token = await grant(api, namespace, everywhere=everywhere)
     kubeconfig = control_plane.write_kubeconfig("autoscaler", token, namespace)
-    autoscalers = Autoscalers(nursery, kubeconfig, namespace)
+    autoscalers = Autoscalers(nursery, kubeconfig, namespace, everywhere=everywhere)
     yield autoscalers
     autoscalers.close()
     faults = [fault for each in autoscalers.started for fault in each.faults()]

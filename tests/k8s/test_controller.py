@@ -44,6 +44,19 @@ async def test_from_zero_up_and_back_to_zero(
     assert any("-> 0 replicas" in event["message"] for event in scaled)
 
 
+@pytest.mark.parametrize("autoscalers", ["everywhere"], indirect=True)
+async def test_one_for_all_namespaces(
+    api: Api, namespace: str, kubelet: FakeKubelet, router: FakeRouter, autoscalers: Autoscalers
+) -> None:
+    await kubelet.add_node(8)
+    await create_deployment(api, namespace, "m")
+    await create_policy(api, namespace, "m", router=router.url)
+    autoscalers.start()
+    router.set_rate(30)
+    await until_replicas(api, namespace, 3, 8)
+    await until_event(api, namespace, "Scaled")
+
+
 @pytest.mark.usefixtures("lws_controller")
 async def test_groups_of_a_leader_worker_set(
     api: Api, namespace: str, kubelet: FakeKubelet, router: FakeRouter, autoscalers: Autoscalers

@@ -16,6 +16,7 @@ from .cluster.api import Api, Json, at
 from .cluster.custom_resources import MANIFESTS, define, read_definition
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
+from .cluster.holds import holds
 from .cluster.workloads import inference_service, lws, pod_names
 
 LWS = "leaderworkerset.x-k8s.io_leaderworkersets.yaml"
@@ -36,15 +37,6 @@ async def released(
 def find_definition(folder: Path, name: str) -> Json:
     (path,) = folder.glob(f"*/{name}")
     return read_definition(path)
-
-
-def holds(whole: object, part: object) -> bool:
-    """Whether `whole` has all of `part`, and perhaps more."""
-    if isinstance(part, dict) and isinstance(whole, dict):
-        return all(key in whole and holds(whole[key], value) for key, value in part.items())
-    if isinstance(part, list) and isinstance(whole, list):
-        return len(part) == len(whole) and all(map(holds, whole, part))
-    return whole == part
 
 
 @pytest.mark.parametrize("released", [LWS], indirect=True)

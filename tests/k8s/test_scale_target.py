@@ -24,12 +24,18 @@ from .cluster.api import Api, at
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
 from .cluster.fake_router import FakeRouter
+from .cluster.policies import API_VERSIONS
 from .cluster.running import running
-from .cluster.workloads import create_deployment, create_lws, pod_names, roll_out
+from .cluster.workloads import (
+    create_deployment,
+    create_lws,
+    create_stateful_set,
+    pod_names,
+    roll_out,
+)
 from .control_plane.launcher import ControlPlane
 
 DECISION = Decision(desired={}, valid=True, reasons=(), explain={})
-API_VERSIONS = {"Deployment": "apps/v1", "LeaderWorkerSet": "leaderworkerset.x-k8s.io/v1"}
 
 
 class Bench:
@@ -271,6 +277,28 @@ async def test_a_leader_worker_set_is_emptied_from_the_highest_group_on(
             return await pod_names(api, namespace) == ["m-0", "m-0-1"]
 
         await eventually(only_the_first, "the higher groups to go")
+
+
+async def test_a_stateful_set_is_emptied_from_the_highest_ordinal_on(
+    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
+) -> None:
+    await kubelet.add_node(8)
+    await create_stateful_set(api, namespace, "m", replicas=3)
+    router = FakeRouter(kubelet.pods)
+    router.in_flight_of = {"m-0": 0, "m-1": 0, "m-2": 4}
+    async with router.serve(), bench.open("StatefulSet", router=router) as target:
+        await until(target, desired=3, ready=3)
+        await target.scale(2, DECISION)
+        await eventually(lambda: router.drains, "a drain")
+        assert set(router.drains) == {"m-2"}  # not the idle ones: it is this that goes
+        await until(target, desired=2, ready=2, draining=1)
+        router.in_flight_of.clear()
+        await until(target, desired=2, ready=2, draining=0)
+
+        async def gone() -> bool:
+            return await pod_names(api, namespace) == ["m-0", "m-1"]
+
+        await eventually(gone, "the last pod to go")
 
 
 async def test_pods_with_requests_are_emptied_first(

@@ -71,18 +71,21 @@ class Autoscaler:
 class Autoscalers:
     """Starts them, and ends those that are left."""
 
-    def __init__(self, nursery: Nursery, kubeconfig: Path, namespace: str) -> None:
+    def __init__(
+        self, nursery: Nursery, kubeconfig: Path, namespace: str, *, everywhere: bool = False
+    ) -> None:
+        """`everywhere`: for the policies of all namespaces."""
         self.started: list[Autoscaler] = []
         self._nursery = nursery
         self._kubeconfig = kubeconfig
-        self._namespace = namespace
+        self._namespaces = () if everywhere else ("--namespace", namespace)
         self._numbers = itertools.count()
 
     def start(self, *more: str) -> Autoscaler:
-        """For the policies of the namespace, with the rights of the deployed one."""
+        """With the rights of the deployed one."""
         program = self._nursery.start(
             "autoscale", "run", "--kubeconfig", str(self._kubeconfig), "--admin-port", "0",
-            "--namespace", self._namespace, "--log-format", "json", *more,
+            "--log-format", "json", *self._namespaces, *more,
         )  # fmt: skip
         self.started.append(Autoscaler(program))
         return self.started[-1]

@@ -41,6 +41,23 @@ async def create_deployment(
     return await api.create(at("deployments", namespace), body)
 
 
+async def create_stateful_set(api: Api, namespace: str, name: str, *, replicas: int = 0) -> Json:
+    labels = {"app": name}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "serviceName": name,
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec(namespace, gpus=1)},
+        },
+    }
+    return await api.create(at("statefulsets", namespace), body)
+
+
 def lws(
     namespace: str, name: str, *, replicas: int = 0, size: int = 2, gpus: int = 1, surge: int = 0,
     leader_ready: bool = False,
