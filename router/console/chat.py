@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -49,80 +49,74 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Chat:
-    """Owns the connections to the router's API."""
+    """The route to the router's API."""
 
-    def __init__(self, listen: ListenConfig, port: int) -> None:
-        """`port`: the one it has, where the configuration says "any"."""
+    def __init__(self, listen: Callable[[], ListenConfig], port: int) -> None:
+        """`listen`: as it is now, certificates may change. `port`: the one it has, where the
+        configuration says "any"."""
         self._listen = listen
-        host = _EVERYWHERE.get(listen.host, listen.host)
-        host = f"[{host}]" if ":" in host else host
-        scheme = "http" if listen.tls is None else "https"
-        self.url = f"{scheme}://{host}:{port}"
-        self._client: httpx.AsyncClient | None = None
+        self._port = port
         self._num_open = 0
 
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+    @property
+    def url(self) -> str:
+        """Of the API, from this machine."""
+        listen = self._listen()
+        host = _EVERYWHERE.get(listen.host, listen.host)
+        host = f"[{host}]" if ":" in host else host
+        return f"{'http' if listen.tls is None else 'https'}://{host}:{self._port}"
 
     async def models(self, request: Request) -> Response:
         """`/v1/models` as the user's key sees it."""
-        try:
-            answer = await self._connected().get(
-                "/v1/models", headers=_key(request), timeout=_CONNECT_TIMEOUT_S
-            )
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        return _relayed(answer.status_code, answer.content[:MAX_ERROR_BYTES])
+        async with self._client() as client:
+            try:
+                answer = await client.get(
+                    "/v1/models", headers=_key(request), timeout=_CONNECT_TIMEOUT_S
+                )
+            except httpx.HTTPError as error:
+                raise _unreachable(error) from error
+        return _relayed(answer.status_code, answer.content)
 
     async def answer(self, request: Request) -> Response:
         """Stream an answer; the request to the model ends with that of the browser."""
         body = _body(await read(request, MAX_BODY_BYTES))
+        headers = {"content-type": "application/json", **_key(request)}
+        return _Whole(lambda send: self._relay(body, headers, send))
+
+    async def _relay(self, body: bytes, headers: dict[str, str], send: Send) -> None:
         if self._num_open >= MAX_CHATS:
             raise QueueFull(f"{MAX_CHATS} chats are open in the console.", retry_after_s=5.0)
         self._num_open += 1
+        started = False
         try:
-            upstream = await self._send(body, request)
-        except BaseException:
-            self._num_open -= 1
-            raise
-        if upstream.status_code != httpx.codes.OK:
-            try:
-                content = await _first_bytes(upstream)
-            finally:
-                await self._end(upstream)
-            return _relayed(upstream.status_code, content)
-        return _Relay(upstream, self._end)
-
-    async def _send(self, body: bytes, request: Request) -> httpx.Response:
-        client = self._connected()
-        headers = {"content-type": "application/json", **_key(request)}
-        made = client.build_request("POST", "/v1/chat/completions", content=body, headers=headers)
-        try:
-            return await client.send(made, stream=True)
+            async with (
+                self._client() as client,
+                client.stream(
+                    "POST", "/v1/chat/completions", content=body, headers=headers
+                ) as upstream,
+            ):
+                started = True
+                await _pass_on(upstream, send)
         except httpx.HTTPError as error:
+            if started:
+                raise
             raise _unreachable(error) from error
+        finally:
+            self._num_open -= 1
 
-    async def _end(self, upstream: httpx.Response) -> None:
-        self._num_open -= 1
-        await upstream.aclose()
-
-    def _connected(self) -> httpx.AsyncClient:
+    def _client(self) -> httpx.AsyncClient:
         """Raises EngineUnavailable where the API takes only clients with certificates."""
-        if self._client is None:
-            tls = self._listen.tls
-            if tls is not None and tls.client_ca is not None:
-                raise EngineUnavailable(
-                    "The router takes only clients with certificates, and the console has none."
-                )
-            self._client = httpx.AsyncClient(
-                base_url=self.url,
-                trust_env=False,
-                verify=True if tls is None else _pinned(tls.certificate),
-                timeout=httpx.Timeout(MAX_SECONDS, connect=_CONNECT_TIMEOUT_S),
-                limits=httpx.Limits(max_connections=MAX_CHATS + 4),
+        tls = self._listen().tls
+        if tls is not None and tls.client_ca is not None:
+            raise EngineUnavailable(
+                "The router takes only clients with certificates, and the console has none."
             )
-        return self._client
+        return httpx.AsyncClient(
+            base_url=self.url,
+            trust_env=False,
+            verify=False if tls is None else _pinned(tls.certificate),
+            timeout=httpx.Timeout(MAX_SECONDS, connect=_CONNECT_TIMEOUT_S),
+        )
 
 
 async def read(request: Request, max_bytes: int) -> bytes:
@@ -161,48 +155,60 @@ def _key(request: Request) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
-class _Relay(Response):
-    """An answer as it comes; when the browser leaves, or takes too long, the model is told."""
+class _Whole(Response):
+    """What a coroutine sends; cancelled when the browser leaves, or it takes too long."""
 
-    def __init__(
-        self, upstream: httpx.Response, on_end: Callable[[httpx.Response], Awaitable[None]]
-    ) -> None:
-        super().__init__(
-            media_type="text/event-stream",
-            headers={**_NO_STORE, "x-request-id": upstream.headers.get("x-request-id", "")},
-        )
-        del self.headers["content-length"]
-        self._upstream = upstream
-        self._on_end = on_end
+    def __init__(self, respond: Callable[[Send], Coroutine[Any, Any, None]]) -> None:
+        super().__init__()
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tasks = {
-            asyncio.create_task(self._relay(send)),
-            asyncio.create_task(_left(receive)),
-        }
+        responding = asyncio.create_task(self._respond(send))
+        watching = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait(tasks, timeout=MAX_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {responding, watching}, timeout=MAX_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if responding.done():
+                await responding  # raises what it raised
         finally:
-            for task in tasks:
+            for task in (responding, watching):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._on_end(self._upstream)
-
-    async def _relay(self, send: Send) -> None:
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
-        try:
-            async for chunk in self._upstream.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except httpx.HTTPError:
-            await send({"type": "http.response.body", "body": _CUT, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await asyncio.gather(responding, watching, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _pass_on(upstream: httpx.Response, send: Send) -> None:
+    """Events as they come; an error as a whole."""
+    if upstream.status_code != httpx.codes.OK:
+        content = await _first_bytes(upstream)
+        await _sent(send, _relayed(upstream.status_code, content), content)
+        return
+    head = Response(
+        media_type="text/event-stream",
+        headers={**_NO_STORE, "x-request-id": upstream.headers.get("x-request-id", "")},
+    )
+    del head.headers["content-length"]
+    await _sent(send, head)
+    try:
+        async for chunk in upstream.aiter_raw():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except httpx.HTTPError:
+        await send({"type": "http.response.body", "body": _CUT, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _sent(send: Send, head: Response, body: bytes | None = None) -> None:
+    """Send a head, and what belongs to it where that is all."""
+    await send(
+        {"type": "http.response.start", "status": head.status_code, "headers": head.raw_headers}
+    )
+    if body is not None:
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _first_bytes(upstream: httpx.Response) -> bytes:

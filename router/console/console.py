@@ -54,7 +54,7 @@ class Console:
         """`sampler`: one that has a history already."""
         self._router = router
         self._sampler = sampler or Sampler(router)
-        self._chat = Chat(router.settings.listen, router.api_port)
+        self._chat = Chat(lambda: router.settings.listen, router.api_port)
         self._pages = load_pages()
         self._scaling: Scaling | None = None
         self._scaling_at: tuple[str | None, str | None] = (None, None)
@@ -71,7 +71,6 @@ class Console:
         try:
             await self._sampler.run()
         finally:
-            await self._chat.close()
             if self._client is not None:
                 await self._client.aclose()
 

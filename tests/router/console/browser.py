@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_COMMAND_S = 30.0
+_COMMAND_S = 60.0
 _OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe",
     "--no-first-run", "--disable-extensions", "--disable-background-networking",
@@ -122,7 +122,7 @@ class Page:
         assert "exceptionDetails" not in found, (script, found["exceptionDetails"])
         return found["result"].get("value")
 
-    async def until(self, script: str, timeout_s: float = 20.0) -> Any:
+    async def until(self, script: str, timeout_s: float = 60.0) -> Any:
         """The value of an expression once it is truthy."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -19,11 +19,13 @@ from tests.router.console.stage import StagedRouter, api, autoscaler, go_on, sta
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[int]:
-    """Its port, while it serves."""
+async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
+    """Its port, while it serves. `options`: of uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1, **options
+        )
     )
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,9 @@ from starlette.routing import Route
 
 from shoal.router.console import chat as module
 from shoal.router.console.chat import MAX_BODY_BYTES, Chat
+from shoal.router.settings.config import RouterConfig
 from shoal.router.settings.listen import ListenConfig, TLSConfig
+from tests.router.access.certificates import Authority
 from tests.router.console.serving import console, serving
 from tests.router.console.stage import StagedRouter
 
@@ -31,6 +34,7 @@ class API:
         self.pieces = 2
         self.waits = asyncio.Event()
         self.waits.set()
+        self.holds = False
         self.num_left = 0
         self.app = Starlette(routes=[
             Route("/v1/chat/completions", self.answer, methods=["POST"]),
@@ -42,6 +46,11 @@ class API:
 
     async def answer(self, request: Request) -> Response:
         self.asked.append((request.headers.get("authorization"), await request.json()))
+        while self.holds:
+            if await request.is_disconnected():
+                self.num_left += 1
+                break
+            await asyncio.sleep(0.01)
         if self.status != 200:
             return JSONResponse({"error": {"message": "no such model"}}, self.status)
 
@@ -73,7 +82,7 @@ async def client(api: API) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serving(api.app) as router.api_port,
         console(router) as url,
-        httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as found,
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as found,
     ):
         yield found
 
@@ -139,7 +148,23 @@ async def test_a_browser_that_leaves_ends_the_request(api: API, client: httpx.As
         async for line in answer.aiter_lines():
             if line == 'data: {"n": 1}':
                 break
-    async with asyncio.timeout(10):
+    await left(api)
+
+
+async def test_one_that_leaves_while_its_request_is_held_ends_it_too(
+    api: API, client: httpx.AsyncClient
+) -> None:
+    api.holds = True
+    asking = asyncio.create_task(client.post("/console/chat", json=QUESTION))
+    async with asyncio.timeout(60):
+        while not api.asked:  # noqa: ASYNC110 - at the other end of a connection
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    await left(api)
+
+
+async def left(api: API) -> None:
+    async with asyncio.timeout(60):
         while not api.num_left:  # noqa: ASYNC110 - at the other end of a connection
             await asyncio.sleep(0.01)
 
@@ -155,7 +180,7 @@ async def test_so_many_at_once(
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
         api.waits.set()
         await first.aread()
-    async with asyncio.timeout(10):  # its place is free a moment after its last byte
+    async with asyncio.timeout(60):  # its place is free a moment after its last byte
         while (await client.post("/console/chat", json=QUESTION)).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     api.status = 500
@@ -192,11 +217,28 @@ async def test_an_api_that_is_not_there() -> None:
     ],
 )  # fmt: skip
 def test_where_the_api_is(host: str, url: str) -> None:
-    assert Chat(ListenConfig(host=host), 9).url == url
+    assert Chat(lambda: ListenConfig(host=host), 9).url == url
 
 
 async def test_clients_with_certificates_only() -> None:
     tls = TLSConfig(certificate="a.pem", key="b.pem", client_ca="c.pem")
-    chat = Chat(ListenConfig(tls=tls), 9)
+    chat = Chat(lambda: ListenConfig(tls=tls), 9)
     with pytest.raises(module.EngineUnavailable, match="certificates"):
         await chat.models(Request({"type": "http", "headers": []}))
+
+
+async def test_an_api_with_tls_is_known_by_its_own_certificate(api: API, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    right, wrong = authority.issue("one"), authority.issue("another")
+    served = {"ssl_certfile": right.certificate, "ssl_keyfile": right.key}
+    router = StagedRouter()
+    async with (
+        serving(api.app, **served) as router.api_port,
+        console(router) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client,
+    ):
+        for pair, status in ((right, 200), (wrong, 503)):
+            tls = TLSConfig(certificate=pair.certificate, key=pair.key)
+            router.settings = RouterConfig(listen=ListenConfig(tls=tls))
+            assert (await client.post("/console/chat", json=QUESTION)).status_code == status
+            assert (await client.get("/console/chat/models")).status_code == status
