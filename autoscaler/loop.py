@@ -165,7 +165,6 @@ class ModelLoop:
         else:
             if len(replicas) == len(self.policy.spec.variants):
                 return observation
-            replicas = {v.name: replicas[v.name] for v in observation.variants}
         return Observation(
             interval_s=self.policy.interval_s,
             arrivals=None,

@@ -22,7 +22,7 @@ class ScalingPolicy:
     """What `loop.py` works from; targets belong to the platform and are made from the same file."""
 
     model: str
-    """As requests name it."""
+    """As the router's workers name it: its aliases at the router are one demand with it."""
     spec: ScalingSpec = field(default_factory=ScalingSpec)
     mode: Mode = Mode.AUTO
     interval_s: float = 5.0

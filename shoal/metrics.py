@@ -36,14 +36,6 @@ SGLANG_MAX_TOTAL_NUM_TOKENS = "sglang:max_total_num_tokens"
 SGLANG_PAGE_SIZE = "sglang:page_size"
 PROCESS_START_TIME = "process_start_time_seconds"
 
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    NUM_REQUESTS_RUNNING: ("sglang:num_running_reqs",),
-    NUM_REQUESTS_WAITING: ("sglang:num_queue_reqs",),
-    KV_CACHE_USAGE_PERC: ("vllm:gpu_cache_usage_perc", "sglang:token_usage"),
-    GENERATION_TOKENS: ("sglang:generation_tokens_total",),
-}
-"""What other versions (vLLM before 0.10) and other engines call the same thing."""
-
 # Histograms.
 TIME_TO_FIRST_TOKEN = "vllm:time_to_first_token_seconds"
 INTER_TOKEN_LATENCY = "vllm:inter_token_latency_seconds"
@@ -54,6 +46,21 @@ REQUEST_PROMPT_TOKENS = "vllm:request_prompt_tokens"
 REQUEST_GENERATION_TOKENS = "vllm:request_generation_tokens"
 REQUEST_PARAMS_N = "vllm:request_params_n"
 REQUEST_PARAMS_MAX_TOKENS = "vllm:request_params_max_tokens"
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    NUM_REQUESTS_RUNNING: ("sglang:num_running_reqs",),
+    NUM_REQUESTS_WAITING: ("sglang:num_queue_reqs",),
+    KV_CACHE_USAGE_PERC: ("vllm:gpu_cache_usage_perc", "sglang:token_usage"),
+    PROMPT_TOKENS: ("sglang:prompt_tokens_total",),
+    PREFIX_CACHE_HITS: ("sglang:cached_tokens_total",),
+    GENERATION_TOKENS: ("sglang:generation_tokens_total",),
+    REQUEST_SUCCESS: ("sglang:num_requests_total",),
+    TIME_TO_FIRST_TOKEN: ("sglang:time_to_first_token_seconds",),
+    INTER_TOKEN_LATENCY: (
+        "vllm:time_per_output_token_seconds", "sglang:inter_token_latency_seconds",
+    ),
+}  # fmt: skip
+"""What other versions (vLLM before 0.10) and other engines call the same thing."""
 
 # Bucket edges, as vLLM 0.32 has them.
 REQUEST_LATENCY_BUCKETS = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shoal import metrics as names
+from shoal.metrics import Sample
 from shoal.metrics_page import samples_of, values_of
 
 from .buckets import counts_of
@@ -16,13 +17,14 @@ GENERATED: Final = "generated_tokens"
 FINISHED: Final = "finished"
 GAP_SECONDS: Final = "token_gap_seconds"
 _COUNTERS: Final = (
-    (PROMPT, (names.PROMPT_TOKENS,)),
-    (CACHED, (names.PREFIX_CACHE_HITS,)),
-    (CACHED, (names.EXTERNAL_PREFIX_CACHE_HITS,)),
-    (GENERATED, (names.GENERATION_TOKENS, *names.ALIASES[names.GENERATION_TOKENS])),
-    (FINISHED, (names.REQUEST_SUCCESS,)),
-    (GAP_SECONDS, (f"{names.INTER_TOKEN_LATENCY}_sum",)),
+    (PROMPT, names.PROMPT_TOKENS, ""),
+    (CACHED, names.PREFIX_CACHE_HITS, ""),
+    (CACHED, names.EXTERNAL_PREFIX_CACHE_HITS, ""),
+    (GENERATED, names.GENERATION_TOKENS, ""),
+    (FINISHED, names.REQUEST_SUCCESS, ""),
+    (GAP_SECONDS, names.INTER_TOKEN_LATENCY, "_sum"),
 )
+"""Ours, theirs, and which sample of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +46,12 @@ def read_worker(page: bytes) -> WorkerPage | None:
     """None: this is not the page of a worker. Lines of several engines add up."""
     running = _values(page, names.NUM_REQUESTS_RUNNING)
     counts: dict[str, float] = {}
-    for counter, spellings in _COUNTERS:
-        for spelling in spellings:
-            if values := [sample.value for sample in samples_of(page, spelling)]:
-                counts[counter] = counts.get(counter, 0.0) + sum(values)
-                break
+    for counter, name, suffix in _COUNTERS:
+        if samples := _samples(page, name, suffix):
+            counts[counter] = counts.get(counter, 0.0) + sum(s.value for s in samples)
     if not running and not counts:
         return None
-    counts |= counts_of(samples_of(page, f"{names.TIME_TO_FIRST_TOKEN}_bucket"))
+    counts |= counts_of(_samples(page, names.TIME_TO_FIRST_TOKEN, "_bucket"))
     waiting = _values(page, names.NUM_REQUESTS_WAITING)
     usage = _values(page, names.KV_CACHE_USAGE_PERC)
     started = _values(page, names.PROCESS_START_TIME)
@@ -63,6 +63,13 @@ def read_worker(page: bytes) -> WorkerPage | None:
         kv_usage=min(max(*usage, 0.0), 1.0) if usage else None,
         has_gaps=GAP_SECONDS in counts,
     )
+
+
+def _samples(page: bytes, name: str, suffix: str) -> list[Sample]:
+    for spelling in (name, *names.ALIASES.get(name, ())):
+        if samples := samples_of(page, spelling + suffix):
+            return samples
+    return []
 
 
 def _values(page: bytes, name: str) -> list[float]:

@@ -125,7 +125,7 @@ class PolicySpec(_Settings, frozen=True, kw_only=True):
     """How one model is to be scaled, and what for."""
 
     model: Text
-    """As requests name it."""
+    """As the router's workers name it."""
     mode: Literal["auto", "advise"] = "auto"
     """advise: decide, record and report; change nothing."""
     interval_seconds: Annotated[float, Meta(ge=0.1, le=300)] = 5.0

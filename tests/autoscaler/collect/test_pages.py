@@ -71,11 +71,20 @@ def test_older_and_other_engines() -> None:
     assert not page.has_gaps
     sglang = read_worker(
         b"sglang:num_running_reqs 2\nsglang:num_queue_reqs 1\nsglang:token_usage 0.75\n"
-        b"sglang:generation_tokens_total 11\n"
+        b'sglang:generation_tokens_total{is_streaming="true"} 11\n'
+        b'sglang:prompt_tokens_total 40\nsglang:cached_tokens_total{cache_source="device"} 3\n'
+        b'sglang:cached_tokens_total{cache_source="host"} 4\nsglang:num_requests_total 2\n'
+        b"sglang:inter_token_latency_seconds_sum 1.5\n"
+        b'sglang:time_to_first_token_seconds_bucket{le="1"} 2\n'
+        b'sglang:time_to_first_token_seconds_bucket{le="+Inf"} 3\n'
     )
     assert sglang is not None
     assert (sglang.num_running, sglang.num_waiting, sglang.kv_usage) == (2.0, 1.0, 0.75)
-    assert sglang.counts == {of.GENERATED: 11.0}
+    assert sglang.counts == {
+        of.GENERATED: 11.0, of.PROMPT: 40.0, of.CACHED: 7.0, of.FINISHED: 2.0, of.GAP_SECONDS: 1.5,
+        "ttft<=1.0": 2.0, "ttft<=inf": 3.0,
+    }  # fmt: skip
+    assert sglang.has_gaps
 
 
 def test_what_is_no_worker() -> None:
