@@ -83,13 +83,13 @@ def test_plans_that_make_no_sense(fields: dict[str, float], message: str) -> Non
         SweepPlan(**fields)
 
 
-def load_test(url: str) -> LoadTest:
+def load_test(url: str, *, ttft_s: float = 0.25) -> LoadTest:
     return LoadTest(
         url=url,
         form=RequestForm(model=""),
         workload=WorkloadSpec(input_len="100", output_len="2"),
         load=Load(arrivals=ArrivalSpec(rate=9.0, process="constant"), duration_s=1.0),
-        slo={"ttft": 0.25},
+        slo={"ttft": ttft_s},
     )
 
 
@@ -116,13 +116,14 @@ async def test_a_server_that_answers_nothing_is_not_searched_for_long() -> None:
 
 
 async def test_a_worker_with_a_limit_is_found_out() -> None:
-    """1,000 prompt tokens/s and prompts of 100: above 10 requests/s the queue only grows."""
+    """1,000 prompt tokens/s and prompts of 100: above 10 requests/s the queue only grows. In one
+    second of 16 requests/s by 0.6 s, of 32 by 2.2 s."""
     with fake_worker("--ttft", "0", "--itl", "0.001", "--prefill-tokens-per-s", "1000") as url:
-        plan = SweepPlan(start_rate=4.0, target=0.9, resolution=0.5)
-        result = await run_sweep(load_test(url), plan)
+        plan = SweepPlan(start_rate=8.0, target=0.9, resolution=0.5)
+        result = await run_sweep(load_test(url, ttft_s=1.0), plan)
     assert result.sweep is not None
     assert result.sweep.best_rate is not None
-    assert 2.0 <= result.sweep.best_rate <= 16.0
+    assert 4.0 <= result.sweep.best_rate <= 24.0
     worst = max(result.sweep.steps, key=lambda step: step.rate)
     assert not worst.passed
     assert result.goodput is not None
