@@ -11,9 +11,10 @@ from shoal.router.control.child import Timing
 
 FAKE_PROXY = (sys.executable, str(Path(__file__).with_name("fake_proxy.py")))
 FAST = Timing(
-    ready_s=10.0, stalled_s=0.4, ping_interval_s=0.05, grace_s=0.3, first_delay_s=0.01,
+    ready_s=60.0, stalled_s=30.0, ping_interval_s=0.05, grace_s=0.3, first_delay_s=0.01,
     max_delay_s=0.05,
 )  # fmt: skip
+"""With patience for what only a busy machine makes slow."""
 
 
 @pytest.fixture(autouse=True)

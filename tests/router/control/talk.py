@@ -7,6 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+PATIENCE_S = 30.0
+"""For what takes a second at most on a machine that has nothing else to do."""
+
 
 class Line:
     """One connection."""
@@ -23,7 +26,7 @@ class Line:
         return await self.hear()
 
     async def hear(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return (await self._reader.readline()).decode().strip()
 
     async def __aenter__(self) -> Line:
@@ -51,15 +54,15 @@ async def ask(port: int, line: str) -> Any:
 
 
 async def eventually(look: Callable[[], Awaitable[Any]], is_it: Callable[[Any], bool]) -> None:
-    """Look until it is, at most 10 s."""
-    async with asyncio.timeout(10):
+    """Look until it is."""
+    async with asyncio.timeout(PATIENCE_S):
         while not is_it(await look()):  # noqa: ASYNC110 - other processes set no Event
             await asyncio.sleep(0.01)
 
 
 async def until(holds: Callable[[], Any]) -> Any:
-    """Wait for a truth, at most 10 s."""
-    async with asyncio.timeout(10):
+    """Wait for a truth."""
+    async with asyncio.timeout(PATIENCE_S):
         while not (found := holds()):  # noqa: ASYNC110 - other processes set no Event
             await asyncio.sleep(0.01)
     return found

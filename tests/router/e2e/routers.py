@@ -73,8 +73,10 @@ class Router:
         return merged
 
     def write(self, settings: Config) -> None:
-        """The file's new content: JSON is YAML."""
-        self.file.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
+        """The file's new content: JSON is YAML. It is watched, so it is never seen half."""
+        new = self.file.with_suffix(".new")
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
+        new.replace(self.file)
 
     def configure(self, workers: Workers = (), config: Config | None = None) -> Router:
         """Other settings, by a reload; returns when it has these workers and no others."""
