@@ -336,7 +336,7 @@ async def test_a_pod_that_is_wanted_again_is_taken_back(
         await until(target, desired=1, draining=1)
         await target.scale(2, DECISION)
         await until(target, desired=2, ready=2, draining=0)
-        await eventually(lambda: not any(e["is_drained"] for e in router.endpoints()), "undrain")
+        await eventually(lambda: not router.drained, "the pod to be taken back")
 
         async def unmarked() -> bool:
             pods = await api.items(at("pods", namespace))
@@ -345,6 +345,90 @@ async def test_a_pod_that_is_wanted_again_is_taken_back(
 
         await eventually(unmarked, "the mark to go")
         assert await replicas_of(api, namespace) == 2
+
+
+async def test_somebody_who_sets_replicas_ends_a_drain(
+    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
+) -> None:
+    await kubelet.add_node(8)
+    await create_deployment(api, namespace, "m", replicas=2)
+    router = FakeRouter(kubelet.pods)
+    async with router.serve(), bench.open(router=router) as target:
+        await until(target, desired=2, ready=2)
+        router.in_flight_of = dict.fromkeys(await pod_names(api, namespace), 3)
+        await target.scale(1, DECISION)
+        await eventually(lambda: router.drains, "a drain")
+        await api.scale(at("deployments", namespace, "m"), 3)
+        await eventually(lambda: bench.edits, "word of the edit")
+        await until(target, desired=3, ready=3, draining=0)
+        await eventually(lambda: not router.drained, "the pod to be taken back")
+        assert await replicas_of(api, namespace) == 3
+
+
+async def test_who_ends_in_the_middle_of_a_drain_takes_the_pods_back(
+    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
+) -> None:
+    await kubelet.add_node(8)
+    await create_deployment(api, namespace, "m", replicas=2)
+    router = FakeRouter(kubelet.pods)
+    async with router.serve():
+        async with bench.open(router=router) as target:
+            await until(target, desired=2, ready=2)
+            router.in_flight_of = dict.fromkeys(await pod_names(api, namespace), 3)
+            await target.scale(1, DECISION)
+            await eventually(lambda: router.drains, "a drain")
+        assert router.drained == set()
+    assert await replicas_of(api, namespace) == 2
+
+
+async def test_a_drain_whose_leader_was_killed_is_undone_by_the_next(
+    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
+) -> None:
+    """It left the mark on the pod, which tells that the drain at the router was no operator's."""
+    await kubelet.add_node(8)
+    await create_deployment(api, namespace, "m", replicas=3)
+    router = FakeRouter(kubelet.pods)
+    async with router.serve():
+        async with bench.open() as target:
+            await until(target, desired=3, ready=3)
+        left, operators, _ = await pod_names(api, namespace)
+        mark = {"metadata": {"annotations": {DRAINING_ANNOTATION: ""}}}
+        await api.merge(at("pods", namespace, left), mark)
+        for name in (left, operators):
+            router.drain(name)
+        async with bench.open(router=router) as target:
+            await until(target, desired=3, ready=3, draining=0)
+            await eventually(lambda: router.drained == {operators}, "one to be taken back")
+
+
+@pytest.mark.usefixtures("lws_controller")
+async def test_a_surge_of_groups_is_nobodys_order(
+    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
+) -> None:
+    await kubelet.add_node(8)
+    await create_lws(api, namespace, "m", replicas=2, size=2, surge=1)
+    path = at("leaderworkersets", namespace, "m")
+    async with bench.open("LeaderWorkerSet") as target:
+        await until(target, desired=2, ready=2)
+        kubelet.can_load.clear()
+        template = (await api.get(path))["spec"]["leaderWorkerTemplate"]
+        template["workerTemplate"]["spec"]["containers"][0]["image"] = "shoal:new"
+        await api.merge(path, {"spec": {"leaderWorkerTemplate": template}})
+
+        async def surged() -> bool:
+            return (await api.get(path))["status"]["replicas"] == 3
+
+        await eventually(surged, "a third group")
+        await until(target, desired=2, ready=2, pending=0)
+        kubelet.can_load.set()
+
+        async def rolled_out() -> bool:
+            status = (await api.get(path))["status"]
+            return (status["replicas"], status["updatedReplicas"]) == (2, 2)
+
+        await eventually(rolled_out, "the end of the rollout")
+        await until(target, desired=2, ready=2, pending=0)
+    assert bench.edits == []
 
 
 async def test_after_a_restart_of_the_server_it_sees_what_happens(

@@ -59,6 +59,12 @@ class FakeRouter:
 
     # --- What a test does.
 
+    @property
+    def drained(self) -> set[str]:
+        """Pods that are drained now."""
+        self._advance()
+        return set(self._drained)
+
     def set_rate(self, rate: float) -> None:
         self._advance()
         self.rate = rate
