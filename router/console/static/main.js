@@ -27,18 +27,13 @@ async function look() {
   clearTimeout(timer);
   const mine = ++turn;
   const query = new URLSearchParams({ model: model(), since: router.last, scaling_since: scaling.last });
-  try {
-    const found = await get(`/console/data?${query}`);
-    if (mine !== turn) return; // another model was chosen meanwhile
-    take(found);
-    failures = 0;
-  } catch (error) {
-    if (mine !== turn) return;
-    failures += 1;
-    refused(error);
-    if (error.status === 401) return;
-  }
-  if (!document.hidden) timer = setTimeout(look, Math.min(INTERVAL_MS * 2 ** Math.min(failures, 3), MAX_WAIT_MS));
+  const [found, error] = await get(`/console/data?${query}`).then((body) => [body], (reason) => [null, reason]);
+  if (mine !== turn) return; // another model was chosen meanwhile
+  failures = error ? failures + 1 : 0;
+  const wait = Math.min(INTERVAL_MS * 2 ** Math.min(failures, 3), MAX_WAIT_MS);
+  if (!document.hidden && error?.status !== 401) timer = setTimeout(look, wait);
+  if (error) refused(error);
+  else take(found);
 }
 
 function take(found) {
@@ -89,6 +84,7 @@ function choices(models) {
   const chosen = select.value;
   select.replaceChildren(...names.map((name) => el("option", { value: name }, name || "All")));
   select.value = names.includes(chosen) ? chosen : "";
+  if (select.value !== chosen) select.dispatchEvent(new Event("change")); // the model has gone
 }
 
 function summary({ endpoints, models, status, version }) {
