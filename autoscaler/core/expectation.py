@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .arrivals import Rate
+from .demand import Outlook
 from .observation import Observation
-from .spec import ScalingSpec
-from .state import PoolState, ScalerState
+from .state import PoolState
 
 UP_MARGIN = 0.1
 """Parts of a replica that may be lacking before another is ordered."""
 DOWN_MARGIN = 0.03
 """Relative load that must still fit after one is given up."""
-RECENT_S = 40.0
-"""What came is measured over so long, to be held against its forecast."""
 DRAIN_S = 20.0
 """A backlog is to be gone so long after the replicas for it are ready."""
 
@@ -29,8 +26,6 @@ class PoolView:
 
     ready: float
     pending: float
-    num_ready: int
-    """Counted, whatever their size."""
     start_up_s: float
     """How long a replica ordered now takes."""
     num_waiting: float
@@ -51,8 +46,6 @@ class Expectation:
     """With headroom, when a replica ordered now is ready."""
     backlog: float
     """On top: replicas that work off what waits."""
-    margin: float
-    """Requests per second in `need` for what forecasts of late have missed."""
     up_to: float
     """With less than this, replicas are ordered."""
     down_to: float | None
@@ -60,48 +53,31 @@ class Expectation:
 
 
 def expect(
-    view: PoolView, rate: Rate, observation: Observation, pool: PoolState, state: ScalerState,
-    spec: ScalingSpec, now: float,
-) -> Expectation:  # fmt: skip
-    """Learns from the interval, then looks ahead."""
-    horizon = view.start_up_s + observation.interval_s
-    expected, margin = _expected(rate, pool, state, horizon, spec, now)
-    load, coming = view.load_of(rate.now), view.load_of(expected)
-    provided = view.load_of(rate.now + margin)
+    view: PoolView, outlook: Outlook, observation: Observation, pool: PoolState, now: float
+) -> Expectation:
+    """Learns from the interval, then looks ahead: `outlook` is for when a new replica is ready."""
     pool.learn(
-        now, interval_s=observation.interval_s, ready=view.ready, load=provided,
-        is_short=view.ready < provided or view.num_waiting > view.num_ready,
-        has_started=view.has_started, num_requests=view.num_first_tokens,
-        num_in_time=view.num_in_time,
+        now, interval_s=observation.interval_s, ready=view.ready, has_started=view.has_started,
+        num_requests=view.num_first_tokens, num_in_time=view.num_in_time,
     )  # fmt: skip
-    need = pool.staffing.replicas(coming, caution=pool.caution.value)
-    keep = pool.staffing.replicas(coming * (1 + DOWN_MARGIN), caution=pool.caution.value)
+    load = view.load_of(outlook.now)
     backlog = _for_backlog(view, observation, load)
+    need = _need(view, pool, outlook, outlook.expected)
+    keep = _need(view, pool, outlook, max(outlook.now, outlook.expected) * (1 + DOWN_MARGIN))
     lasting = pool.needed.add(now, keep + backlog)
     return Expectation(
-        load=load, need=need, backlog=backlog, margin=margin,
+        load=load,
+        need=need,
+        backlog=backlog,
         up_to=need + backlog - UP_MARGIN,
         down_to=lasting if pool.needed.seconds(now) >= pool.needed.span_s else None,
-    )  # fmt: skip
+    )
 
 
-def _expected(
-    rate: Rate, pool: PoolState, state: ScalerState, horizon_s: float, spec: ScalingSpec,
-    now: float,
-) -> tuple[float, float]:  # fmt: skip
-    """The rate to be ready for, and the margin in it: what forecasts of late have missed.
-
-    Never above both the forecast and the most that came within the last hour.
-    """
-    recent = state.arrivals.recent(RECENT_S)
-    pool.errors.came(now, recent)
-    forecast = rate.at(horizon_s)
-    pool.errors.expect(now + horizon_s, forecast)
-    likely = max(forecast, rate.now if rate.slope > 0 else 0.0)
-    margin = pool.errors.margin(likely, spec.forecast_quantile)
-    most = max(likely, state.highest.add(now, recent))
-    expected = min(likely + margin, most)
-    return expected, expected - likely
+def _need(view: PoolView, pool: PoolState, outlook: Outlook, rate: float) -> float:
+    """Replicas for a rate as uncertain as forecasts are; of a surge more is known."""
+    usual = pool.headroom.replicas(view.load_of(rate), spread=outlook.spread)
+    return max(usual, pool.headroom.replicas(view.load_of(outlook.surge)))
 
 
 def _for_backlog(view: PoolView, observation: Observation, load: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .demand import Demand, Outlook
 from .expectation import Expectation
 from .observation import Observation
 from .pools import Pool
@@ -11,13 +12,25 @@ from .spec import Role
 from .state import PoolState, RequestSize
 
 HOUR_S = 3600.0
+LEAST_SHARE = 0.01
+"""Of a forecast that is worth naming."""
+
+
+def demand_numbers(outlook: Outlook, demand: Demand) -> dict[str, float]:
+    """Requests per second, and how far each forecast is trusted."""
+    numbers = {
+        "arrivals_per_s": outlook.now, "expected_per_s": outlook.expected,
+        "surge_per_s": outlook.surge, "spread": outlook.spread,
+    }  # fmt: skip
+    shares = {f"forecast.{name}": share for name, share in demand.weights().items()}
+    return numbers | {name: share for name, share in shares.items() if share >= LEAST_SHARE}
 
 
 def pool_numbers(pool: Pool, expected: Expectation, state: PoolState) -> dict[str, float]:
     """In units of the pool: replicas of its largest variant."""
     numbers = {
         "load": expected.load, "need": expected.need, "backlog": expected.backlog,
-        "margin": expected.margin, "beta": state.staffing.beta, "caution": state.caution.value,
+        "beta": state.headroom.beta,
     }  # fmt: skip
     if expected.down_to is not None:
         numbers["down_to"] = expected.down_to

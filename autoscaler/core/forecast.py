@@ -1,8 +1,9 @@
-"""What will come when a replica ordered now is ready, and how wrong such forecasts have been.
+"""How wrong forecasts have been: the width of the band around the next one.
 
-Every forecast is kept until its time comes and held against what came. The margin on top of the
-next one is the error that forecasts of late have stayed below with a given probability: an honest
-band, wide for a load that nobody can foresee and narrow for a steady one.
+Every forecast is kept until its time comes and held against what came. Errors are counted in units
+of chance: 1 is what a Poisson process of the expected rate makes by itself. The band is as wide as
+a given share of the errors of late, so it is honest: near 1 for a steady load, wide for bursts that
+nobody can foresee.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from math import sqrt
+from statistics import NormalDist
 
-MEMORY_S = 3600.0
-"""Errors of the last hour count."""
+MEMORY_S = 1800.0
 PRIOR_ERRORS = 20
-PRIOR_ERROR = 0.5
-"""Counts as so many errors until there are others."""
+"""Errors of mere chance that count until there are others."""
+LEAST_RATE = 0.2
+"""Requests per second that are expected at the least, in the unit of an error."""
 
 
 class ForecastErrors:
-    """Errors of forecasts over one horizon, in units of sqrt(expected + 1): the scale on which
-    counts vary, so that what is learnt at one rate holds at others, a rate of 0 among them."""
+    """Of forecasts over one horizon; `share` of the errors stay within the band."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._chance = max(NormalDist().inv_cdf(share), 0.1)
+        """Where the share would be, if all were chance."""
         self._open: deque[tuple[float, float]] = deque()
         """(when, expected)."""
         self._errors: deque[tuple[float, float]] = deque()
@@ -33,20 +37,21 @@ class ForecastErrors:
         """A forecast for a time; times may come in any order, and are asked for in that order."""
         self._open.append((when, rate))
 
-    def came(self, now: float, rate: float) -> None:
-        """What came of late: settles the forecasts for times up to now."""
+    def came(self, now: float, interval_s: float, count: float) -> None:
+        """Settles the forecasts for times up to now."""
         while self._open and self._open[0][0] <= now:
             _, expected = self._open.popleft()
-            error = (rate - expected) / sqrt(expected + 1)
+            error = (count / interval_s - expected) / sqrt(max(expected, LEAST_RATE) / interval_s)
             self._errors.append((now, error))
             insort(self._sorted, error)
         while self._errors and self._errors[0][0] <= now - MEMORY_S:
             _, error = self._errors.popleft()
             self._sorted.remove(error)
 
-    def margin(self, expected: float, share: float) -> float:
-        """What so many forecasts of this rate would not have been exceeded by; 0 at the least."""
-        errors = self._sorted
-        weight = PRIOR_ERRORS / (PRIOR_ERRORS + len(errors))
-        seen = errors[min(int(share * len(errors)), len(errors) - 1)] if errors else 0.0
-        return max(weight * PRIOR_ERROR + (1 - weight) * seen, 0.0) * sqrt(expected + 1)
+    @property
+    def spread(self) -> float:
+        """Width of the band in units of chance, at least 1."""
+        number = len(self._sorted)
+        seen = self._sorted[min(int(self._share * number), number - 1)] if number else 0.0
+        mean = (PRIOR_ERRORS * self._chance + number * seen) / (PRIOR_ERRORS + number)
+        return max(mean / self._chance, 1.0)

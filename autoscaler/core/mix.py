@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .staffing import whole
+from .headroom import whole
 
 TINY = 1e-6
 """Capacity that is not missed: the same grain of salt as in `whole`."""

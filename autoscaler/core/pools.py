@@ -112,7 +112,6 @@ class Pool:
         return PoolView(
             ready=self.capacity([v.ready for v in seen]),
             pending=self.capacity([max(m.seen.pending - m.lacking, 0) for m in self.members]),
-            num_ready=sum(v.ready for v in seen),
             start_up_s=max(m.state.start_up_s for m in self.members),
             num_waiting=sum(v.num_waiting or 0.0 for v in seen),
             num_first_tokens=_sum([total for total, _ in judged]),

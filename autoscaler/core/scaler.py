@@ -13,10 +13,10 @@ Missing metrics hold what there is: *no data* is not *zero*.
 
 from __future__ import annotations
 
-from .choice import Choice, choose
+from .choice import ALL, Choice, choose
 from .decision import Decision, Reason, ReasonKind
 from .expectation import expect
-from .explain import model_numbers, pool_numbers, variant_numbers
+from .explain import demand_numbers, model_numbers, pool_numbers, variant_numbers
 from .limits import Limits
 from .observation import Observation, VariantObservation
 from .pools import Pool, pools_of
@@ -45,22 +45,23 @@ def _decide(
     state: ScalerState, now: float, limits: Limits, reasons: list[Reason],
 ) -> Decision:  # fmt: skip
     _learn(spec, observation, seen, state, now)
-    rate = state.arrivals.estimate()
-    assert rate is not None, "arrivals were just added"
     pools = pools_of(spec, seen, state, now)
+    outlooks = [
+        state.demand.outlook(pool.view.start_up_s + observation.interval_s) for pool in pools
+    ]
     expected = [
-        expect(pool.view, rate, observation, state.pools[pool.role], state, spec, now)
-        for pool in pools
+        expect(pool.view, outlook, observation, state.pools[pool.role], now)
+        for pool, outlook in zip(pools, outlooks, strict=True)
     ]
     gpus = limits.free()
     parts = parts_of(pools, expected, gpus=gpus)
-    explain = {"arrivals_per_s": rate.now, "slope": rate.slope}
-    explain |= model_numbers(pools, observation)
+    explain = demand_numbers(outlooks[0], state.demand) | model_numbers(pools, observation)
     is_idle = _is_idle(spec, observation, state, now)
     wanted: dict[str, int] = {}
     for pool, ahead, part in zip(pools, expected, parts, strict=True):
         learnt = state.pools[pool.role]
         choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, part=part)
+        learnt.is_lacking = choice.is_short or part != ALL
         if is_idle:
             reasons.append(Reason(ReasonKind.IDLE, pool.name, "nobody has asked for a while"))
         else:
@@ -90,7 +91,11 @@ def _learn(
     state: ScalerState, now: float,
 ) -> None:  # fmt: skip
     assert observation.arrivals is not None
-    state.arrivals.add(now, observation.interval_s, observation.arrivals)
+    start_up_s = max(state.variants[name].start_up_s for name in seen)
+    state.demand.add(
+        now, observation.interval_s, observation.arrivals,
+        horizon_s=start_up_s + observation.interval_s,
+    )  # fmt: skip
     state.size.observe(observation, _finished(spec, seen, state))
     if observation.is_asked or state.last_arrival is None:
         state.last_arrival = now

@@ -99,8 +99,10 @@ class ScalingSpec:
     slo: SloSpec = field(default_factory=SloSpec)
     pace: Pace = field(default_factory=Pace)
     variants: tuple[VariantSpec, ...] = (VariantSpec(),)
-    forecast_quantile: float = 0.85
+    forecast_quantile: float = 0.9
     """Share of forecasts whose error is provided for: the price of being ready in time."""
+    periods_s: tuple[float, ...] = (3600.0, 86400.0)
+    """At which the load may repeat itself; others are found. Forecasts that do not hold are off."""
     gpu_budget: int | None = None
     """GPUs that all variants together may use; None: as many as the maxima say."""
 

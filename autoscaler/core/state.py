@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .arrivals import Arrivals
-from .caution import Caution
+from .demand import Demand
 from .edits import Edits
-from .forecast import MEMORY_S, ForecastErrors
+from .headroom import Headroom
 from .observation import Observation, VariantObservation
 from .place import Place
 from .spec import Role, ScalingSpec
-from .staffing import Staffing, headroom
 from .window import MaxWindow
 from .work import PromptCosts, TokenCosts
 
 SETTLE_S = 15.0
-"""After a shortage: requests that suffered from it say nothing of what is enough."""
+"""After there were no replicas, or no more could be had: requests that suffered from that say
+nothing of headroom."""
 COLD_S = 10.0
 """The first requests of a new replica are slow."""
 LASTING_S = 600.0
 """A cheaper mix is moved to when it would have been enough for so long."""
-SIZE_RATE = 0.002
+SIZE_RATE = 0.0005
 """Weight of one request in the mean lengths."""
 
 
@@ -88,42 +87,35 @@ class VariantState:
 class PoolState:
     """What is learnt of variants that share a load: how much of them together is enough."""
 
-    staffing: Staffing
-    caution: Caution
+    headroom: Headroom
     needed: MaxWindow
     needed_long: MaxWindow = field(default_factory=lambda: MaxWindow(LASTING_S))
     """What another mix of variants would have to carry."""
-    errors: ForecastErrors = field(default_factory=ForecastErrors)
     unsettled_until: float = 0.0
+    is_lacking: bool = False
+    """Whether it could not have what it needed at the last decision."""
     short_since: float | None = None
     """No numbers of replicas have been enough from then on, within bounds, places and budget."""
 
     @classmethod
     def of(cls, spec: ScalingSpec) -> PoolState:
         return cls(
-            staffing=Staffing(spec.slo.attainment),
-            caution=Caution(spec.slo.attainment),
-            needed=MaxWindow(spec.pace.scale_down_delay_s),
+            headroom=Headroom(spec.slo.attainment), needed=MaxWindow(spec.pace.scale_down_delay_s)
         )
 
     def learn(
-        self, now: float, *, interval_s: float, ready: float, load: float, is_short: bool,
-        has_started: bool, num_requests: int | None, num_in_time: int | None,
+        self, now: float, *, interval_s: float, ready: float, has_started: bool,
+        num_requests: int | None, num_in_time: int | None,
     ) -> None:  # fmt: skip
-        """Book how requests fared at the present headroom, unless a shortage shows in them."""
-        if num_requests is not None and num_in_time is not None:
-            self.caution.observe(
-                now, interval_s=interval_s, num_requests=num_requests, num_in_time=num_in_time
-            )
-        if is_short:
-            self.unsettled_until = max(self.unsettled_until, now + SETTLE_S)
+        """How requests fared with the headroom there was."""
+        if not ready or self.is_lacking:
+            self.unsettled_until = now + SETTLE_S
         elif has_started:
             self.unsettled_until = max(self.unsettled_until, now + COLD_S)
-        if now >= self.unsettled_until and num_requests and num_in_time is not None:
-            self.staffing.observe(
-                headroom(ready, load), num_requests=num_requests, num_in_time=num_in_time,
-                interval_s=interval_s,
-            )  # fmt: skip
+        elif now >= self.unsettled_until and num_requests is not None and num_in_time is not None:
+            self.headroom.observe(
+                interval_s=interval_s, num_requests=num_requests, num_in_time=num_in_time
+            )
 
 
 @dataclass(slots=True)
@@ -132,10 +124,8 @@ class ScalerState:
 
     variants: dict[str, VariantState]
     pools: dict[Role, PoolState]
-    arrivals: Arrivals = field(default_factory=Arrivals)
+    demand: Demand
     size: RequestSize = field(default_factory=RequestSize)
-    highest: MaxWindow = field(default_factory=lambda: MaxWindow(MEMORY_S))
-    """The most requests per second that came within the last hour."""
     last_arrival: float | None = None
 
     @classmethod
@@ -149,4 +139,5 @@ class ScalerState:
                 for variant in spec.variants
             },
             pools={variant.role: PoolState.of(spec) for variant in spec.variants},
+            demand=Demand(share=spec.forecast_quantile, periods_s=spec.periods_s),
         )

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 FORGETTING = 0.995
 """Of each observation; some 200 of them count."""
+LEAST_OF_PRIOR = 0.01
+"""No coefficient is believed to be less than so much of the prior's: nothing is free."""
 PRIOR_WEIGHT = 3.0
 """Observations that the prior counts for."""
 PRIOR_LOAD = 0.3
@@ -40,7 +42,7 @@ class TokenCost:
         return max(1 - self.base_s / tpot_s, 0.0)
 
 
-PRIOR = TokenCost(base_s=0.01, in_s=5e-5, out_s=2e-4)
+PRIOR = TokenCost(base_s=0.008, in_s=8e-5, out_s=2e-4)
 """A GPU of the day with a model of 8B; a few observations of any other replace it."""
 
 
@@ -84,9 +86,11 @@ class TokenCosts:
             worst = min(range(len(active)), key=values.__getitem__)
             if values[worst] > 0:
                 found = dict(zip(active, values, strict=True))
-                return TokenCost(
-                    base_s=found.get(0, 0.0), in_s=found.get(1, 0.0), out_s=found.get(2, 0.0)
+                least = (self._prior.base_s, self._prior.in_s, self._prior.out_s)
+                base_s, in_s, out_s = (
+                    max(found.get(i, 0.0), LEAST_OF_PRIOR * least[i]) for i in range(3)
                 )
+                return TokenCost(base_s=base_s, in_s=in_s, out_s=out_s)
             del active[worst]
         return self._prior
 

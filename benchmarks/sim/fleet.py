@@ -91,7 +91,7 @@ class Fleet:
         self._gone_output = self._gone_input = 0
         self._held: deque[SimRequest] = deque()
         self._interval = _Interval()
-        self._seen_output = self._seen_input = 0
+        self._seen_output = self._seen_input = self._seen_running = 0
         self._desired = 0
         self.replica_s = 0.0
         """Seconds that replicas have existed, from their order until they were gone."""
@@ -239,6 +239,8 @@ class Fleet:
         computed = self._gone_input + sum(m.replica.input_tokens for m in self._members)
         new_output, self._seen_output = output - self._seen_output, output
         new_input, self._seen_input = computed - self._seen_input, computed
+        running = sum(m.replica.num_running for m in ready)
+        mean_running, self._seen_running = (self._seen_running + running) / 2, running
         variant = VariantObservation(
             name=self.name,
             desired=self._desired,
@@ -246,7 +248,7 @@ class Fleet:
             pending=sum(m.ready_s is None for m in self._members) + self._unplaced,
             unschedulable=self._unplaced,
             draining=sum(m.draining for m in self._members),
-            num_running=sum(m.replica.num_running for m in ready),
+            num_running=mean_running,
             num_waiting=sum(m.replica.num_waiting for m in ready),
             kv_usage=max((m.replica.kv_usage for m in ready), default=None),
             input_tokens_per_s=new_input / interval_s,

@@ -59,6 +59,4 @@ def make_pool(*kinds: Kind, role: Role = Role.BOTH) -> Pool:
 
 
 def expecting(up_to: float, down_to: float | None = None) -> Expectation:
-    return Expectation(
-        load=up_to, need=up_to, backlog=0.0, margin=0.0, up_to=up_to, down_to=down_to
-    )
+    return Expectation(load=up_to, need=up_to, backlog=0.0, up_to=up_to, down_to=down_to)

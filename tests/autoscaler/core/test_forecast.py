@@ -1,48 +1,53 @@
 from __future__ import annotations
 
-from math import sqrt
+from random import Random
 
 import pytest
 
-from shoal.autoscaler.core.forecast import MEMORY_S, PRIOR_ERROR, ForecastErrors
+from shoal.autoscaler.core.forecast import MEMORY_S, ForecastErrors
 
 
-def test_before_anything_came_there_is_a_prior_margin() -> None:
-    assert ForecastErrors().margin(8.0, 0.9) == pytest.approx(PRIOR_ERROR * 3)
+def settle(errors: ForecastErrors, counts: list[float], *, expected: float, start_s: float = 0.0,
+           interval_s: float = 5.0) -> None:  # fmt: skip
+    for step, count in enumerate(counts):
+        now = start_s + (step + 1) * interval_s
+        errors.expect(now, expected)
+        errors.came(now, interval_s, count)
 
 
-def settle(errors: ForecastErrors, misses: list[float], *, expected: float = 8.0) -> None:
-    for second, miss in enumerate(misses):
-        errors.expect(float(second), expected)
-        errors.came(float(second), expected + miss)
+def test_what_is_mere_chance_is_one() -> None:
+    assert ForecastErrors(0.9).spread == 1.0
+    rng = Random(3)
+    poisson = [sum(rng.random() < 0.05 for _ in range(1000)) for _ in range(300)]
+    errors = ForecastErrors(0.9)
+    settle(errors, poisson, expected=10.0)
+    assert errors.spread == pytest.approx(1.0, abs=0.12)
 
 
-def test_the_margin_is_what_so_many_forecasts_stayed_below() -> None:
-    errors = ForecastErrors()
-    settle(errors, [0.0] * 900 + [6.0] * 100)
-    assert errors.margin(8.0, 0.85) == pytest.approx(0.0, abs=0.1)
-    assert errors.margin(8.0, 0.95) == pytest.approx(6.0, rel=0.1)
-    assert errors.margin(0.0, 0.95) == pytest.approx(6.0 / sqrt(9), rel=0.1)
+def test_so_many_errors_stay_within_the_band() -> None:
+    # Of 100 errors, 0 to 99 in units of chance, nine tenths are at most 90.
+    errors = ForecastErrors(0.9)
+    settle(errors, [100 + 10 * k for k in range(100)], expected=20.0)
+    assert errors.spread == pytest.approx((20 * 1.2816 + 100 * 90) / 120 / 1.2816, rel=1e-3)
 
 
-def test_forecasts_that_were_too_high_give_no_margin_below_zero() -> None:
-    errors = ForecastErrors()
-    settle(errors, [-5.0] * 1000)
-    assert errors.margin(8.0, 0.9) == 0.0
+def test_one_jump_does_not_widen_it_but_recurring_ones_do() -> None:
+    once, often = ForecastErrors(0.9), ForecastErrors(0.9)
+    settle(once, [50.0] * 200 + [150.0] * 10, expected=10.0)
+    settle(often, ([50.0] * 16 + [150.0] * 4) * 10, expected=10.0)
+    assert once.spread == 1.0
+    assert often.spread > 5.0
 
 
-def test_old_errors_are_forgotten() -> None:
-    errors = ForecastErrors()
-    settle(errors, [30.0] * 500)
-    errors.came(MEMORY_S * 2, 0.0)
-    assert errors.margin(8.0, 0.9) == pytest.approx(PRIOR_ERROR * 3)
+def test_errors_are_forgotten() -> None:
+    errors = ForecastErrors(0.9)
+    settle(errors, [200.0] * 50, expected=10.0)
+    assert errors.spread > 5.0
+    settle(errors, [50.0] * 400, expected=10.0, start_s=MEMORY_S)
+    assert errors.spread == 1.0
 
 
-def test_a_forecast_is_judged_when_its_time_comes_and_not_before() -> None:
-    errors = ForecastErrors()
-    for _ in range(1000):
-        errors.expect(60.0, 1.0)
-    errors.came(59.0, 100.0)
-    assert errors.margin(1.0, 0.9) == pytest.approx(PRIOR_ERROR * sqrt(2))
-    errors.came(60.0, 100.0)
-    assert errors.margin(1.0, 0.9) > 90.0
+def test_too_much_expected_is_no_reason_for_more() -> None:
+    errors = ForecastErrors(0.9)
+    settle(errors, [0.0] * 100, expected=10.0)
+    assert errors.spread == 1.0

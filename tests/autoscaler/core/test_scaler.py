@@ -205,7 +205,7 @@ def test_one_step_is_bounded_by_the_pace() -> None:
     ups = target.run(60.0, 15)
     assert ups[0] <= 4
     assert ups[1] <= 6
-    assert ReasonKind.PACE in kinds(target.step(60.0))
+    assert ReasonKind.PACE in kinds(target.step(200.0))
 
 
 def test_the_numbers_behind_a_decision_are_told() -> None:

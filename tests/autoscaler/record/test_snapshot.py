@@ -97,8 +97,8 @@ def test_a_state_of_other_code_is_refused() -> None:
     with pytest.raises(SnapshotUnfit, match="ScalerState has other fields today"):
         from_plain(plain, SPEC)
     plain = to_plain(ScalerState.of(SPEC))
-    plain["attributes"]["arrivals"]["attributes"]["_more"] = 1
-    with pytest.raises(SnapshotUnfit, match="Arrivals has other fields today"):
+    plain["attributes"]["demand"]["attributes"]["_more"] = 1
+    with pytest.raises(SnapshotUnfit, match="Demand has other fields today"):
         from_plain(plain, SPEC)
 
 
