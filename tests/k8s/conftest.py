@@ -30,6 +30,11 @@ from .control_plane.launcher import ControlPlane
 REPOSITORY = Path(__file__).parents[2]
 BUILD = Path(__file__).parent / "control_plane" / "build.sh"
 POLICY_DEFINITION = REPOSITORY / "deploy" / "autoscaler" / "crd.yaml"
+PRELOADED = (
+    "kubernetes_asyncio.client",
+    "shoal.autoscaler.admin.app",
+    "shoal.autoscaler.kubernetes.run",
+)
 LEFT_OUT = pytest.StashKey[str]()
 
 
@@ -145,7 +150,7 @@ async def router(kubelet: FakeKubelet) -> AsyncIterator[FakeRouter]:
 
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("autoscalers"))
+    nursery = Nursery(tmp_path_factory.mktemp("autoscalers"), *PRELOADED)
     yield nursery
     nursery.close()
 

@@ -1,5 +1,7 @@
 """Starts `shoal` commands as processes of their own, by forking: imports are paid for once.
 
+Arguments: who started it, and names of more modules to import beforehand.
+
 A line of JSON on stdin, `{"argv": ["fake-worker", ...], "log": PATH}`, starts one, and its process
 id is the answer. Output goes to the log; the status at its end into a file beside it. All of them
 die with this process, and this one ends with its stdin.
@@ -28,7 +30,7 @@ logs: dict[int, str] = {}
 
 def main() -> None:
     die_with(int(sys.argv[1]))
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[2:]):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

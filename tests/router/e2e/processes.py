@@ -75,11 +75,13 @@ class Program:
 class Nursery:
     """Where programs come from; `close` ends all that are left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *preloaded: str) -> None:
+        """`preloaded`: modules that its programs need, beside those that all need."""
         self.folder = folder
         self._numbers = itertools.count(1)
+        script = Path(__file__).with_name("nursery_process.py")
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("nursery_process.py")), str(os.getpid())],
+            [sys.executable, str(script), str(os.getpid()), *preloaded],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
