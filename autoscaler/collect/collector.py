@@ -19,8 +19,11 @@ from .variant import Worker, Workers, labels_match, observe, tokens_of, with_wai
 from .worker_page import read_worker
 
 TIMEOUT_S = 2.0
-"""Of each request; all go out at once."""
-MAX_CONCURRENT = 64
+"""Of each request."""
+MAX_CONCURRENT = 32
+"""Requests at once. More are slower: the client looks at all its connections for each of them."""
+MAX_TOLD = 3
+"""Addresses in one line of the log."""
 _LEAST_INTERVAL_S = 1e-3
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +57,9 @@ class HttpCollector:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._known_endpoints: list[Endpoint] = []
         self._last: float | None = None
-        self._troubles: dict[str, str] = {}
+        self._in_trouble: dict[str, str] = {}
+        """Why, by address, as of the last look; what is gone from the fleet is so no more."""
+        self._now_in_trouble: dict[str, str] = {}
         self._on_error = on_error
 
     async def observe(self, replicas: Mapping[str, Replicas], now: float) -> Observation:
@@ -65,6 +70,7 @@ class HttpCollector:
         pages, endpoints = await asyncio.gather(self._router_pages(), self._serving_endpoints())
         demand = self._demand.read(now, interval_s, pages)
         workers = await self._read_workers(now, endpoints)
+        self._tell()
         output_tokens, mean_input = tokens_of([w for _, w in workers], interval_s)
         variants = with_waiting(
             [self._variant(observed(name, found), endpoints, workers)
@@ -114,7 +120,6 @@ class HttpCollector:
         except (Unavailable, msgspec.MsgspecError) as error:
             self._note(url, error)
             return 0
-        self._note(url, None)
         return num_held
 
     async def _router_pages(self) -> dict[str, RouterPage | None]:
@@ -127,7 +132,8 @@ class HttpCollector:
         if body is None:
             return None
         page = read_router(body, self._policy.model)
-        self._note(url, None if page else Unavailable(f"{url} is not the page of a router"))
+        if page is None:
+            self._note(url, Unavailable(f"{url} is not the page of a router"))
         return page
 
     async def _serving_endpoints(self) -> list[Endpoint]:
@@ -150,11 +156,7 @@ class HttpCollector:
 
     def _forget_others(self) -> None:
         """Pods come and go."""
-        urls = {endpoint.url for endpoint in self._known_endpoints}
-        self._workers.keep(urls)
-        kept = (*self._routers, *urls)
-        for url in [url for url in self._troubles if not url.startswith(kept)]:
-            del self._troubles[url]
+        self._workers.keep({endpoint.url for endpoint in self._known_endpoints})
 
     async def _endpoints_of(self, router: str) -> list[Endpoint] | None:
         url = f"{router}/admin/endpoints"
@@ -166,7 +168,6 @@ class HttpCollector:
         except msgspec.MsgspecError as error:
             self._note(url, error)
             return None
-        self._note(url, None)
         return endpoints
 
     async def _read_workers(
@@ -180,8 +181,8 @@ class HttpCollector:
                 continue
             url = f"{endpoint.url}/metrics"
             page = read_worker(body)
-            self._note(url, None if page else Unavailable(f"{url} is not the page of a worker"))
             if page is None:
+                self._note(url, Unavailable(f"{url} is not the page of a worker"))
                 continue
             worker = self._workers.read(now, endpoint.url, page, is_ready=endpoint.is_ready)
             if worker is not None:
@@ -213,15 +214,24 @@ class HttpCollector:
             self._note(url, error)
         return None
 
-    def _note(self, url: str, trouble: Exception | None) -> None:
-        if trouble is None:
-            if self._troubles.pop(url, None) is not None:
-                _log.info("source.back", model=self._policy.model, url=url)
-            return
+    def _note(self, url: str, trouble: Exception) -> None:
         self._on_error()
-        if url not in self._troubles:
-            _log.warning("source.unavailable", model=self._policy.model, error=str(trouble))
-        self._troubles[url] = str(trouble)
+        self._now_in_trouble[url] = str(trouble)
+
+    def _tell(self) -> None:
+        """One line for all that are in trouble since the last look, and one for those that are not
+        any more: a network that is cut takes hundreds of workers at once."""
+        before, self._in_trouble = self._in_trouble, self._now_in_trouble
+        self._now_in_trouble = {}
+        begun = self._in_trouble.keys() - before.keys()
+        if begun:
+            errors = [self._in_trouble[url] for url in sorted(begun)[:MAX_TOLD]]
+            _log.warning(
+                "sources.unavailable", model=self._policy.model, num=len(begun), errors=errors
+            )
+        if ended := before.keys() - self._in_trouble.keys():
+            urls = sorted(ended)[:MAX_TOLD]
+            _log.info("sources.back", model=self._policy.model, num=len(ended), urls=urls)
 
 
 class _Held(msgspec.Struct):

@@ -261,8 +261,8 @@ async def test_trouble_is_told_once_and_so_is_its_end(
     fleet.workers[W1].fails = False
     await eye.look()
     said = capsys.readouterr().out
-    assert said.count("source.unavailable") == 1
-    assert said.count("source.back") == 1
+    assert said.count("sources.unavailable") == 1
+    assert said.count("sources.back") == 1
     assert len(eye.errors) == 3
 
 
@@ -301,3 +301,14 @@ async def test_a_slash_at_the_end_of_an_address_and_no_key(fleet: Fleet) -> None
     observation = await collector.observe({"default": Replicas(desired=0, ready=0)}, 1.0)
     assert observation.held == 0
     assert fleet.keys["router"] is None
+
+
+async def test_trouble_of_many_is_one_line(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.workers = {f"http://w{i}:8000": FakeWorker(fails=True) for i in range(50)}
+    eye = Eye(fleet)
+    await eye.look()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "unavailable" in line]
+    assert "num=50" in line
+    assert len(line) < 400
