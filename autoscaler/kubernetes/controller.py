@@ -6,7 +6,7 @@ It runs on the leader alone. A policy that is wrong is told so, and the others g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -23,7 +23,7 @@ from .policy_runner import PolicyRunner, Services
 from .report import Report, StatusWriter
 from .watch import Watch
 
-CHECK_EVERY_S = 10.0
+AFTER_FAULT_S = 10.0
 NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 class _Running:
     """One policy: what it was made from, and its tasks."""
 
+    uid: str
+    """Of the object; empty: the policy is of a file."""
     report: Report
     writer: asyncio.Task[None] | None = None
     runner: asyncio.Task[None] | None = None
@@ -56,6 +58,7 @@ class Controller:
         self._clock = clock
         self._changed = asyncio.Event()
         self._running: dict[str, _Running] = {}
+        self._has_hinted = False
         paths = [f"{COLLECTION}/namespaces/{name}/{PLURAL}" for name in namespaces]
         self._watches = [
             Watch(services.api, path, PolicyObject, clock=clock, on_change=self._changed.set)
@@ -72,7 +75,6 @@ class Controller:
                     tasks.create_task(self._follow())
                 else:
                     await self._apply({scaled.key: scaled for scaled in self._from_file}, {}, {})
-                tasks.create_task(self._tend())
         finally:
             await self._end(self._running)
 
@@ -82,6 +84,7 @@ class Controller:
             await self._changed.wait()
             self._changed.clear()
             if any(watch.age() is None for watch in self._watches):
+                self._hint()
                 continue
             objects = {
                 f"{namespace}/{name}": found
@@ -89,25 +92,17 @@ class Controller:
                 for (namespace, name), found in watch.objects.items()
             }
             wanted, problems = self._read(objects)
-            await self._end({k: r for k, r in self._running.items() if k not in objects})
+            uids = {key: found.metadata.uid for key, found in objects.items()}
+            await self._end({k: r for k, r in self._running.items() if uids.get(k) != r.uid})
             await self._apply(wanted, problems, objects)
 
-    async def _tend(self) -> None:
-        """A task of a policy that ended by a fault of ours is started again."""
-        has_hinted = False
-        while True:
-            await asyncio.sleep(CHECK_EVERY_S)
-            problems = [watch.problem for watch in self._watches if watch.problem is not None]
-            if not has_hinted and any(problem.status == NOT_FOUND for problem in problems):
-                has_hinted = True
-                log.error("policies.not_defined", hint="kubectl apply -f deploy/autoscaler/crd.yaml"
-                          ", or give the policies by --file")  # fmt: skip
-            for key, running in self._running.items():
-                for task in (running.runner, running.writer):
-                    if task is not None and task.done() and not task.cancelled():
-                        log.error("policy.fault", policy=key, exc_info=task.exception())
-                if running.runner is not None and running.runner.done() and running.scaled:
-                    running.runner = self._start(running.scaled, running.report)
+    def _hint(self) -> None:
+        """What to do when the cluster does not know ScalingPolicies, said once."""
+        problems = [watch.problem for watch in self._watches if watch.problem is not None]
+        if not self._has_hinted and any(problem.status == NOT_FOUND for problem in problems):
+            self._has_hinted = True
+            hint = "kubectl apply -f deploy/autoscaler/crd.yaml, or give the policies by --file"
+            log.error("policies.not_defined", hint=hint)
 
     def _read(
         self, objects: dict[str, PolicyObject]
@@ -137,18 +132,17 @@ class Controller:
                 await self._use(running, wanted[key])
 
     def _begin(self, key: str, found: PolicyObject | None) -> _Running:
+        log.info("policy.found", policy=key)
         regarding = None if found is None else regarding_of(found)
         report = Report(key=key, regarding=regarding, tell=self._events.tell, clock=self._clock)
-        running = _Running(report)
-        if found is not None:
-            metadata = found.metadata
-            path = f"{COLLECTION}/namespaces/{metadata.namespace}/{PLURAL}/{metadata.name}"
-            writer = StatusWriter(
-                self._services.api, path, report, before=found.status, clock=self._clock
-            )
-            running.writer = asyncio.create_task(writer.run())
-        log.info("policy.found", policy=key)
-        return running
+        if found is None:
+            return _Running("", report)
+        metadata = found.metadata
+        path = f"{COLLECTION}/namespaces/{metadata.namespace}/{PLURAL}/{metadata.name}"
+        writer = StatusWriter(
+            self._services.api, path, report, before=found.status, clock=self._clock
+        )
+        return _Running(metadata.uid, report, writer=_kept_at_work(key, writer.run))
 
     async def _refuse(self, running: _Running, problem: Problem, generation: int) -> None:
         await _cancelled(running.runner)
@@ -163,10 +157,8 @@ class Controller:
             running.report.seen(scaled.generation)  # to begin anew would lose what was learnt
             return
         await _cancelled(running.runner)
-        running.runner = self._start(scaled, running.report)
-
-    def _start(self, scaled: Scaled, report: Report) -> asyncio.Task[None]:
-        return asyncio.create_task(PolicyRunner(scaled, report, self._services).run())
+        runner = PolicyRunner(scaled, running.report, self._services)
+        running.runner = _kept_at_work(scaled.key, runner.run)
 
     async def _end(self, ending: dict[str, _Running]) -> None:
         for key, running in list(ending.items()):
@@ -174,6 +166,20 @@ class Controller:
             await _cancelled(running.runner, running.writer)
             self._services.memory.remove(key)
             log.info("policy.left", policy=key)
+
+
+def _kept_at_work(key: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """A fault of ours in one policy ends neither it nor the others."""
+
+    async def again_and_again() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("policy.fault", policy=key)
+            await asyncio.sleep(AFTER_FAULT_S)
+
+    return asyncio.create_task(again_and_again())
 
 
 async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from shoal.errors import ConfigError
 
+from ..policy import Mode
 from ..settings.documents import API_VERSION, KIND, RouterSettings
 from ..settings.load import LoadedPolicy, decode_spec, of_spec
 from .conditions import Problem
@@ -113,11 +114,12 @@ def of_loaded(loaded: LoadedPolicy, default_router: RouterSettings | None) -> Sc
 def taken(policies: list[Scaled]) -> dict[str, Problem]:
     """By policy: the target that an older policy, or another variant of it, has already.
 
-    Two that scale one object would fight without end.
+    Two that scale one object would fight without end. One that only advises harms nobody.
     """
     owners: dict[Reference, str] = {}
     problems: dict[str, Problem] = {}
-    for policy in sorted(policies, key=lambda policy: (policy.created, policy.key)):
+    scaling = [policy for policy in policies if policy.loaded.policy.mode is Mode.AUTO]
+    for policy in sorted(scaling, key=lambda policy: (policy.created, policy.key)):
         claimed: dict[Reference, str] = {}
         for variant, target in policy.targets.items():
             for workload in workloads_of(target):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,17 +157,18 @@ class PolicyRunner:
             await asyncio.sleep(CHECK_EVERY_S)
             for variant, target in targets.items():
                 if target.is_replaced:
-                    raise _TargetsChanged(f"{target.reference} is another object than before")
+                    raise _TargetsChanged(f"{target.reference} has other pods than before")
                 reference = self._scaled.targets[variant]
                 if not is_kserve(reference):
                     continue
-                with contextlib.suppress(ClusterError):
-                    try:
-                        found = await resolve(self._services.api, reference)
-                    except Unscalable as error:
-                        raise _TargetsChanged(str(error)) from error
-                    if found != target.reference:
-                        raise _TargetsChanged(f"{reference} is served by {found} now")
+                try:
+                    found = await resolve(self._services.api, reference)
+                except Unscalable as error:
+                    raise _TargetsChanged(str(error)) from error
+                except ClusterError:
+                    continue  # it is not known for the moment
+                if found != target.reference:
+                    raise _TargetsChanged(f"{reference} is served by {found} now")
 
     def _decision_log(self) -> DecisionLog | None:
         """That it cannot be written keeps nobody from scaling."""

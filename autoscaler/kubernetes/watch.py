@@ -85,7 +85,8 @@ class Watch(Generic[T]):
         fields: str = "", metadata_only: bool = False, on_change: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`kind` is the msgspec type of one object: the fields of it that are read. With
-        `metadata_only` the server sends no others than `metadata`."""
+        `metadata_only` the server sends no others than `metadata`. `on_change` is called when
+        `objects` has changed, and when there is a new `problem`."""
         self.objects: dict[tuple[str, str], T] = {}
         """By namespace and name."""
         self.problem: ClusterError | None = None
@@ -139,6 +140,7 @@ class Watch(Generic[T]):
                 self.problem = ClusterError(reason)
             finally:
                 self._closed()
+            self._on_change()
             if self._clock.now() - started > STEADY_S:
                 backoff_s, warned = FIRST_BACKOFF_S, ""
             if reason != warned:

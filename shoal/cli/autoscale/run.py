@@ -124,7 +124,7 @@ def run(
 ) -> None:
     """Scale models on Kubernetes by their ScalingPolicies.
 
-    Ctrl-C or SIGTERM ends it; another replica takes over at once.
+    Ctrl-C or SIGTERM ends it; another replica takes over.
 
     [bold]Examples[/bold]
 

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 
 from shoal.autoscaler.collect.fetch import open_client
+from shoal.autoscaler.kubernetes import controller as controller_module
 from shoal.autoscaler.kubernetes import policy_runner
 from shoal.autoscaler.kubernetes.api import Api
 from shoal.autoscaler.kubernetes.controller import Controller
 from shoal.autoscaler.kubernetes.event_writer import EventWriter
 from shoal.autoscaler.kubernetes.policy_object import of_loaded
-from shoal.autoscaler.kubernetes.policy_runner import Services
+from shoal.autoscaler.kubernetes.policy_runner import PolicyRunner, Services
 from shoal.autoscaler.kubernetes.resources import Resources
 from shoal.autoscaler.record.memory import Memory
 from shoal.autoscaler.settings.load import decode_spec, of_spec
@@ -152,6 +154,39 @@ async def test_two_policies_do_not_fight_over_a_target(server: FakeApi, api: Api
         assert "llm/old" in server.get(POLICIES, "young")["status"]["message"]
         await server.delete(POLICIES, "old")
         await until(lambda: replicas(server) == 5)
+
+
+async def test_a_fault_of_ours_in_one_policy_harms_no_other(
+    server: FakeApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.put(DEPLOYMENTS, deployment())
+    await server.put(DEPLOYMENTS, deployment("other"))
+    await server.put(POLICIES, policy("faulty", target="other"))
+    await server.put(POLICIES, policy("good"))
+    is_faulty = True
+    run = PolicyRunner.run
+
+    async def faulty(runner: PolicyRunner) -> None:
+        if is_faulty and runner._scaled.key == "llm/faulty":
+            raise AssertionError("a fault")
+        await run(runner)
+
+    monkeypatch.setattr(PolicyRunner, "run", faulty)
+    monkeypatch.setattr(controller_module, "AFTER_FAULT_S", 0.05)
+    async with controlling(api):
+        await until(lambda: replicas(server) == 2)
+        assert replicas(server, "other") == 0
+        is_faulty = False
+        await until(lambda: replicas(server, "other") == 2)
+
+
+async def test_a_cluster_that_knows_no_policies_is_told_what_to_do(
+    server: FakeApi, api: Api
+) -> None:
+    server.answers["GET", "scalingpolicies"] = [404] * 100
+    with structlog.testing.capture_logs() as logs:
+        async with controlling(api):
+            await until(lambda: [e for e in logs if e["event"] == "policies.not_defined"])
 
 
 async def test_a_target_that_is_missing_is_waited_for(server: FakeApi, api: Api) -> None:

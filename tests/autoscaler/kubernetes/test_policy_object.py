@@ -81,6 +81,7 @@ def test_the_older_policy_has_a_target() -> None:
     assert list(problems) == ["llm/a"]
     assert "llm/b already" in problems["llm/a"].message
     assert taken([young, policy("b", day=1, namespace="other")]) == {}
+    assert taken([young, policy("b", day=1, mode="advise")]) == {}
 
 
 def test_a_service_and_its_deployment_are_one_target() -> None:
