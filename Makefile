@@ -17,7 +17,7 @@ DEV    := $(VENV)/.dev
 PINS   := pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev serve up test test-k8s test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-agreement bench-client test-router-slow check-slow docs compile-router test-router-compiled clean
+.PHONY: help setup dev serve up test test-k8s test-gpu bench-gpu fuzz-kernels test-emulated check lint type contracts coverage fmt bench-cpu bench-quality bench-scheduler bench-peers bench-router bench-prefix-index bench-autoscaler bench-agreement bench-client test-router-slow check-slow docs test-others compile-router test-router-compiled clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -82,7 +82,7 @@ bench-gpu:  ## the GPU kernels and engine beside the floors of this GPU; last li
 fuzz-kernels:  ## random shapes for every kernel: make fuzz-kernels [SECONDS=60] [ARGS='--seed N']
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(GPU_PYTHON)) -m tests.kernels.fuzz --seconds $(or $(SECONDS),60) $(ARGS)
 
-check: lint type contracts docs coverage test  ## all that CI runs
+check: lint type contracts docs coverage test-others  ## all that CI runs
 
 lint: $(DEV)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -94,10 +94,14 @@ type: $(DEV)  ## mypy --strict on the package
 contracts: $(DEV)  ## import-linter: the floors
 	$(BIN)/lint-imports
 
+# The pure cores. `check` runs their tests once, measured, and then all others.
+CORES := engine/core router/core autoscaler/core
+
 coverage: $(DEV)  ## branch coverage of the pure cores, at least 95 %
-	$(BIN)/pytest -q tests/engine/core tests/router/core tests/autoscaler/core --cov=engine/core --cov=router/core \
-	    --cov=autoscaler/core --cov-branch \
-	    --cov-report=term --cov-fail-under=95
+	$(BIN)/pytest -q $(CORES:%=tests/%) $(CORES:%=--cov=%) --cov-branch --cov-report=term --cov-fail-under=95
+
+test-others: $(DEV)
+	$(BIN)/pytest -q $(CORES:%=--ignore=tests/%)
 
 fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
@@ -126,6 +130,10 @@ bench-router: $(DEV)  ## the router beside vllm-router, sglang-router, nginx; la
 
 bench-prefix-index: $(DEV)  ## the router's prefix indexes and decisions, in microseconds
 	$(BIN)/python -m shoal.benchmarks.prefix_index $(ARGS)
+
+bench-autoscaler: $(DEV)  ## the autoscaler beside HPA, KPA, KEDA and the bound: [TRACES='FILE[::FORMAT]...']
+	$(BIN)/python -m shoal.benchmarks.autoscaler --json benchmarks/results/autoscaler.json --results benchmarks/RESULTS.md \
+	    $(foreach trace,$(TRACES),--trace $(trace)) $(ARGS)
 
 bench-agreement: $(DEV)  ## the harness beside vllm bench serve and GuideLLM, on one server
 	$(BIN)/python -m shoal.benchmarks.peers.install vllm guidellm
