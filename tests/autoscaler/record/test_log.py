@@ -55,8 +55,8 @@ async def test_a_log_decided_again_is_the_same_to_the_last_bit(path: Path) -> No
 
 
 async def test_each_file_stands_for_itself(path: Path) -> None:
-    log = DecisionLog(path, POLICY, max_bytes=50_000, kept_files=3)
-    await Life(log).run(300)
+    log = DecisionLog(path, POLICY, max_bytes=40_000, kept_files=3)
+    await Life(log).run(150)
     kept = files(path)
     assert [file.name for file in kept] == [
         "decisions.jsonl", "decisions.jsonl.1", "decisions.jsonl.2",
@@ -83,7 +83,7 @@ async def test_a_restart_goes_on_in_the_same_file_with_nothing_learnt(path: Path
 
 async def test_another_policy_decides_otherwise_and_goes_on_over_files(path: Path) -> None:
     log = DecisionLog(path, POLICY, max_bytes=30_000)
-    await Life(log).run(200)
+    await Life(log).run(120)
     spec = ScalingSpec(
         variants=(VariantSpec(max_replicas=2),), pace=Pace(start_up_s=20.0, scale_down_delay_s=30.0)
     )
