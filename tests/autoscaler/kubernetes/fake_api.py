@@ -193,6 +193,14 @@ class FakeApi:
             return _status(410, "too old resource version")
         cut = self._cut
         response = web.StreamResponse()
+        with contextlib.suppress(ConnectionResetError):  # the client has gone
+            await self._stream(request, response, collection, namespace, cut, version)
+        return response
+
+    async def _stream(
+        self, request: web.Request, response: web.StreamResponse, collection: Collection,
+        namespace: str, cut: asyncio.Event, version: int,
+    ) -> None:  # fmt: skip
         await response.prepare(request)
         while not cut.is_set() and not self.is_down:
             for at, kind, made in list(collection.events):
@@ -206,7 +214,6 @@ class FakeApi:
             async with self._changed:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), 0.05)
-        return response
 
 
 def _discovery(resources: list[tuple[str, str, bool]]) -> Object:

@@ -91,12 +91,11 @@ async def test_a_policy_is_carried_out_and_reported(server: FakeApi, api: Api) -
     async with controlling(api) as memory:
         await until(lambda: replicas(server) == 2)
         await until(lambda: "Scaled" in told(server))
-        await until(lambda: condition(server, "ScalingLimited")[0])
+        await until(lambda: condition(server, "Ready") == ("False", "NoMetrics"))
         [event] = server.of(EVENTS).objects.values()
         assert event["regarding"]["kind"] == "ScalingPolicy"
         assert event["regarding"]["uid"] == server.get(POLICIES, "chat")["metadata"]["uid"]
         assert event["note"].startswith("default: 0 -> 2 replicas: ")
-        assert condition(server, "Ready") == ("False", "NoMetrics")
         status = server.get(POLICIES, "chat")["status"]
         assert status["observedGeneration"] == 1
         assert status["desired"] == 2
