@@ -30,7 +30,7 @@ from .core.output import Reason
 from .core.request import FinishReason
 from .core.sampling_params import SamplingParams
 from .core.stats import SchedulerStats
-from .core_client import CORE_COMMAND
+from .core_client import CORE_COMMAND, CoreClient
 from .core_profiler import CoreProfiler
 from .core_supervisor import CoreState, CoreSupervisor
 from .output import EngineStats, Health, KVEventEndpoints, RequestOutput
@@ -77,8 +77,10 @@ class AsyncEngine:
         resolve: Callable[..., ModelFiles] | None = None,
         load_tokenizer: Callable[[ModelFiles], Tokenizer] | None = None,
         core_command: Sequence[str] = CORE_COMMAND,
+        spare_core: CoreClient | None = None,
         clock: Clock | None = None,
     ) -> None:
+        """`spare_core`: a core process that was launched before there was a model to load."""
         self._config = config
         is_dummy = config.load_format == "dummy"
         self._resolve = resolve or (resolve_shape if is_dummy else resolve_model)
@@ -86,7 +88,9 @@ class AsyncEngine:
             load_tokenizer_or_stand_in if is_dummy else load_model_tokenizer
         )
         self._clock = clock or MonotonicClock()
-        self._core = CoreSupervisor(self, command=core_command, config=config.supervision)
+        self._core = CoreSupervisor(
+            self, command=core_command, config=config.supervision, spare=spare_core
+        )
         self._profiler = CoreProfiler(self._core.send)
         self._draining = False
         self._in_flight: dict[str, _InFlight] = {}

@@ -42,6 +42,8 @@ class CoreClient:
         self._process = process
         self._socket = sock
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
+        """Answers to what the process said before we listened: that comes at once, then."""
         self._on_message: OnMessage | None = None
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killed_because: str | None = None
@@ -74,7 +76,9 @@ class CoreClient:
 
     def send(self, frame: bytes) -> None:
         """Hand an encoded message over; does not wait. A core that has died does not mind."""
-        if self._transport is not None:
+        if self._transport is None:
+            self._unsent.append(frame)
+        else:
             self._transport.write(with_length(frame))
 
     async def run(self, on_message: OnMessage) -> str:
@@ -88,6 +92,9 @@ class CoreClient:
         self._transport, frames = await loop.create_unix_connection(
             lambda: FrameProtocol(self._take), sock=self._socket
         )
+        unsent, self._unsent = self._unsent, []
+        for frame in unsent:
+            self.send(frame)
         exiting = asyncio.create_task(self._process.wait())
         try:
             await asyncio.wait((exiting, self._fault), return_when=asyncio.FIRST_COMPLETED)

@@ -36,13 +36,16 @@ BuildCore = Callable[[protocol.Load, Progress], tuple[EngineCore, protocol.Ready
 """Makes a core that is ready to step: loads, allocates, warms up."""
 
 
-def run(build: BuildCore) -> int:
-    """Serve the API process named on the command line until it ends us; the exit status."""
+def run(build: BuildCore, *, prepare: Callable[[], None] = lambda: None) -> int:
+    """Serve the API process named on the command line until it ends us; the exit status.
+
+    `prepare` is called while there is nothing to build yet: it imports what `build` needs.
+    """
     frames = BlockingFrames(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(int(sys.argv[2]))
     try:
-        _serve(frames, build)
+        _serve(frames, build, prepare)
     except PeerGone:
         return 0  # whatever the API process wanted, nobody waits for it
     except Exception as error:
@@ -68,8 +71,9 @@ class _SendProgress:
         _send(self._frames, protocol.LoadProgress(stage, done, total))
 
 
-def _serve(frames: BlockingFrames, build: BuildCore) -> NoReturn:
+def _serve(frames: BlockingFrames, build: BuildCore, prepare: Callable[[], None]) -> NoReturn:
     _send(frames, protocol.Hello())
+    prepare()
     first = frames.receive(wait=True)
     assert first is not None
     load = protocol.decode_to_core(first)
@@ -161,10 +165,15 @@ def _send(frames: BlockingFrames, message: protocol.FromCore) -> None:
 
 def build_real_core(load: protocol.Load, progress: Progress) -> tuple[EngineCore, protocol.Ready]:
     """The core of the model that `load` names."""
-    from .core_builder import build_core  # takes time, so the API process hears of us first
+    from .core_builder import build_core
 
     return build_core(load, progress)
 
 
+def import_builder() -> None:
+    """Takes half a second, so the API process hears of us first."""
+    from . import core_builder  # noqa: F401
+
+
 if __name__ == "__main__":
-    sys.exit(run(build_real_core))
+    sys.exit(run(build_real_core, prepare=import_builder))

@@ -55,9 +55,16 @@ class CoreSupervisor:
     """Use: `start`, then `send` while `state` is READY; `stop` at last."""
 
     def __init__(
-        self, listener: CoreListener, *, command: Sequence[str], config: SupervisionConfig
+        self,
+        listener: CoreListener,
+        *,
+        command: Sequence[str],
+        config: SupervisionConfig,
+        spare: CoreClient | None = None,
     ) -> None:
+        """`spare`: a process of `command` that was launched before; the first to be used."""
         self._listener = listener
+        self._spare = spare
         self._command = command
         self._config = config
         self._backoff = RestartBackoff(config.max_restarts)
@@ -111,6 +118,8 @@ class CoreSupervisor:
         if self._supervising is not None:
             self._supervising.cancel()
             await asyncio.gather(self._supervising, return_exceptions=True)
+        if self._spare is not None:
+            await self._spare.close(grace_s=TERMINATE_GRACE_S)
         if self._first_ready is not None:
             self._first_ready.cancel()
 
@@ -132,7 +141,8 @@ class CoreSupervisor:
         """Start a core and stay with it to its end; the delay before the next, None for none."""
         loop = asyncio.get_running_loop()
         self._launched_at = loop.time()
-        client = self._client = await CoreClient.launch(self._command)
+        spare, self._spare = self._spare, None
+        client = self._client = spare or await CoreClient.launch(self._command)
         log.info("core.started", pid=client.pid)
         quiet_s = self._config.start_timeout_s
 

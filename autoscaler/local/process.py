@@ -1,8 +1,9 @@
 """One worker process: started, heard, ended.
 
-The program is given two numbers, a pipe and our process id, and its order on stdin. It writes one
-line of JSON into the pipe when it serves, with the `port` it serves on. It must not outlive us: it
-asks the kernel to be killed with its parent.
+The program is given two numbers, a pipe and our process id, and its order on stdin, when there is
+one: until then it may do all that needs none. It writes one line of JSON into the pipe when it
+serves, with the `port` it serves on. It must not outlive us: it asks the kernel to be killed with
+its parent.
 """
 
 from __future__ import annotations
@@ -44,20 +45,19 @@ class Loaded(msgspec.Struct):
 
 
 class WorkerProcess:
-    """Use: `start`, then `wait_loaded` and `wait_ended`; `terminate` and `kill` at any time."""
+    """Use: `spawn`, `order`, then `wait_loaded` and `wait_ended`; `terminate` and `kill` at any
+    time."""
 
-    def __init__(
-        self, process: Process, loaded: asyncio.StreamReader, on_line: Callable[[str], None]
-    ) -> None:
+    def __init__(self, process: Process, loaded: asyncio.StreamReader) -> None:
         self._process = process
         self._loaded = loaded
-        self._on_line = on_line
+        self._on_line: Callable[[str], None] = lambda line: None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._reading = asyncio.create_task(self._read_log())
 
     @classmethod
-    async def start(cls, launch: Launch, on_line: Callable[[str], None]) -> WorkerProcess:
-        """`on_line` hears what it writes to stdout and stderr. Raises OSError."""
+    async def spawn(cls, launch: Launch) -> WorkerProcess:
+        """Start it; it has no order yet. Raises OSError."""
         ours, theirs = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -81,12 +81,22 @@ class WorkerProcess:
         await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
         )
-        assert process.stdin is not None
+        return cls(process, reader)
+
+    async def order(self, order: bytes, on_line: Callable[[str], None]) -> None:
+        """Say what it is to do, once. `on_line` hears what it writes to stdout and stderr from now
+        on."""
+        self._on_line = on_line
+        stdin = self._process.stdin
+        assert stdin is not None
         with contextlib.suppress(ConnectionError):  # it has ended; we hear of that
-            process.stdin.write(launch.order)
-            await process.stdin.drain()
-        process.stdin.close()
-        return cls(process, reader, on_line)
+            stdin.write(order)
+            await stdin.drain()
+        stdin.close()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.returncode is not None
 
     @property
     def pid(self) -> int:

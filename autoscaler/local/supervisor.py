@@ -19,6 +19,7 @@ from .endpoints import Endpoints, EndpointsUnavailable
 from .lifecycle import Action, Event, Lifecycle, Timing, WorkerState, advance, begin
 from .plan import plan
 from .process import Launch, WorkerProcess
+from .spare import Spare
 
 RETRY_S = 0.2
 """Before the router is asked again when it did not answer."""
@@ -69,9 +70,11 @@ class Supervisor:
         clock: Clock | None = None,
         on_change: Callable[[Worker, WorkerState], None] | None = None,
         on_line: Callable[[Worker, str], None] | None = None,
+        keeps_spare: bool = False,
     ) -> None:
         """`launch` says how to start the worker of a slot, 0 and up. `on_change` hears of a worker
-        and the state it was in; `on_line` what it writes."""
+        and the state it was in; `on_line` what it writes. `keeps_spare`: a process that waits for
+        the next start."""
         self.num_slots = num_slots
         self.desired = 0
         self.workers: dict[int, Worker] = {}
@@ -83,6 +86,7 @@ class Supervisor:
         self._on_change = on_change or (lambda worker, before: None)
         self._on_line = on_line or (lambda worker, line: None)
         self._start_ups: list[float] = []
+        self._spare = Spare(self._clock) if keeps_spare else None
         self._changed = asyncio.Event()
         self._is_ending = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +103,11 @@ class Supervisor:
         """On the clock that `Lifecycle` times are of."""
         return self._clock.now()
 
+    @property
+    def spare_pid(self) -> int | None:
+        """Of the process that waits for the next start, if there is one."""
+        return None if self._spare is None else self._spare.pid
+
     def count(self, *states: WorkerState) -> int:
         """Workers in one of these states."""
         return sum(worker.life.state in states for worker in self.workers.values())
@@ -112,11 +121,14 @@ class Supervisor:
         """Until cancelled; then workers are ended, and, when cancelled once more, killed."""
         try:
             while True:
+                self._keep_spare()
                 await self._next_deadline()
                 self._tick()
                 self._reconcile()
         finally:
             self._is_ending = True
+            if self._spare is not None:
+                self._spare.close()
             try:
                 await self._end()
             finally:
@@ -138,6 +150,14 @@ class Supervisor:
             self._on_change(worker, WorkerState.STOPPED)
             self._act(worker, actions)
             self._changed.set()
+
+    def _keep_spare(self) -> None:
+        """For the lowest free slot, unless a start is under way."""
+        if self._spare is None or self.count(WorkerState.STARTING, WorkerState.BACKING_OFF):
+            return
+        free = [slot for slot in range(self.num_slots) if slot not in self.workers]
+        if free:
+            self._spawn(self._spare.keep(self._launch(free[0])))
 
     async def _next_deadline(self) -> None:
         """Until one is over, or something has changed."""
@@ -226,10 +246,10 @@ class Supervisor:
 
     async def _process(self, worker: Worker) -> str:
         """How it ended. Raises OSError when it did not start."""
-        process = await WorkerProcess.start(
-            self._launch(worker.slot), lambda line: self._on_line(worker, line)
-        )
-        worker.process = process
+        launch = self._launch(worker.slot)
+        spare = None if self._spare is None else self._spare.take(launch)
+        process = worker.process = spare or await WorkerProcess.spawn(launch)
+        await process.order(launch.order, lambda line: self._on_line(worker, line))
         try:
             if worker.life.state is not WorkerState.STARTING:
                 process.terminate()  # given up before there was anything to end

@@ -35,12 +35,15 @@ class WorkerView(msgspec.Struct, kw_only=True):
 
 class WorkersView(msgspec.Struct):
     workers: list[WorkerView]
+    spare_pid: int | None = None
+    """Of the process without a model that waits for the next start."""
 
 
 def workers_view(supervisor: Supervisor) -> WorkersView:
     """By name."""
     workers = sorted(supervisor.workers.values(), key=lambda worker: worker.slot)
-    return WorkersView([_view(worker, supervisor.now()) for worker in workers])
+    views = [_view(worker, supervisor.now()) for worker in workers]
+    return WorkersView(views, supervisor.spare_pid)
 
 
 def add_worker_routes(app: FastAPI, supervisor: Callable[[], Supervisor | None]) -> None:

@@ -352,7 +352,7 @@ def serve(
     config, settings = engine_settings(context.params)
     if router:
         from .serve_router import serve_behind_router
-        from .worker_process import WorkerOrder
+        from .worker_order import WorkerOrder
 
         configure_logging(log_format, level=log_level)
         serve_behind_router(

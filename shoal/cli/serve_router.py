@@ -24,7 +24,7 @@ from shoal.router.control import run
 from shoal.router.control.load import Source, load
 
 from .announcement import announcement, base_url
-from .worker_process import WorkerOrder, WorkerReady
+from .worker_order import WorkerOrder, WorkerReady
 
 WORKER_COMMAND = (sys.executable, "-m", "shoal.cli.worker_process")
 _POLL_S = 0.2

@@ -184,6 +184,15 @@ def up(
             rich_help_panel=WORKERS,
         ),
     ] = None,
+    spare: Annotated[
+        bool,
+        typer.Option(
+            "--spare/--no-spare",
+            help="Keep a process without a model that waits for the next start: sooner by the time "
+            "that imports take.",
+            rich_help_panel=WORKERS,
+        ),
+    ] = True,
     start_timeout_s: Annotated[
         float,
         typer.Option(
@@ -268,6 +277,7 @@ def up(
             policy=policy,
             decision_log=decision_log,
             gpus_per_worker=gpus_per_worker,
+            spare=spare,
             start_timeout_s=start_timeout_s,
             drain_timeout_s=drain_timeout_s,
             hold_timeout_s=hold_timeout_s,

@@ -77,6 +77,7 @@ class UpOptions:
     policy: Path | None
     decision_log: Path | None
     gpus_per_worker: int | None
+    spare: bool
     start_timeout_s: float
     drain_timeout_s: float
     hold_timeout_s: float | None
@@ -195,6 +196,7 @@ class _Up:
                 ),
                 on_change=self._lines.changed,
                 on_line=_show_line,
+                keeps_spare=self._options.spare,
             )
             loop = ModelLoop(
                 self._policy,

@@ -20,7 +20,7 @@ from shoal.errors import ConfigError
 
 from .engine_settings import engine_settings
 from .serve import serve
-from .worker_process import WorkerOrder
+from .worker_order import WorkerOrder
 
 WORKER_COMMAND = (sys.executable, "-m", "shoal.cli.worker_process")
 DEFAULT_MAX = 2

@@ -1,55 +1,49 @@
 """A worker behind a router of ours: `python -m shoal.cli.worker_process PIPE PARENT_PID`.
 
-Its order comes as JSON on stdin, keys included. When the model is loaded, what the router must know
-goes into the pipe. It runs in a session of its own: Ctrl-C is its parent's business, which first
-drains the router.
+Its order comes as JSON on stdin, keys included; until then it waits, with everything imported and
+the process of its engine core beside it. When the model is loaded, what the router must know goes
+into the pipe. It runs in a session of its own: Ctrl-C is its parent's business, which first drains
+the router.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import uvloop
 
-from shoal.engine.config import EngineConfig
-from shoal.engine.server.settings import ServerSettings
+from shoal.engine.async_engine import AsyncEngine
+from shoal.engine.core_client import CORE_COMMAND, CoreClient
+from shoal.engine.server import run
 from shoal.errors import ConfigError, ShoalError
 from shoal.log import configure_logging
 from shoal.router.die_with_parent import die_with
 
 from .progress import shown_progress
-
-if TYPE_CHECKING:
-    from shoal.engine.async_engine import AsyncEngine
-
-
-class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker is to do."""
-
-    config: EngineConfig
-    settings: ServerSettings
-    log_format: Literal["console", "json"]
-    log_level: str
-
-
-class WorkerReady(msgspec.Struct):
-    """The worker serves."""
-
-    port: int
-    model: str
-    has_chat_template: bool
+from .worker_order import WorkerOrder, WorkerReady
 
 
 def main() -> int:
     pipe, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
     os.set_inheritable(pipe, False)  # its end is to be ours, not that of the engine core
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
-    from shoal.engine.server import run
+    return uvloop.run(_work(pipe))
 
+
+async def _work(pipe: int) -> int:
+    """Be all that a worker is before it has a model, then wait for the order."""
+    core = await CoreClient.launch(CORE_COMMAND)
+    importing = asyncio.create_task(asyncio.to_thread(_import_server))
+    content = await asyncio.to_thread(sys.stdin.buffer.read)
+    if not content:  # whoever could have given one has ended
+        await core.close()
+        return 0
+    order = msgspec.json.decode(content, type=WorkerOrder)
     with closing(shown_progress()) as progress:
         configure_logging(order.log_format, level=order.log_level)
 
@@ -60,13 +54,22 @@ def main() -> int:
             os.write(pipe, msgspec.json.encode(ready) + b"\n")
             os.close(pipe)
 
+        engine = AsyncEngine(order.config, spare_core=core)
         try:
-            run.serve(order.config, order.settings, progress=progress, on_ready=announce)
+            await run.serve_engine(engine, order.settings, progress=progress, on_ready=announce)
         except ShoalError as error:
             progress.close()
             print(f"Error: {error}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
+        finally:
+            await importing
     return 0
+
+
+def _import_server() -> None:
+    """What is imported when it is needed, and is sure to be needed here."""
+    for name in ("shoal.engine.server.http_server", "tokenizers"):
+        importlib.import_module(name)
 
 
 if __name__ == "__main__":

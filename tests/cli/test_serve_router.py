@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shoal.cli import app, serve_router
-from shoal.cli.worker_process import WorkerOrder
+from shoal.cli.worker_order import WorkerOrder
 from shoal.engine.config import EngineConfig, SupervisionConfig
 from shoal.engine.server.settings import ServerSettings
 from shoal.errors import ConfigError
@@ -26,7 +26,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from shoal.cli.serve_router import serve_behind_router
-from shoal.cli.worker_process import WorkerOrder
+from shoal.cli.worker_order import WorkerOrder
 from shoal.engine.config import EngineConfig
 from shoal.engine.server.settings import ServerSettings
 from shoal.errors import ShoalError

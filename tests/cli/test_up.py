@@ -16,8 +16,8 @@ from shoal.autoscaler.local.supervisor import Worker
 from shoal.autoscaler.record.decision_record import DecisionRecord
 from shoal.cli.up_lines import Lines, print_panel
 from shoal.cli.up_policy import base_policy, policy_for
+from shoal.cli.worker_order import WorkerOrder
 from shoal.cli.worker_orders import launcher, places_for, serve_options
-from shoal.cli.worker_process import WorkerOrder
 from shoal.errors import ConfigError
 from tests.cli.conftest import RunHere
 

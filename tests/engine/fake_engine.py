@@ -12,6 +12,7 @@ import psutil
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.config import EngineConfig
 from shoal.engine.core.sampling_params import SamplingParams
+from shoal.engine.core_client import CoreClient
 from shoal.engine.output import RequestOutput
 from shoal.engine.sources.model_files import ModelFiles
 from shoal.engine.tokenizer.tokenizer import Tokenizer
@@ -27,12 +28,18 @@ def load_byte_tokenizer(files: ModelFiles) -> Tokenizer:
     return cast(Tokenizer, ByteTokenizer())
 
 
-def make_engine(*, core_command: Sequence[str] = FAKE_CORE_COMMAND, **config: Any) -> AsyncEngine:
+def make_engine(
+    *,
+    core_command: Sequence[str] = FAKE_CORE_COMMAND,
+    spare_core: CoreClient | None = None,
+    **config: Any,
+) -> AsyncEngine:
     return AsyncEngine(
         EngineConfig(**{"model": "echo", **config}),
         resolve=lambda model, *, progress: ModelFiles(model, Path("nowhere"), "gguf", model),
         load_tokenizer=load_byte_tokenizer,
         core_command=core_command,
+        spare_core=spare_core,
     )
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.config import SupervisionConfig
+from shoal.engine.core_client import CoreClient
 from shoal.errors import EngineUnavailable, ModelNotFound, ShoalError, UnsupportedModel
-from tests.engine.fake_core import HANG, KILL, RAISE, SLOW
+from tests.engine.fake_core import FAKE_CORE_COMMAND, HANG, KILL, RAISE, SLOW
 from tests.engine.fake_engine import (
     StartEngine,
     complete,
@@ -28,7 +29,7 @@ from tests.engine.fake_engine import (
     wait_until,
 )
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 """For what comes at once on a machine that has nothing else to do."""
 
 
@@ -64,6 +65,29 @@ async def test_an_exception_in_a_step_is_told_to_all(engine: AsyncEngine) -> Non
         await complete(engine, [97, RAISE])
     with pytest.raises(EngineUnavailable):
         await other
+
+
+async def test_a_core_that_was_launched_before_is_the_first_to_be_used() -> None:
+    spare = await CoreClient.launch(FAKE_CORE_COMMAND)
+    engine = make_engine(spare_core=spare)
+    try:
+        await asyncio.sleep(0.3)  # it has said Hello by now, and nobody has listened
+        await engine.start()
+        assert core_pid() == spare.pid
+        assert (await complete(engine, "b", max_tokens=3)).text == "bbb"
+        os.kill(spare.pid, signal.SIGKILL)
+        await wait_until(lambda: not engine.is_ready)
+        await wait_until(lambda: engine.is_ready)
+        assert core_pid() != spare.pid
+    finally:
+        await engine.shutdown()
+
+
+async def test_a_core_without_a_model_ends_with_its_engine() -> None:
+    spare = await CoreClient.launch(FAKE_CORE_COMMAND)
+    engine = make_engine(spare_core=spare)
+    await engine.shutdown()
+    assert core_pids() == []
 
 
 async def test_policy_exit_reports_the_death(start_engine: StartEngine) -> None:

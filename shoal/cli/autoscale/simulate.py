@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +13,17 @@ from shoal.errors import ConfigError
 if TYPE_CHECKING:
     from shoal.benchmarks.sim.compare import Comparison
 
+MOST_PROCESSES = 8
+
 
 def simulate(
     load: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A load that comes with Shoal: sine, steps or flash. May be given several times.",
-            show_default="all three, without --trace",
+            help="A load that comes with Shoal: sine, steps, flash, bursts or clients. May be given"
+            " several times.",
+            show_default="all, without --trace",
         ),
     ] = None,
     trace: Annotated[
@@ -32,6 +36,17 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    trace_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="azure, mooncake, servegen[:SERVICE], burstgpt or table.",
+            show_default="seen from the file",
+        ),
+    ] = "auto",
+    duration_s: Annotated[
+        float, typer.Option(min=60.0, help="So much of a trace, from its beginning: seconds.")
+    ] = 3600.0,
     copies: Annotated[
         int, typer.Option(min=1, help="Each request of a trace so often: a busier service.")
     ] = 1,
@@ -48,7 +63,7 @@ def simulate(
 ) -> None:
     """Replay loads against Shoal's scaler, HPA, KPA and KEDA, beside the lower bound.
 
-    In virtual time, with the decisions that run in production: some minutes for each hour of load.
+    In virtual time, with the decisions that run in production: a minute or so an hour of load.
     """
     from rich.console import Console
 
@@ -61,7 +76,12 @@ def simulate(
     if unknown := [name for name in names if name not in SYNTHETIC]:
         raise ConfigError(f"no load {unknown[0]!r}; there are: {', '.join(SYNTHETIC)}")
     scenarios = [synthetic(name) for name in names]
-    scenarios += [of_trace(path, copies=copies, time_scale=time_scale) for path in trace or []]
+    scenarios += [
+        of_trace(
+            path, copies=copies, time_scale=time_scale, form=trace_format, duration_s=duration_s
+        )
+        for path in trace or []
+    ]
     console = Console(stderr=json)
     comparisons: list[Comparison] = []
     for scenario in scenarios:
@@ -70,6 +90,7 @@ def simulate(
         with console.status(scenario.name) as status:
             comparison = compare(
                 scenario,
+                processes=min(os.cpu_count() or 1, MOST_PROCESSES),
                 progress=lambda what, of=scenario.name: status.update(f"{of}: {what}"),  # type: ignore[misc]
             )
         comparisons.append(comparison)

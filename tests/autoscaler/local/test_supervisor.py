@@ -18,8 +18,10 @@ from shoal.autoscaler.core.decision import Decision
 from shoal.autoscaler.local.endpoints import EndpointsUnavailable
 from shoal.autoscaler.local.lifecycle import Timing, WorkerState
 from shoal.autoscaler.local.process import Launch
+from shoal.autoscaler.local.spare import Spare
 from shoal.autoscaler.local.supervisor import Supervisor, Worker
 from shoal.autoscaler.local.target import LocalTarget
+from shoal.clock import VirtualClock
 from shoal.errors import ScaleFailed
 
 PROGRAM = Path(__file__).with_name("worker_program.py")
@@ -100,7 +102,11 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    *modes: str, num_slots: int = 3, timing: Timing = FAST, desired: int = 0
+    *modes: str,
+    num_slots: int = 3,
+    timing: Timing = FAST,
+    desired: int = 0,
+    keeps_spare: bool = False,
 ) -> AsyncIterator[Running]:
     """Each launch is of the next mode; the last one goes on."""
     left = list(modes or ["serve"])
@@ -112,7 +118,6 @@ async def running(
         return Launch(
             command=(sys.executable, str(PROGRAM)),
             order=json.dumps(order).encode(),
-            environment={"SLOT": str(slot)},
         )
 
     endpoints = FakeEndpoints()
@@ -123,6 +128,7 @@ async def running(
         timing=timing,
         on_change=lambda worker, before: found.changes.append((before, worker.life.state)),
         on_line=lambda worker, line: found.lines.append(f"{worker.name}: {line}"),
+        keeps_spare=keeps_spare,
     )
     found = Running(supervisor, endpoints)
     found.task = asyncio.create_task(supervisor.run())
@@ -280,6 +286,63 @@ async def test_the_end_is_in_order_and_at_once_when_asked_twice() -> None:
         await found.has(S.STOPPING)
         await found.end()
         assert is_gone(pid)
+
+
+def children() -> set[int]:
+    task = Path(f"/proc/self/task/{os.getpid()}/children")
+    return set(map(int, task.read_text(encoding="ascii").split()))
+
+
+async def test_a_process_waits_for_the_next_start() -> None:
+    before = children()
+    async with running(num_slots=2, keeps_spare=True) as found:
+        supervisor = found.supervisor
+        await found.until(lambda: supervisor.spare_pid is not None)
+        spare = supervisor.spare_pid
+        assert (found.states(), found.lines) == ([], [])
+        supervisor.want(1)
+        await found.has(S.READY)
+        assert found.pid() == spare
+        assert found.lines == ["worker-0: slot 0"]  # by the order, which it got now
+        await found.until(lambda: supervisor.spare_pid is not None)  # the next one
+        supervisor.want(2)
+        await found.has(S.READY, S.READY)
+        assert children() - before == {found.pid(0), found.pid(1)}  # there is no next start
+        supervisor.want(1)
+        await found.until(lambda: supervisor.spare_pid is not None)
+        # One that has died is not given an order.
+        assert supervisor.spare_pid is not None
+        os.kill(supervisor.spare_pid, signal.SIGKILL)
+        await found.until(lambda: supervisor.spare_pid is None)
+        supervisor.want(2)
+        await found.has(S.READY, S.READY)
+    await found.until(lambda: children() == before)
+
+
+async def test_a_spare_suits_its_environment_alone() -> None:
+    launches = [
+        Launch(command=("sleep", "60"), order=b"", environment={"GPU": gpu}) for gpu in "01"
+    ]
+    clock = VirtualClock()
+    spare = Spare(clock)
+    await spare.keep(launches[0])
+    assert spare.take(launches[1]) is None
+    process = spare.take(launches[0])
+    assert process is not None
+    assert spare.take(launches[0]) is None
+    process.kill()
+    await process.wait_ended()
+    # One that cannot be had is tried again, but not at once.
+    await spare.keep(Launch(command=("/no/such/program",), order=b""))
+    await spare.keep(launches[0])
+    assert spare.take(launches[0]) is None
+    clock.advance(60)
+    await spare.keep(launches[0])
+    process = spare.take(launches[0])
+    assert process is not None
+    process.kill()
+    await process.wait_ended()
+    spare.close()
 
 
 async def test_as_a_target() -> None:
