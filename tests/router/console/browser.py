@@ -67,10 +67,7 @@ class Browser:
         self.pages[attached["sessionId"]] = page
         for domain in ("Page", "Runtime", "Log", "Network"):
             await page.call(f"{domain}.enable")
-        await page.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
-        )  # fmt: skip
+        await page.resize(width, height)
         await page.call(
             "Emulation.setEmulatedMedia",
             features=[
@@ -110,6 +107,13 @@ class Page:
         elif method == "Page.javascriptDialogOpening":
             self.dialogs.append(params["message"])
             self._task = asyncio.create_task(self.call("Page.handleJavaScriptDialog", accept=True))
+
+    async def resize(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
+        )  # fmt: skip
 
     async def call(self, method: str, **params: Any) -> Any:
         return await self._browser.call(method, self._session, **params)
@@ -180,6 +184,10 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
     try:
         yield found
     finally:
+        with contextlib.suppress(AssertionError, OSError, TimeoutError):
+            await found.call("Browser.close")
+            async with asyncio.timeout(_COMMAND_S):
+                await process.wait()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
         with contextlib.suppress(ProcessLookupError):

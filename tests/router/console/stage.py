@@ -6,6 +6,7 @@ For pictures and for tests of the page: everything a console can show is there a
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import math
 import time
@@ -50,6 +51,7 @@ def needed(at: float) -> float:
     return demand(at) / 4.2 + 0.25
 
 
+@functools.cache
 def desired(at: float) -> int:
     """Ordered a little ahead, given up a minute late."""
     return max(math.ceil(needed(at + lead)) for lead in range(-100, 50, 10))
@@ -59,9 +61,8 @@ def ready(at: float) -> int:
     return min(desired(at), desired(at - START_UP_S))
 
 
-def ttft_s(at: float, share: float) -> float:
+def ttft_s(pressure: float, share: float) -> float:
     """Of the request at this quantile: long when replicas are short."""
-    pressure = needed(at) / max(1, ready(at))
     return 0.11 * (1 + pressure**4) * math.exp(1.1 * (share - 0.5) * 2 * (0.6 + pressure**6))
 
 
@@ -89,6 +90,7 @@ class StagedRouter:
         """Go on with the story until then."""
         span_s, at = to - self.at, to
         self.at = to
+        pressure = needed(at) / max(1, ready(at))
         rates = {LLAMA: demand(at), QWEN: 1.4 + math.sin(at / 40)}
         for model, rate in rates.items():
             count = rate * span_s
@@ -102,7 +104,7 @@ class StagedRouter:
                 (model,), [0.0] * (len(TTFT_EDGES) + 2)
             )
             for share in range(20):
-                taken_s = ttft_s(at, (share + 0.5) / 20) / (1 if model == LLAMA else 4)
+                taken_s = ttft_s(pressure, (share + 0.5) / 20) / (1 if model == LLAMA else 4)
                 bucket = sum(edge < taken_s for edge in TTFT_EDGES)
                 histogram[bucket] += count / 20
         if needed(at) > ready(at) + 0.6:

@@ -109,6 +109,17 @@ async def test_nothing_moves_when_data_come(chromium: Browser, play: Staged) -> 
     await page.close()
 
 
+async def test_no_width_is_too_small_or_too_large(chromium: Browser, play: Staged) -> None:
+    page = await chromium.open(f"{play[1]}/", width=320, height=900)
+    await look_around(page)
+    await page.run("for (const each of document.querySelectorAll('details')) each.open = true")
+    for width in (320, 721, 1081, 2000):
+        await page.resize(width, 900)
+        assert await overflow(page) == [], width
+    assert page.troubles == []
+    await page.close()
+
+
 async def test_the_keyboard_reaches_everything(chromium: Browser, play: Staged) -> None:
     page = await chromium.open(f"{play[1]}/", width=1280, height=900)
     await page.until("document.querySelectorAll('#routing .entry').length > 3")

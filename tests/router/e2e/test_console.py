@@ -90,17 +90,14 @@ async def test_people_see_a_real_router_and_its_autoscaler(
         browser(tmp_path) as chromium,
     ):  # fmt: skip
         await asking.more(20)
-        for width in (1280, 390):
-            url = str(router.admin.base_url)
-            page = await chromium.open(url, width=width, height=900)
-            await look_around(page)
-            await page.until("document.querySelector('#chart-tokens .fill').getAttribute('d')")
-            assert not await page.run("document.documentElement.scrollWidth > innerWidth")
-            told = await page.run("document.querySelector('.told').innerText")
-            assert "tokens per second" in told
-            assert any(worker.url.removeprefix("http://") in told for worker in workers)
-            assert "3 of 3 workers ready, 1 model" in await page.run("document.body.innerText")
-            assert "→" in await page.run("document.querySelector('#scaling').innerText")
-            assert page.troubles == []
-            await page.close()
+        page = await chromium.open(str(router.admin.base_url), width=1280, height=900)
+        await look_around(page)
+        await page.until("document.querySelector('#chart-tokens .fill').getAttribute('d')")
+        assert not await page.run("document.documentElement.scrollWidth > innerWidth")
+        told = await page.run("document.querySelector('.told').innerText")
+        assert "tokens per second" in told
+        assert any(worker.url.removeprefix("http://") in told for worker in workers)
+        assert "3 of 3 workers ready, 1 model" in await page.run("document.body.innerText")
+        assert "→" in await page.run("document.querySelector('#scaling').innerText")
+        assert page.troubles == []
     await asyncio.to_thread(router.configure, workers)
