@@ -64,5 +64,5 @@ async def test_both_ends_talk_and_what_was_sent_before_the_end_arrives() -> None
     assert await asyncio.to_thread(core.receive, wait=True) == b"load"
     await asyncio.to_thread(lambda: [core.send(message) for message in MESSAGES])
     theirs.close()
-    await asyncio.wait_for(frames.closed.wait(), 5)
+    await asyncio.wait_for(frames.closed.wait(), 30)
     assert found == MESSAGES

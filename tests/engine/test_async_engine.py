@@ -259,7 +259,7 @@ async def replayed(endpoint: str) -> list[tuple[int, list[Any]]]:
         await asking.send_multipart([b"", (0).to_bytes(8, "big")])
         batches: list[tuple[int, list[Any]]] = []
         while True:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 _, _, number, payload = await asking.recv_multipart()
             if int.from_bytes(number, "big", signed=True) < 0:
                 return batches

@@ -23,7 +23,7 @@ STREAM: dict[str, Any] = {"prompt": "able about", "max_tokens": 8, "stream": Tru
 def client() -> Iterator[httpx.Client]:
     with (
         fake_worker("--ttft", "0.01", "--itl", "0.002") as url,
-        httpx.Client(base_url=url, timeout=5.0) as made,
+        httpx.Client(base_url=url, timeout=30.0) as made,
     ):
         yield made
 

@@ -31,7 +31,7 @@ def test_its_children_go_with_it() -> None:
         shell = psutil.Process(server.pid)
         children = shell.children(recursive=True)
         assert children
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
 
 
@@ -56,7 +56,7 @@ def test_memory_is_that_of_the_whole_tree() -> None:
         now = memory.sample()
         assert now > shell_alone
         assert memory.peak_bytes >= now
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while memory.sample() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert memory.sample() == 0

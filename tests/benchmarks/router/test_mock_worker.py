@@ -19,7 +19,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture
 def http() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=10, trust_env=False) as client:
+    with httpx.Client(timeout=60, trust_env=False) as client:
         yield client
 
 
@@ -120,7 +120,7 @@ def test_sigterm_ends_it_after_what_runs(
     def follow() -> None:
         body = {"messages": HELLO, "max_tokens": 20, "stream": True}
         url = f"{process.name}/v1/chat/completions"
-        with httpx.stream("POST", url, json=body, timeout=10, trust_env=False) as answer:
+        with httpx.stream("POST", url, json=body, timeout=60, trust_env=False) as answer:
             content = b""
             for part in answer.iter_raw():
                 begun.set()
@@ -129,7 +129,7 @@ def test_sigterm_ends_it_after_what_runs(
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     process.signal(signal.SIGTERM)
     process.wait_until_ended(10)
     thread.join(10)

@@ -79,7 +79,7 @@ def live_server() -> Iterator[LiveServer]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    started.wait(10)
+    started.wait(60)
     yield LiveServer(f"http://127.0.0.1:{listener.getsockname()[1]}", engine, loops[0])
     server.should_exit = True
     thread.join(10)

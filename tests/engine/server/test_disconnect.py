@@ -38,7 +38,7 @@ class Connection:
         self._sent.set()
 
     async def has_sent(self, num_messages: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.messages) < num_messages:
                 self._sent.clear()
                 await self._sent.wait()
@@ -53,7 +53,7 @@ class Connection:
 
 
 async def wait_for_running(engine: FakeEngine, num: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(engine.running) != num:
             engine.changed.clear()
             await engine.changed.wait()
@@ -72,7 +72,7 @@ async def test_disconnect_aborts(
     serving = asyncio.create_task(app(connection.scope(), connection.receive, connection.send))
     await wait_for_running(engine, n)
     connection.gone.set()
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 30)
     assert engine.running == set()
     assert asyncio.all_tasks() == tasks_before
     assert not any(message.get("more_body") is False for message in connection.messages)
@@ -88,7 +88,7 @@ async def test_shutdown_tells_a_stream_why_it_ends(engine: FakeEngine, stall_aft
     if stall_after:
         await connection.has_sent(1 + stall_after)
     serving.cancel()
-    await asyncio.wait_for(serving, 5)
+    await asyncio.wait_for(serving, 30)
     assert engine.running == set()
     status = connection.messages[0]["status"]
     assert status == (200 if stall_after else 503)

@@ -60,7 +60,7 @@ async def soak(worker: Worker, *, max_tokens: int) -> None:
     assert stats.scheduler.num_waiting == 0
     assert stats.scheduler.kv_cache_usage == 0.0
     await worker.client.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         # uvicorn's own tasks end after their connections, and nobody tells when.
         while len(asyncio.all_tasks()) > tasks_before:  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -52,7 +52,7 @@ async def test_a_change_of_a_watched_file_is_seen(tmp_path: Path, how: str) -> N
             file.unlink()
         else:
             file.write_text("22")
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 30)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

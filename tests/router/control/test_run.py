@@ -30,7 +30,7 @@ class Router:
 
     async def admin(self, method: str, path: str) -> Any:
         url = f"http://127.0.0.1:{self.told['admin_port']}{path}"
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             return (await client.request(method, url)).json()
 
     def signal(self, number: signal.Signals) -> None:

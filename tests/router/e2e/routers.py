@@ -58,7 +58,7 @@ class Router:
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin = httpx.Client(
             base_url=f"http://127.0.0.1:{self.admin_port}",
-            timeout=10,
+            timeout=60,
             trust_env=False,
             verify=False,
         )

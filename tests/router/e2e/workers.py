@@ -23,7 +23,7 @@ class FakeWorker:
         self._options = options or FAST
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._client = httpx.Client(base_url=self.url, timeout=10, trust_env=False, verify=False)
+        self._client = httpx.Client(base_url=self.url, timeout=60, trust_env=False, verify=False)
         self.program = self._start()
 
     def _start(self) -> Program:

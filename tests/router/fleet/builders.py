@@ -18,7 +18,7 @@ from shoal.router.settings.config import RouterConfig
 from shoal.router.settings.discovery import DiscoveryConfig, StaticEndpoint
 from shoal.router.settings.protection import HealthConfig
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 
 
 def listed(*urls: str, **fields: Any) -> tuple[Found, ...]:

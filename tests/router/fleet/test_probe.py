@@ -28,8 +28,8 @@ def client(there: Worker, *, path: str = "", api_key: str | None = None) -> Prob
 async def test_one_connection_for_all_requests(there: Worker) -> None:
     probe = client(there)
     for _ in range(3):
-        assert await probe.get("/health", timeout_s=5) == Answer(200, b"")
-    assert (await probe.get("/nothing", timeout_s=5)).status == 404
+        assert await probe.get("/health", timeout_s=30) == Answer(200, b"")
+    assert (await probe.get("/nothing", timeout_s=30)).status == 404
     assert there.num_connections == 1
     probe.close()
 
@@ -37,7 +37,7 @@ async def test_one_connection_for_all_requests(there: Worker) -> None:
 async def test_what_is_sent(there: Worker) -> None:
     there.answers["/base/health"] = (200, b"fine")
     probe = client(there, path="/base", api_key="secret")
-    assert await probe.get("/health", timeout_s=5) == Answer(200, b"fine")
+    assert await probe.get("/health", timeout_s=30) == Answer(200, b"fine")
     path, headers = there.requests[0]
     assert path == "/base/health"
     assert headers["authorization"] == "Bearer secret"
@@ -57,8 +57,8 @@ async def test_what_is_sent(there: Worker) -> None:
 async def test_shapes_of_an_answer(there: Worker, raw: bytes, answer: bytes) -> None:
     there.raw = raw
     probe = client(there)
-    assert await probe.get("/health", timeout_s=5) == Answer(200, answer)
-    assert await probe.get("/health", timeout_s=5) == Answer(200, answer)
+    assert await probe.get("/health", timeout_s=30) == Answer(200, answer)
+    assert await probe.get("/health", timeout_s=30) == Answer(200, answer)
     probe.close()
 
 
@@ -79,7 +79,7 @@ async def test_broken_answers(there: Worker, raw: bytes, reason: str) -> None:
     there.raw = raw
     probe = client(there)
     with pytest.raises(ProbeError, match=reason):
-        await probe.get("/health", timeout_s=5)
+        await probe.get("/health", timeout_s=30)
     probe.close()
 
 
@@ -89,7 +89,7 @@ async def test_silence_ends_in_time_and_the_next_one_begins_anew(there: Worker) 
     with pytest.raises(ProbeError, match="in time"):
         await probe.get("/health", timeout_s=0.05)
     there.is_silent = False
-    assert (await probe.get("/health", timeout_s=5)).status == 200
+    assert (await probe.get("/health", timeout_s=30)).status == 200
     assert there.num_connections == 2
     probe.close()
 
@@ -97,24 +97,24 @@ async def test_silence_ends_in_time_and_the_next_one_begins_anew(there: Worker) 
 async def test_nobody_there(there: Worker) -> None:
     await there.stop()
     with pytest.raises(ProbeError, match="cannot connect") as caught:
-        await client(there).get("/health", timeout_s=5)
+        await client(there).get("/health", timeout_s=30)
     assert caught.value.is_refused
 
 
 async def test_a_connection_that_the_worker_closed_is_no_failure(there: Worker) -> None:
     closed = asyncio.Event()
     probe = Probe(parse_address(there.url), tls=None, api_key=None, on_closed=closed.set)
-    await probe.get("/health", timeout_s=5)
+    await probe.get("/health", timeout_s=30)
     there.drop_connections()
-    await asyncio.wait_for(closed.wait(), 5)
-    assert (await probe.get("/health", timeout_s=5)).status == 200
+    await asyncio.wait_for(closed.wait(), 30)
+    assert (await probe.get("/health", timeout_s=30)).status == 200
     probe.close()
 
 
 async def test_our_own_closing_is_not_the_workers(there: Worker) -> None:
     closed = asyncio.Event()
     probe = Probe(parse_address(there.url), tls=None, api_key=None, on_closed=closed.set)
-    await probe.get("/health", timeout_s=5)
+    await probe.get("/health", timeout_s=30)
     probe.close()
     await until(lambda: not there._writers)
     assert not closed.is_set()
@@ -125,7 +125,7 @@ async def test_an_endless_answer_is_cut(there: Worker, monkeypatch: pytest.Monke
     there.answers["/metrics"] = (200, b"x" * 101)
     probe = client(there)
     with pytest.raises(ProbeError, match="more than 100 bytes"):
-        await probe.get("/metrics", timeout_s=5)
+        await probe.get("/metrics", timeout_s=30)
     probe.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.ports import free_port
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 40.0
 
 
 class RedisServer:

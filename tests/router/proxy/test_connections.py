@@ -138,7 +138,7 @@ async def test_a_pipelined_disconnect_is_noticed(
     client.send(post() + post())
     await until(lambda: worker.requests and router.connection._queue)
     client.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await gone.wait()
     assert len(worker.requests) == 1
 
@@ -240,7 +240,7 @@ async def test_a_client_that_only_stops_sending_is_gone(
     client.send(post())
     await until(lambda: worker.requests)
     client.writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await gone.wait()
 
 

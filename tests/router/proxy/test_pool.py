@@ -173,5 +173,5 @@ async def test_connections_of_a_removed_worker_close(
     client = await router.client()
     await client.ask(post())
     router.take_workers([])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await idle_closed.wait()

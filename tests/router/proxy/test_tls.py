@@ -81,7 +81,7 @@ async def test_a_client_over_tls_that_goes(
     client.send(post())
     await until(lambda: worker.requests)
     client.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await gone.wait()
 
 
