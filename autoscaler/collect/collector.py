@@ -60,6 +60,7 @@ class HttpCollector:
         self._in_trouble: dict[str, str] = {}
         """Why, by address, as of the last look; what is gone from the fleet is so no more."""
         self._now_in_trouble: dict[str, str] = {}
+        self._told: set[str] = set()
         self._on_error = on_error
 
     async def observe(self, replicas: Mapping[str, Replicas], now: float) -> Observation:
@@ -219,19 +220,20 @@ class HttpCollector:
         self._now_in_trouble[url] = str(trouble)
 
     def _tell(self) -> None:
-        """One line for all that are in trouble since the last look, and one for those that are not
-        any more: a network that is cut takes hundreds of workers at once."""
+        """One line for all that were in trouble twice in a row, and one for those that were told and
+        are not any more: a network that is cut takes hundreds of workers at once."""
         before, self._in_trouble = self._in_trouble, self._now_in_trouble
         self._now_in_trouble = {}
-        begun = self._in_trouble.keys() - before.keys()
-        if begun:
+        lasting = self._in_trouble.keys() & before.keys()
+        if begun := lasting - self._told:
             errors = [self._in_trouble[url] for url in sorted(begun)[:MAX_TOLD]]
             _log.warning(
                 "sources.unavailable", model=self._policy.model, num=len(begun), errors=errors
             )
-        if ended := before.keys() - self._in_trouble.keys():
+        if ended := self._told - self._in_trouble.keys():
             urls = sorted(ended)[:MAX_TOLD]
             _log.info("sources.back", model=self._policy.model, num=len(ended), urls=urls)
+        self._told = (self._told | begun) - ended
 
 
 class _Held(msgspec.Struct):
