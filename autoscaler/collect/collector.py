@@ -220,8 +220,8 @@ class HttpCollector:
         self._now_in_trouble[url] = str(trouble)
 
     def _tell(self) -> None:
-        """One line for all that were in trouble twice in a row, and one for those that were told and
-        are not any more: a network that is cut takes hundreds of workers at once."""
+        """One line for all that failed twice in a row, and one for those that answer again: a
+        network that is cut takes hundreds of workers at once."""
         before, self._in_trouble = self._in_trouble, self._now_in_trouble
         self._now_in_trouble = {}
         lasting = self._in_trouble.keys() & before.keys()
