@@ -95,6 +95,8 @@ def test_anchors_and_merges_work(loaded: Any) -> None:
         ("breaker: {open_s: 9, max_open_s: 8}", "is above"),
         ("upstream: {client_key: k.pem}", "go together"),
         ("upstream: {api_key: $NOT_THERE}", "has no NOT_THERE"),
+        ("admin: {autoscaler_api_key: $NOT_THERE}", "admin.autoscaler_api_key is $NOT_THERE"),
+        ("admin: {autoscaler_url: 'ftp://x'}", "admin.autoscaler_url"),
         ("upstream: {ca: /not/there}", "/not/there"),
         ("listen: {tls: {certificate: /not/there, key: /not/there}}", "/not/there"),
         ("auth: {keys_file: /not/there}", "/not/there cannot be read"),
@@ -159,6 +161,9 @@ def test_the_key_for_workers_comes_from_the_environment_and_is_not_shown(loaded:
     assert config.upstream.api_key == "sk-secret"
     shown = redacted(config)
     assert shown["upstream"]["api_key"] == "***"
+    config = loaded("admin: {autoscaler_api_key: $WORKER_KEY}").config
+    assert config.admin.autoscaler_api_key == "sk-secret"
+    assert redacted(config)["admin"]["autoscaler_api_key"] == "***"
     assert shown["listen"]["port"] == 8080
 
 

@@ -83,13 +83,11 @@ async def test_a_page_that_is_closed_ends_its_request_at_the_worker(
 async def test_people_see_a_real_router_and_its_autoscaler(
     workers: list[FakeWorker], router: Router, tmp_path: Path
 ) -> None:
-    async with (
-        serving(scaling_app(MODEL)) as port,
-        load(router.configure(workers, {"admin": {"autoscaler_url": f"http://127.0.0.1:{port}"}}).url,
-             num_clients=3) as asking,
-        browser(tmp_path) as chromium,
-    ):  # fmt: skip
-        await asking.more(20)
+    async with serving(scaling_app(MODEL)) as port, browser(tmp_path) as chromium:
+        autoscaler = {"autoscaler_url": f"http://127.0.0.1:{port}"}
+        router.configure(workers, {"admin": autoscaler})
+        async with load(router.url, num_clients=3) as asking:
+            await asking.more(20)
         page = await chromium.open(str(router.admin.base_url), width=1280, height=900)
         await look_around(page)
         await page.until("document.querySelector('#chart-tokens .fill').getAttribute('d')")
