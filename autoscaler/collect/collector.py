@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 import msgspec
-import structlog
 
 from ..core.observation import Observation, VariantObservation
 from ..policy import ScalingPolicy
@@ -15,6 +14,7 @@ from ..target import Replicas, observed
 from .demand import DemandReader
 from .fetch import Unavailable, fetch
 from .router_page import Endpoint, RouterPage, read_endpoints, read_router
+from .troubles import Troubles
 from .variant import Worker, Workers, labels_match, observe, tokens_of, with_waiting
 from .worker_page import read_worker
 
@@ -22,14 +22,11 @@ TIMEOUT_S = 2.0
 """Of each request."""
 MAX_CONCURRENT = 32
 """Requests at once. More are slower: the client looks at all its connections for each of them."""
-MAX_TOLD = 3
-"""Addresses in one line of the log."""
 _LEAST_INTERVAL_S = 1e-3
-_log = structlog.get_logger(__name__)
 
 
 class HttpCollector:
-    """Of one model. A source in trouble is told once, when the trouble begins, and when it ends."""
+    """Of one model. Also what a target needs that counts endpoints (`endpoints`)."""
 
     def __init__(
         self,
@@ -57,11 +54,7 @@ class HttpCollector:
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._known_endpoints: list[Endpoint] = []
         self._last: float | None = None
-        self._in_trouble: dict[str, str] = {}
-        """Why, by address, as of the last look; what is gone from the fleet is so no more."""
-        self._now_in_trouble: dict[str, str] = {}
-        self._told: set[str] = set()
-        self._on_error = on_error
+        self._troubles = Troubles(policy.model, on_error)
 
     async def observe(self, replicas: Mapping[str, Replicas], now: float) -> Observation:
         """Since the last call. Never raises for a source in trouble."""
@@ -71,18 +64,20 @@ class HttpCollector:
         pages, endpoints = await asyncio.gather(self._router_pages(), self._serving_endpoints())
         demand = self._demand.read(now, interval_s, pages)
         workers = await self._read_workers(now, endpoints)
-        self._tell()
+        self._troubles.end_look()
         output_tokens, mean_input = tokens_of([w for _, w in workers], interval_s)
         variants = with_waiting(
             [self._variant(observed(name, found), endpoints, workers)
              for name, found in replicas.items()],
             num_streams=demand.num_streams, num_streams_in_time=demand.num_streams_in_time,
         )  # fmt: skip
-        is_known = demand.arrivals is not None and mean_input is not None
+        arrivals, input_tokens = demand.arrivals, None
+        if arrivals is not None and mean_input is not None:
+            input_tokens = round(arrivals * mean_input)
         return Observation(
             interval_s=interval_s,
-            arrivals=demand.arrivals,
-            input_tokens=round(demand.arrivals * mean_input) if is_known else None,  # type: ignore[operator]
+            arrivals=arrivals,
+            input_tokens=input_tokens,
             output_tokens=output_tokens if workers or not endpoints else None,
             queued=demand.queued,
             held=demand.held,
@@ -119,7 +114,7 @@ class HttpCollector:
             )  # fmt: skip
             num_held = msgspec.json.decode(body, type=_Held).held.get(self._policy.model, 0)
         except (Unavailable, msgspec.MsgspecError) as error:
-            self._note(url, error)
+            self._troubles.note(url, error)
             return 0
         return num_held
 
@@ -134,7 +129,7 @@ class HttpCollector:
             return None
         page = read_router(body, self._policy.model)
         if page is None:
-            self._note(url, Unavailable(f"{url} is not the page of a router"))
+            self._troubles.note(url, Unavailable(f"{url} is not the page of a router"))
         return page
 
     async def _serving_endpoints(self) -> list[Endpoint]:
@@ -167,7 +162,7 @@ class HttpCollector:
         try:
             endpoints = read_endpoints(body)
         except msgspec.MsgspecError as error:
-            self._note(url, error)
+            self._troubles.note(url, error)
             return None
         return endpoints
 
@@ -183,7 +178,7 @@ class HttpCollector:
             url = f"{endpoint.url}/metrics"
             page = read_worker(body)
             if page is None:
-                self._note(url, Unavailable(f"{url} is not the page of a worker"))
+                self._troubles.note(url, Unavailable(f"{url} is not the page of a worker"))
                 continue
             worker = self._workers.read(now, endpoint.url, page, is_ready=endpoint.is_ready)
             if worker is not None:
@@ -210,30 +205,10 @@ class HttpCollector:
             async with asyncio.timeout(2 * self._timeout_s), self._slots:
                 return await fetch(self._client, url, headers=headers, timeout_s=self._timeout_s)
         except TimeoutError:
-            self._note(url, Unavailable(f"{url}: its turn did not come in time"))
+            self._troubles.note(url, Unavailable(f"{url}: its turn did not come in time"))
         except Unavailable as error:
-            self._note(url, error)
+            self._troubles.note(url, error)
         return None
-
-    def _note(self, url: str, trouble: Exception) -> None:
-        self._on_error()
-        self._now_in_trouble[url] = str(trouble)
-
-    def _tell(self) -> None:
-        """One line for all that failed twice in a row, and one for those that answer again: a
-        network that is cut takes hundreds of workers at once."""
-        before, self._in_trouble = self._in_trouble, self._now_in_trouble
-        self._now_in_trouble = {}
-        lasting = self._in_trouble.keys() & before.keys()
-        if begun := lasting - self._told:
-            errors = [self._in_trouble[url] for url in sorted(begun)[:MAX_TOLD]]
-            _log.warning(
-                "sources.unavailable", model=self._policy.model, num=len(begun), errors=errors
-            )
-        if ended := self._told - self._in_trouble.keys():
-            urls = sorted(ended)[:MAX_TOLD]
-            _log.info("sources.back", model=self._policy.model, num=len(ended), urls=urls)
-        self._told = (self._told | begun) - ended
 
 
 class _Held(msgspec.Struct):
