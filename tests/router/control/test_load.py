@@ -95,7 +95,7 @@ def test_anchors_and_merges_work(loaded: Any) -> None:
         ("breaker: {open_s: 9, max_open_s: 8}", "is above"),
         ("upstream: {client_key: k.pem}", "go together"),
         ("upstream: {api_key: $NOT_THERE}", "has no NOT_THERE"),
-        ("admin: {autoscaler_api_key: $NOT_THERE}", "admin.autoscaler_api_key is $NOT_THERE"),
+        ("admin: {autoscaler_api_key: $NOT_THERE}", "admin.autoscaler_api_key is .NOT_THERE"),
         ("admin: {autoscaler_url: 'ftp://x'}", "admin.autoscaler_url"),
         ("upstream: {ca: /not/there}", "/not/there"),
         ("listen: {tls: {certificate: /not/there, key: /not/there}}", "/not/there"),
