@@ -45,8 +45,10 @@ class ModelLoop:
         clock: Clock | None = None,
         wall_time: Callable[[], float] = time.time,
         call_timeout_s: float = CALL_TIMEOUT_S,
+        state: ScalerState | None = None,
     ) -> None:
-        """`targets` by variant; one for each of the policy's."""
+        """`targets` by variant; one for each of the policy's. `state`: what another loop has learnt
+        that scaled the same by the same clock."""
         if missing := {v.name for v in policy.spec.variants} - targets.keys():
             raise ValueError(f"{policy.model}: no target for the variant {min(missing)!r}")
         self.policy = policy
@@ -56,7 +58,7 @@ class ModelLoop:
         self._clock = clock or MonotonicClock()
         self._wall_time = wall_time
         self._timeout_s = call_timeout_s
-        self._state = ScalerState.of(policy.spec)
+        self._state = state or ScalerState.of(policy.spec)
         self._spec_hash = spec_hash(policy.spec)
         self._woken = asyncio.Event()
         self._waits_for_demand = False

@@ -129,6 +129,7 @@ class PolicyRunner:
             collector=collector,
             recorder=Recorders(*recorders),
             clock=services.clock,
+            state=memory.learnt(),
         )
         self._report.starts(
             mode=policy.mode,

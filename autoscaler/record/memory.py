@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 
+from ..core.spec import ScalingSpec
 from ..core.state import ScalerState
 from ..policy import ScalingPolicy
 from .decision_record import DecisionRecord
@@ -26,9 +27,17 @@ class ModelMemory:
         self.name = name or policy.model
         self.history = History()
         self._records: deque[DecisionRecord] = deque(maxlen=MAX_DECISIONS)
+        self._learnt: tuple[ScalingSpec, ScalerState] | None = None
 
     def before(self, state: ScalerState, now: float) -> None:
-        """Nothing to remember yet."""
+        self._learnt = (self.policy.spec, state)
+
+    def learnt(self) -> ScalerState | None:
+        """What another loop of this process has learnt that scaled the same: when bounds or pace
+        are edited, or a target is another object, nothing begins from nothing."""
+        if self._learnt is None or not _learns_the_same(self._learnt[0], self.policy.spec):
+            return None
+        return self._learnt[1]
 
     def record(self, record: DecisionRecord) -> None:
         self._records.append(record)
@@ -68,6 +77,16 @@ class ModelMemory:
             return []
         since = self.last.now - seconds
         return list(itertools.takewhile(lambda r: r.now > since, reversed(self._records)))
+
+
+def _learns_the_same(one: ScalingSpec, other: ScalingSpec) -> bool:
+    """Whether a state of the one is a state of the other."""
+    return (
+        one.slo == other.slo
+        and one.pace.scale_down_delay_s == other.pace.scale_down_delay_s
+        and [(v.name, v.role, v.relative_capacity) for v in one.variants]
+        == [(v.name, v.role, v.relative_capacity) for v in other.variants]
+    )
 
 
 class Memory:

@@ -148,6 +148,23 @@ async def test_a_target_that_hangs_does_not_hold_up_the_others() -> None:
     assert record.failures == {first: "no answer in time"}
 
 
+async def test_what_another_loop_has_learnt_is_gone_on_with() -> None:
+    world = World(replicas=1)
+    world.collector.arrivals = 50
+    for _ in range(3):
+        world.clock.advance(5.0)
+        await world.loop.step()
+    learnt = world.loop._state
+    again = ModelLoop(
+        world.loop.policy, world.targets, collector=world.collector, recorder=world.recorder,
+        clock=world.clock, state=learnt,
+    )  # fmt: skip
+    world.clock.advance(5.0)
+    record = await again.step()
+    assert record.decision.explain["arrivals_per_s"] == pytest.approx(10.0)
+    assert again._state is learnt
+
+
 async def test_each_interval_has_a_step_and_a_wake_brings_one_forward() -> None:
     world = World(replicas=1, interval_s=300.0)
     async with world.running():

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from shoal.autoscaler.core.spec import ScalingSpec, VariantSpec
+from shoal.autoscaler.core.spec import Pace, ScalingSpec, SloSpec, VariantSpec
+from shoal.autoscaler.core.state import ScalerState
 from shoal.autoscaler.policy import ScalingPolicy
 from shoal.autoscaler.record.history import MAX_RECENT, History, HistoryPoint, point_of
 from shoal.autoscaler.record.memory import MAX_DECISIONS, Memory, ModelMemory
@@ -97,3 +98,24 @@ def test_another_policy_of_the_same_name_keeps_the_past() -> None:
     assert again.last is not None
     assert again.policy.interval_s == 1.0
     assert memory.add(ScalingPolicy(model="other"), name="a").last is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_kept"),
+    [
+        (ScalingSpec(variants=(VariantSpec(max_replicas=99),), gpu_budget=8), True),
+        (ScalingSpec(pace=Pace(max_up_step=9)), True),
+        (ScalingSpec(slo=SloSpec(ttft_s=9.0)), False),
+        (ScalingSpec(pace=Pace(scale_down_delay_s=9.0)), False),
+        (ScalingSpec(variants=(VariantSpec(name="other"),)), False),
+    ],
+)
+def test_what_was_learnt_outlives_an_edit_that_does_not_concern_it(
+    spec: ScalingSpec, is_kept: bool
+) -> None:
+    memory = Memory()
+    first = memory.add(ScalingPolicy(model="m"))
+    assert first.learnt() is None
+    state = ScalerState.of(first.policy.spec)
+    first.before(state, 1.0)
+    assert (memory.add(ScalingPolicy(model="m", spec=spec)).learnt() is state) is is_kept
