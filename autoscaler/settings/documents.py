@@ -27,6 +27,10 @@ KIND: Final = "ScalingPolicy"
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$")]
+ApiVersion = Annotated[
+    str, Meta(pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?v[a-z0-9]{1,30}$")
+]
+"""Both become parts of paths: a slash or two dots in them would lead elsewhere."""
 _SLO, _PACE, _VARIANT = SloSpec(), Pace(), VariantSpec()
 
 
@@ -79,8 +83,8 @@ class TargetSettings(_Settings, frozen=True, kw_only=True):
 
     kind: Text
     """Deployment, LeaderWorkerSet, StatefulSet, InferenceService or a kind of your own."""
-    name: Text
-    api_version: Text = "apps/v1"
+    name: Name
+    api_version: ApiVersion = "apps/v1"
 
 
 class VariantSettings(_Settings, frozen=True, kw_only=True):

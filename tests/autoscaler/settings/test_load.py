@@ -132,6 +132,17 @@ def test_a_file_holds_several_policies(tmp_path: Path) -> None:
         ("{model: m, variants: [{role: x}]}", "'x' is not one of both, decode, prefill"),
         ("{model: m, router: {url: router:8081}}", "spec.router.url: expected `str` matching"),
         ("{model: m, variants: [{target: {name: x}}]}", "missing required field `kind`"),
+        # Parts of paths of the API server: nobody leaves the namespace of his policy.
+        ("{model: m, variants: [{target: {kind: D, name: ../../o/d/x}}]}", "target.name: expected"),
+        ("{model: m, variants: [{target: {kind: D, name: '..'}}]}", "target.name: expected"),
+        (
+            "{model: m, variants: [{target: {kind: D, name: x, apiVersion: ../../api/v1}}]}",
+            "target.apiVersion: expected",
+        ),
+        (
+            "{model: m, variants: [{target: {kind: D, name: x, apiVersion: 'v1?watch=1'}}]}",
+            "target.apiVersion: expected",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_place_and_what_is_allowed(
