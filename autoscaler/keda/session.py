@@ -41,6 +41,7 @@ class Session:
         self.policy = policy
         self._clock = clock
         self._on_close = on_close
+        self._begun = clock.now()
         self._last: DecisionRecord | None = None
         self._news = asyncio.Event()
         targets = {
@@ -93,4 +94,11 @@ class Session:
         is_held = any(reason.kind is ReasonKind.HELD for reason in last.decision.reasons)
         if not (last.decision.valid or is_held) or variant not in last.decision.desired:
             raise NotKnown("the router, or its workers, cannot be read")
-        return last.decision.desired[variant]
+        desired = last.decision.desired[variant]
+        if self._clock.now() - self._begun < self.policy.spec.pace.scale_down_delay_s and any(
+            desired <= seen.ready for seen in last.observation.variants if seen.name == variant
+        ):
+            # How many were asked for is not known yet, only how many are ready: those that are
+            # starting would be given up.
+            raise NotKnown("begun a moment ago, and nothing more is needed than there is")
+        return desired

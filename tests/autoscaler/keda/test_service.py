@@ -57,6 +57,11 @@ async def test_from_the_first_call_to_a_number(scaler: Scaler, client: Keda, fle
     await scaler.decide()
     fleet.router.arrivals = 10
     await scaler.decide()
+    # What the scaler before this one has asked for may be starting: no less is told for a while.
+    code, why = await refused(client.metric())
+    assert (code, "begun a moment ago" in why) == (Code.UNAVAILABLE, True)
+    fleet.router.arrivals = 60
+    await scaler.decide(after_s=30.0)
     assert await client.metric() == 1.0
     assert await client.is_active()
     # A load of 200 requests a second, each 0.0356 s of a replica's time until it is learnt better.
@@ -72,7 +77,7 @@ async def test_no_data_is_an_error_and_never_zero(
 ) -> None:
     fleet.workers["http://w1"] = FakeWorker()
     for _ in range(3):
-        await scaler.decide()
+        await scaler.decide(after_s=15.0)
         fleet.router.arrivals += 10
     assert await client.metric() == 1.0
     fleet.router.fails = True
@@ -103,7 +108,7 @@ async def test_to_zero_and_back_the_moment_somebody_asks(
     fleet.router.arrivals = 1
     stream = client.stream()
     for _ in range(3):
-        await scaler.decide()
+        await scaler.decide(after_s=15.0)
         fleet.router.arrivals += 1
     assert await next_of(stream) is True
     for _ in range(12):
@@ -164,7 +169,7 @@ async def test_variants_of_one_policy_are_decided_together(fleet: Fleet) -> None
         assert list(scaler.made) == ["llm/@llm/chat"]
         [session] = scaler.made.values()
         for _ in range(3):
-            await scaler.decide(session)
+            await scaler.decide(session, after_s=15.0)
         for name in ("h100", "spot"):
             value = await client.metric(f"so-{name}", policy="chat", variant=name)
             assert value == session.replicas(name)
@@ -245,3 +250,11 @@ async def test_health(scaler: Scaler) -> None:
         for service in ("", "externalscaler.ExternalScaler"):
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_more_than_there_is_is_told_at_once_after_a_start(
+    scaler: Scaler, client: Keda, fleet: Fleet
+) -> None:
+    fleet.router.held = 1
+    await scaler.decide()
+    assert await client.metric() == 1.0
