@@ -128,7 +128,7 @@ class Console:
             "now": time.time(),
             "version": __version__,
             "status": _status(router),
-            "api": {"url": self._chat.url, "needs_key": _needs_key(config)},
+            "needs_key": _needs_key(config),
             "target_s": target_s,
             "model": model,
             "models": sorted({name for each in endpoints for name in each["models"]} | {*held}),

@@ -41,8 +41,6 @@ class Figures(msgspec.Struct, kw_only=True):
     """Of a minute."""
     attainment: float | None
     """Share of first tokens within the target over five minutes, in [0, 1]."""
-    num_first_tokens: float
-    """That `attainment` is of."""
     ready: float
     in_flight: float
     queued: float
@@ -71,7 +69,6 @@ def figures(
         ttft_p50_s=percentile(last_minute.ttft_counts, TTFT_EDGES, 0.50),
         ttft_p99_s=percentile(last_minute.ttft_counts, TTFT_EDGES, 0.99),
         attainment=share_within(last_minutes.ttft_counts, TTFT_EDGES, target_s),
-        num_first_tokens=sum(last_minutes.ttft_counts),
         ready=level.ready,
         in_flight=level.in_flight,
         queued=now[-1].queued if now else 0.0,

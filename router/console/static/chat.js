@@ -33,10 +33,10 @@ function hint() {
 }
 
 // Models as the API names them, aliases included; asked again when the fleet's own have changed.
-export async function show({ models, api }) {
-  $("#chat-key-label").hidden = !api.needs_key;
-  const wanted = JSON.stringify([models, api.needs_key && $("#chat-key").value]);
-  if (known === wanted || (api.needs_key && !$("#chat-key").value)) return;
+export async function show({ models, needs_key: locked }) {
+  $("#chat-key-label").hidden = !locked;
+  const wanted = JSON.stringify([models, locked && $("#chat-key").value]);
+  if (known === wanted || (locked && !$("#chat-key").value)) return;
   known = wanted;
   let names = models;
   try {

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from shoal.router.settings.access import AuthConfig
+from shoal.router.settings.config import RouterConfig
 from tests.router.console.browser import CHROMIUM, Browser, Page, browser
 from tests.router.console.pictures import PICTURES, look_around
 from tests.router.console.serving import console, serving, stage
@@ -182,6 +184,7 @@ async def test_one_model_at_a_time(chromium: Browser, play: Staged) -> None:
 async def test_a_router_with_keys_and_one_with_nothing(chromium: Browser) -> None:
     router = StagedRouter()
     router.keys = ("sesame",)
+    router.settings = RouterConfig(auth=AuthConfig(keys_file="keys.yaml"))
     nothing: Any = router
     nothing.endpoints = list
     nothing.decisions = _none
@@ -204,6 +207,11 @@ async def test_a_router_with_keys_and_one_with_nothing(chromium: Browser) -> Non
         assert "No request has been routed" in await page.run(
             "document.querySelector('#routing').innerText"
         )
+        # The chat box wants a key of the API, and knows the models once it has one.
+        asked = "document.querySelector('#chat-model').options.length"
+        assert await page.run(asked) == 0
+        await page.run("document.querySelector('#chat-key').value = 'sk-1'")
+        await page.until(f"{asked} === 2")
         assert await overflow(page) == []
         assert [each for each in page.troubles if UNAUTHORIZED not in each] == []
         assert not any("sesame" in request for request in page.requests)  # keys are in no address
