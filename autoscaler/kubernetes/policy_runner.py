@@ -26,6 +26,7 @@ from .api import Api
 from .conditions import Problem
 from .edits import Edit
 from .events import Regarding
+from .group_size import check_group_size
 from .kserve import is_kserve, resolve
 from .policy_object import Scaled
 from .report import Report
@@ -90,15 +91,18 @@ class PolicyRunner:
 
     async def _open(self) -> dict[str, ScaleTarget]:
         """Raises ClusterError, ConfigError."""
+        api, resources = self._services.api, self._services.resources
         policy, key = self._scaled.loaded.policy, self._key()
         sizes = {v.name: v.pods_per_replica for v in policy.spec.variants}
         routers = Routers(self._services.client, self._scaled.router_urls, key)
         targets = {}
-        for variant, reference in self._scaled.targets.items():
+        for variant, named in self._scaled.targets.items():
+            reference = await resolve(api, named)
+            await check_group_size(api, resources, reference, sizes[variant])
             targets[variant] = await open_target(
-                self._services.api,
-                self._services.resources,
-                await resolve(self._services.api, reference),
+                api,
+                resources,
+                reference,
                 routers=routers,
                 options=Options(
                     pods_per_replica=sizes[variant],

@@ -27,6 +27,7 @@ from tests.autoscaler.kubernetes.waiting import running, until
 
 POLICIES = "apis/autoscaling.shoal.dev/v1alpha1/scalingpolicies"
 DEPLOYMENTS = "apis/apps/v1/deployments"
+GROUPS = "apis/leaderworkerset.x-k8s.io/v1/leaderworkersets"
 EVENTS = "apis/events.k8s.io/v1/events"
 SERVICES = "apis/serving.kserve.io/v1beta1/inferenceservices"
 NOBODY = "http://127.0.0.1:1"
@@ -198,6 +199,24 @@ async def test_a_target_that_is_missing_is_waited_for(server: FakeApi, api: Api)
         await until(lambda: condition(server, "Ready") == ("False", "TargetNotFound"))
         await server.put(DEPLOYMENTS, deployment())  # another object of the same name
         await until(lambda: replicas(server) == 2)
+
+
+async def test_a_group_has_as_many_pods_as_the_policy_counts(server: FakeApi, api: Api) -> None:
+    template = {"leaderWorkerTemplate": {"size": 4}}
+    await server.put(GROUPS, {"metadata": {"name": "llama"}, "spec": {"replicas": 0, **template}})
+    made = policy()
+    variant = made["spec"]["variants"][0]
+    variant["target"] = {
+        "apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "llama",
+    }  # fmt: skip
+    await server.put(POLICIES, made)
+    async with controlling(api):
+        await until(lambda: condition(server, "Ready") == ("False", "WrongSize"))
+        assert "set podsPerReplica: 4" in server.get(POLICIES, "chat")["status"]["message"]
+        await server.put(POLICIES, {**made, "spec": {
+            **made["spec"], "variants": [{**variant, "podsPerReplica": 4}]
+        }})  # fmt: skip
+        await until(lambda: server.get(GROUPS, "llama")["spec"]["replicas"] == 2)
 
 
 async def test_a_kserve_service_is_scaled_only_when_kserve_leaves_it_to_us(
