@@ -14,7 +14,7 @@ from math import exp
 
 from .smoothing import Forecaster
 
-MEMORY_S = 600.0
+MEMORY_S = 1200.0
 """Errors fade by a factor e in so long."""
 MEASURED_S = 20.0
 """What came is measured over so long, to be held against its forecast."""

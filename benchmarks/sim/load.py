@@ -12,6 +12,7 @@ from .request import SimRequest
 
 RateAt = Callable[[float], float]
 """Requests per second at a time in seconds."""
+CLIENT_CHANGES_S = 600.0
 
 
 def of_rows(rows: Iterable[TraceRow], *, time_scale: float = 1.0, copies: int = 1,
@@ -86,6 +87,40 @@ def flash_crowd(base: float, peak: float, *, at_s: float, rise_s: float, decay_s
         return base + (peak - base) * exp(-log(2) * half_lives)
 
     return rate_at
+
+
+def bursts(base: float, peak: float, *, every_s: float, lasts_s: float) -> RateAt:
+    """A peak by the clock, such as a batch job's."""
+    return lambda t: peak if t % every_s < lasts_s else base
+
+
+def clients(
+    rate: float, *, number: int, duration_s: float, seed: int = 0, mean_input: float = 1000.0,
+    mean_output: float = 200.0,
+) -> list[SimRequest]:  # fmt: skip
+    """A service as the sum of clients, as Xiang et al. found it ("ServeGen", arXiv 2505.09999): few
+    of them make most of the load, each sends in bursts of its own (gaps of a Gamma distribution,
+    one to two and a half times as irregular as a Poisson process), has lengths of its own, and
+    changes its rate every ten minutes."""
+    rng = Random(seed)
+    shares = [1 / (place + 1) for place in range(number)]  # Zipf's law
+    requests = []
+    for share in shares:
+        mean = rate * share / sum(shares)
+        variation = rng.uniform(1.0, 2.5)
+        shape = 1 / variation**2
+        lengths = mean_input * rng.uniform(0.5, 1.5), mean_output * rng.uniform(0.5, 1.5)
+        now, until, present = rng.uniform(0, 1 / mean), 0.0, mean
+        while now < duration_s:
+            if now >= until:
+                until = now + CLIENT_CHANGES_S
+                present = mean * exp(rng.gauss(0, 0.3) - 0.045)
+            requests.append(
+                SimRequest(now, _length(rng, lengths[0], 0.8), _length(rng, lengths[1], 0.7))
+            )
+            now += rng.gammavariate(shape, 1 / (shape * present))
+    requests.sort(key=lambda request: request.arrival_s)
+    return requests
 
 
 def mean_lengths(requests: list[SimRequest]) -> tuple[float, float]:

@@ -11,6 +11,8 @@ from .policies.policy import Policy
 from .replica import ReplicaSpec
 from .request import SimRequest
 
+MINUTE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
@@ -39,6 +41,8 @@ class Outcome:
     """How often it went the other way than the time before: flapping."""
     series: list[tuple[float, int, int, float]]
     """(seconds, replicas that exist, ready, arrivals per second), one a tick."""
+    met: list[tuple[float, float]] = field(default_factory=list)
+    """(seconds, share that met the SLO) of the requests that came in each minute."""
 
 
 def simulate(scenario: Scenario, policy: Policy) -> Outcome:
@@ -105,4 +109,14 @@ def simulate(scenario: Scenario, policy: Policy) -> Outcome:
         changes=changes,
         turns=turns,
         series=series,
+        met=_met_by_minute(requests, scenario.slo),
     )
+
+
+def _met_by_minute(requests: list[SimRequest], slo: Slo) -> list[tuple[float, float]]:
+    counts: dict[int, tuple[int, int]] = {}
+    for request in requests:
+        key = int(request.arrival_s / MINUTE_S)
+        total, met = counts.get(key, (0, 0))
+        counts[key] = (total + 1, met + slo.is_met(request))
+    return [((key + 0.5) * MINUTE_S, met / total) for key, (total, met) in counts.items()]

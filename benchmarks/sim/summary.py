@@ -37,24 +37,28 @@ def as_json(comparisons: Sequence[Comparison]) -> str:
     return json.dumps(
         {
             "benchmark": "autoscale",
-            "loads": {comparison.scenario: _figures(comparison) for comparison in comparisons},
+            "loads": {comparison.scenario: figures(comparison) for comparison in comparisons},
         }
     )
 
 
-def _figures(comparison: Comparison) -> dict[str, object]:
+def figures(comparison: Comparison) -> dict[str, object]:
+    """Of one load, as JSON holds them."""
     saved = comparison.saved
     return {
+        "requests": comparison.num_requests,
         "oracle_hours": round(comparison.oracle_hours, 3),
+        "meets_objective": comparison.meets,
         "over_oracle": round(comparison.over_oracle, 3),
         "saved_to_best_other": None if saved is None else round(saved, 3),
         "scalers": {
-            outcome.policy: {
+            name: {
                 "attainment": round(outcome.attainment, 4),
                 "replica_hours": round(outcome.replica_hours, 3),
                 "changes": outcome.changes,
                 "turns": outcome.turns,
             }
-            for outcome in (comparison.shoal, *comparison.others.values())
+            for name, outcome, _ in rows(comparison)
+            if outcome is not None
         },
     }
