@@ -103,7 +103,7 @@ def test_litellm(live_server: LiveServer) -> None:
         [sys.executable, "-c", LITELLM, f"{live_server.url}/v1"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         env=environment,
     )
     assert (result.stdout.split(), result.returncode) == (["Hello", "Hello"], 0), result.stderr

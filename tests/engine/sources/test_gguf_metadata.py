@@ -165,7 +165,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_gguf_metadata(tmp_path / "none.gguf")
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8))
 def test_no_damage_does_anything_but_be_refused(
     path: Path, tmp_path: Path, changes: list[tuple[int, int]]
