@@ -45,8 +45,12 @@ MAX ?= 2
 up: $(ENGINE)  ## a model with as many workers as its load needs: make up [MODEL=...] [PORT=8000] [MIN=0] [MAX=2]
 	$(BIN)/shoal up $(MODEL) --host $(HOST) --port $(PORT) --min $(MIN) --max $(MAX) $(ARGS)
 
+# Tests run in so many processes; tests/side_by_side.py says which go where. 0: all in one.
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile
+
 test: $(DEV)  ## the tests that need neither a GPU nor minutes
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 test-emulated: $(DEV)  ## CPU kernels for AVX-512 on a CPU without it (apt install libsimde-dev)
 	SHOAL_TEST_EMULATED=1 $(BIN)/pytest -q tests/kernels tests/engine/models/test_native.py tests/engine/models/test_native_fuzz.py tests/engine/runner/test_sampler.py tests/engine/runner/test_with_native.py
@@ -98,10 +102,10 @@ contracts: $(DEV)  ## import-linter: the floors
 CORES := engine/core router/core autoscaler/core
 
 coverage: $(DEV)  ## branch coverage of the pure cores, at least 95 %
-	$(BIN)/pytest -q $(CORES:%=tests/%) $(CORES:%=--cov=%) --cov-branch --cov-report=term --cov-fail-under=95
+	$(PYTEST) $(CORES:%=tests/%) $(CORES:%=--cov=%) --cov-branch --cov-report=term --cov-fail-under=95
 
 test-others: $(DEV)
-	$(BIN)/pytest -q $(CORES:%=--ignore=tests/%)
+	$(PYTEST) $(CORES:%=--ignore=tests/%)
 
 fmt: $(DEV)  ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix
