@@ -190,7 +190,8 @@ class ScaleTarget:
         if found.uid != self._scale.uid:
             self._begin_anew(found)
         self._scale = found
-        if (edit := self._edits.saw(self._scale.replicas)) is not None:
+        edit = self._edits.saw(self._scale.replicas)
+        if edit is not None and not self._reads_only:  # who only advises is no party to it
             if self._way_down is not None:
                 self._way_down.stop()  # what it empties was chosen for another number
             self._listeners.on_edit(await self._who(edit))

@@ -252,6 +252,9 @@ async def test_who_only_advises_writes_nothing(
         await known(target)
         with pytest.raises(ScaleFailed, match="advisory"):
             await target.scale(0, DECISION)
+        await server.put(DEPLOYMENTS, deployment(3))  # by whoever does scale it: no edit
+        await until(lambda: target.present == 3)
+    assert bench.edits == []
     assert not [method for method, _ in server.requests if method not in ("GET", "WATCH")]
 
 
