@@ -15,7 +15,7 @@ from .demand import DemandReader
 from .fetch import Unavailable, fetch
 from .router_page import Endpoint, RouterPage, read_endpoints, read_router
 from .troubles import Troubles
-from .variant import Worker, Workers, labels_match, observe, tokens_of, with_waiting
+from .variant import Worker, Workers, as_routers_saw, labels_match, observe, tokens_of
 from .worker_page import read_worker
 
 TIMEOUT_S = 2.0
@@ -66,7 +66,7 @@ class HttpCollector:
         workers = await self._read_workers(now, endpoints)
         self._troubles.end_look()
         output_tokens, mean_input = tokens_of([w for _, w in workers], interval_s)
-        variants = with_waiting(
+        variants = as_routers_saw(
             [self._variant(observed(name, found), endpoints, workers)
              for name, found in replicas.items()],
             num_streams=demand.num_streams, num_streams_in_time=demand.num_streams_in_time,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core.observation import VariantObservation
 from . import worker_page as of
-from .buckets import in_time
+from .buckets import in_time_at_best
 from .counters import Counters, Growth
 from .worker_page import WorkerPage
 
@@ -69,15 +69,15 @@ def observe(
     has_gaps = all(worker.page.has_gaps for worker in workers)
     total = good = 0.0
     for worker in workers:
-        requests, in_time_ = in_time(worker.growth.amounts, ttft_s)
-        total, good = total + requests, good + in_time_
+        requests, in_time = in_time_at_best(worker.growth.amounts, ttft_s)
+        total, good = total + requests, good + in_time
     # Engines may put out several tokens at once: fewer gaps than tokens.
     further = _sum(workers, of.GENERATED) - total
     seen = replace(
         seen,
         tpot_s=_sum(workers, of.GAP_SECONDS) / further if has_gaps and further > 0 else None,
         num_first_tokens=round(total),
-        num_in_time=min(round(good), round(total)),
+        num_in_time=round(good),
         num_finished=round(_sum(workers, of.FINISHED)),
     )
     if not ready:
@@ -94,36 +94,40 @@ def observe(
     )
 
 
-def with_waiting(
+def as_routers_saw(
     variants: Sequence[VariantObservation], *, num_streams: float, num_streams_in_time: float
 ) -> list[VariantObservation]:
-    """The wait at the router brought in: workers know nothing of it.
+    """First tokens in time, with the wait at the router that workers know nothing of.
 
-    The router knows the share of streams that were in time, for all variants together. Where it is
-    lower than the share that the workers saw, each variant's number is lowered by as much.
+    Routers know the share of streams that were in time, of all variants together and with finer
+    edges; workers tell the variants apart. Without streams what workers say stays.
     """
-    total = sum(v.num_first_tokens or 0 for v in variants)
-    good = sum(v.num_in_time or 0 for v in variants)
     if not num_streams:
         return list(variants)
     share = num_streams_in_time / num_streams
-    if not total:
+    total = sum(v.num_first_tokens or 0 for v in variants)
+    if not total:  # no worker measures it
         if len(variants) != 1:
             return list(variants)
         requests = round(num_streams)
         return [replace(variants[0], num_first_tokens=requests,
                         num_in_time=round(share * requests))]  # fmt: skip
-    lowered = min(share / (good / total), 1.0) if good else 1.0
-    return [
-        v if v.num_in_time is None else replace(v, num_in_time=round(v.num_in_time * lowered))
-        for v in variants
-    ]
+    overall = sum(v.num_in_time or 0 for v in variants) / total
+    return [_with_share(variant, share, overall) for variant in variants]
+
+
+def _with_share(variant: VariantObservation, share: float, overall: float) -> VariantObservation:
+    if not variant.num_first_tokens or variant.num_in_time is None:
+        return variant
+    beside = variant.num_in_time / variant.num_first_tokens / overall if overall else 1.0
+    in_time = round(min(share * beside, 1.0) * variant.num_first_tokens)
+    return replace(variant, num_in_time=in_time)
 
 
 def tokens_of(workers: Sequence[Worker], interval_s: float) -> tuple[int, float | None]:
     """(tokens put out in the interval, mean prompt tokens that a started request made compute)."""
     generated = sum(w.growth.per_s(of.GENERATED) for w in workers) * interval_s
-    started = sum(in_time(w.growth.amounts, 0.0)[0] for w in workers)
+    started = sum(in_time_at_best(w.growth.amounts, 0.0)[0] for w in workers)
     computed = sum(_computed_per_s(w) * w.growth.seconds for w in workers)
     return round(generated), computed / started if started else None
 

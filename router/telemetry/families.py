@@ -122,7 +122,7 @@ _FAMILIES = (
     Family(
         names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN, "histogram",
         "From the first byte of a request for a stream to the first of its body, counted then.",
-        ("model",), names.TIME_TO_FIRST_TOKEN_BUCKETS,
+        ("model",), names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN_BUCKETS,
     ),
     Family(names.ROUTER_CONNECTIONS_OPEN, "gauge", "Connections of clients."),
     Family(names.ROUTER_CONNECTIONS, "counter", "Connections of clients accepted."),

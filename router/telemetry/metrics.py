@@ -19,6 +19,7 @@ from .usage import Usage
 
 _DURATION_EDGES: Final = FAMILIES[names.ROUTER_REQUEST_DURATION].edges
 _TTFT_EDGES: Final = FAMILIES[names.ROUTER_TIME_TO_FIRST_TOKEN].edges
+_STREAM_EDGES: Final = FAMILIES[names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN].edges
 _GAP_EDGES: Final = FAMILIES[names.ROUTER_CHUNK_GAP].edges
 _WAIT_EDGES: Final = FAMILIES[names.ROUTER_QUEUE_WAIT].edges
 
@@ -39,7 +40,7 @@ class ModelCounters:
         self._metrics = metrics
         self.arrivals = 0
         """Requests that are to be served by it; as workers name it, this and `began`."""
-        self._first_tokens = _empty_histogram(_TTFT_EDGES)
+        self._first_tokens = _empty_histogram(_STREAM_EDGES)
         self._codes: dict[int, int] = {}
         self._duration = _empty_histogram(_DURATION_EDGES)
         self._ttft = _empty_histogram(_TTFT_EDGES)
@@ -51,7 +52,7 @@ class ModelCounters:
     def began(self, ttft_s: float) -> None:
         """The answer to a request for a stream has begun."""
         histogram = self._first_tokens
-        histogram[bisect_left(_TTFT_EDGES, ttft_s)] += 1
+        histogram[bisect_left(_STREAM_EDGES, ttft_s)] += 1
         histogram[-1] += ttft_s
 
     def finished(

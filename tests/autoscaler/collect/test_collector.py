@@ -104,6 +104,20 @@ async def test_what_a_worker_does_not_see_of_the_wait_lowers_the_share_in_time(
     assert (seen.num_first_tokens, seen.num_in_time) == (40, 30)
 
 
+async def test_a_limit_between_two_edges_of_the_workers_is_judged_by_the_router(
+    fleet: Fleet,
+) -> None:
+    eye = Eye(fleet)
+    await eye.look()
+    fleet.workers[W1].first_tokens = {"0.75": 0, "2.5": 40, "+Inf": 40}
+    fleet.router.first_tokens = {"1.0": 18, "1.25": 20, "+Inf": 20}
+    seen = only(await eye.look())
+    assert (seen.num_first_tokens, seen.num_in_time) == (40, 36)
+    fleet.workers[W1].first_tokens = {"0.75": 0, "2.5": 80, "+Inf": 80}
+    seen = only(await eye.look())  # nobody streams: no worker is blamed for what it may have kept
+    assert (seen.num_first_tokens, seen.num_in_time) == (40, 40)
+
+
 async def test_a_worker_that_measures_no_first_tokens_has_the_routers(fleet: Fleet) -> None:
     eye = Eye(fleet)
     await eye.look()
