@@ -26,7 +26,7 @@ from tests.autoscaler.kubernetes.test_controller import (
 from tests.autoscaler.kubernetes.waiting import until
 
 LEASES = "apis/coordination.k8s.io/v1/leases"
-START_S = 30.0
+START_S = 60.0
 
 
 @contextlib.asynccontextmanager
