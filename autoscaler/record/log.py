@@ -94,7 +94,7 @@ class DecisionLog:
             if not is_current:
                 self._write(self._start(state))
                 self._is_new, self._is_current = False, True
-        except OSError as error:
+        except Exception as error:  # whatever it is, it must not stop a decision
             self._fail(error)
 
     def record(self, record: DecisionRecord) -> None:
@@ -105,7 +105,7 @@ class DecisionLog:
         try:
             self._write(with_finite_numbers(record))
             self._has_failed = False
-        except OSError as error:
+        except Exception as error:
             self._fail(error)
 
     def close(self) -> None:
@@ -156,12 +156,12 @@ class DecisionLog:
             self._path.unlink()
         self._open()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         """The disk is full, maybe: go on without, and begin anew when there is room."""
         self.close()
         self._is_current = False
         if not self._has_failed:
-            _log.error("decision_log.failed", path=str(self._path), error=str(error))
+            _log.error("decision_log.failed", path=str(self._path), exc_info=error)
         self._has_failed = True
 
 

@@ -190,6 +190,20 @@ async def test_a_decision_that_never_came_makes_the_log_begin_anew(path: Path) -
     assert {each.difference for each in replayed(path)} == {Difference.NONE}
 
 
+async def test_a_state_that_cannot_be_written_down_stops_no_decision(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life = Life(DecisionLog(path, POLICY))
+    state: Any = life.loop._state
+    state.last_arrival, before = object(), state.last_arrival
+    life.load.num_looks = 49  # the next look tells nothing, so nothing is decided from it
+    await life.run(1)
+    assert "decision_log.failed" in capsys.readouterr().out
+    state.last_arrival = before
+    await life.run(2)
+    assert len(replayed(path)) == 2
+
+
 def test_a_number_without_end_is_left_out(path: Path) -> None:
     log = DecisionLog(path, POLICY)
     log.before(ScalerState.of(SPEC), 1.0)
