@@ -30,8 +30,8 @@ class Endpoints(Protocol):
         """Nothing new goes there; gone once it is idle. One that is gone already is no error.
         Raises EndpointsUnavailable."""
 
-    async def in_flight(self) -> dict[str, int]:
-        """Requests of each endpoint that is listed, by its id. Raises EndpointsUnavailable."""
+    async def listed(self) -> dict[str, str]:
+        """The status of each endpoint that there is, by its id. Raises EndpointsUnavailable."""
 
 
 class _Added(msgspec.Struct):
@@ -40,7 +40,7 @@ class _Added(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     endpoint_id: str
-    in_flight: int
+    status: str
 
 
 class _Listing(msgspec.Struct):
@@ -81,9 +81,9 @@ class RouterEndpoints:
         path = f"/admin/endpoints/{quote(endpoint_id, safe='')}"
         await self._ask("DELETE", path, fine=(404,))
 
-    async def in_flight(self) -> dict[str, int]:
+    async def listed(self) -> dict[str, str]:
         listing = self._decode(await self._ask("GET", "/admin/endpoints"), _Listing)
-        return {listed.endpoint_id: listed.in_flight for listed in listing.endpoints}
+        return {listed.endpoint_id: listed.status for listed in listing.endpoints}
 
     async def _ask(
         self, method: str, path: str, *, fine: tuple[int, ...] = (), **arguments: object

@@ -40,6 +40,8 @@ class Event(enum.Enum):
     """It is needed after all."""
     STOP = enum.auto()
     """The router is gone: there is nothing left to drain."""
+    HUNG = enum.auto()
+    """It has not answered for too long."""
     DRAINED = enum.auto()
     """It has no request any more, and gets none."""
     TICK = enum.auto()
@@ -64,6 +66,9 @@ class Timing:
     """From the launch until the model is loaded."""
     drain_timeout_s: float = 30.0
     """For requests under way, before SIGTERM."""
+    hung_after_s: float = 180.0
+    """A worker that the router finds unhealthy for so long is killed, and started again. An engine
+    core that hangs is restarted by its own worker before that."""
     grace_s: float = 10.0
     """From SIGTERM to SIGKILL."""
     first_delay_s: float = 0.5
@@ -75,7 +80,8 @@ class Timing:
     def __post_init__(self) -> None:
         if self.first_delay_s <= 0 or self.max_delay_s < self.first_delay_s:
             raise ValueError("delays must be 0 < first_delay_s <= max_delay_s")
-        if min(self.start_timeout_s, self.drain_timeout_s, self.grace_s, self.stable_s) < 0:
+        timeouts = (self.start_timeout_s, self.drain_timeout_s, self.hung_after_s, self.grace_s)
+        if min(*timeouts, self.stable_s) < 0:
             raise ValueError("timeouts must not be negative")
 
 
@@ -118,6 +124,8 @@ def advance(worker: Lifecycle, event: Event, now: float, timing: Timing) -> Step
         case ((WorkerState.DRAINING | WorkerState.STOPPING), Event.EXITED):
             actions = (Action.UNREGISTER,) if state is WorkerState.DRAINING else ()
             return _into(worker, WorkerState.STOPPED, now), actions
+        case WorkerState.READY, Event.HUNG:
+            return worker, (Action.KILL,)  # its end is a failure like others
         case WorkerState.READY, Event.RELEASE:
             draining = _into(worker, WorkerState.DRAINING, now, timeout_s=timing.drain_timeout_s)
             return draining, (Action.UNREGISTER,)

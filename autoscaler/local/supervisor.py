@@ -25,6 +25,8 @@ RETRY_S = 0.2
 """Before the router is asked again when it did not answer."""
 LOOK_S = 0.25
 """Between looks at whether a draining worker is empty."""
+HEALTH_S = 2.0
+"""Between looks at what the router says of the workers' health."""
 LAST_WORDS_S = 5.0
 """For a process to end after it has closed its pipe without a word."""
 KILLED_S = 5.0
@@ -49,6 +51,9 @@ class Worker:
     launched_at: float = 0.0
     start_up_s: float | None = None
     """Of the present process, until it served."""
+    unhealthy_since: float | None = None
+    """As the router finds it."""
+    killed_because: str = ""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """What the router is told of it, it is told in order."""
 
@@ -119,6 +124,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until cancelled; then workers are ended, and, when cancelled once more, killed."""
+        watching = asyncio.create_task(self._watch_health())
+        watching.add_done_callback(self._done)
         try:
             while True:
                 self._keep_spare()
@@ -127,6 +134,7 @@ class Supervisor:
                 self._reconcile()
         finally:
             self._is_ending = True
+            watching.cancel()
             if self._spare is not None:
                 self._spare.close()
             try:
@@ -173,6 +181,30 @@ class Supervisor:
     def _tick(self) -> None:
         for worker in list(self.workers.values()):
             self._apply(worker, Event.TICK)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_S)
+            if not self.count(WorkerState.READY):
+                continue
+            try:
+                listed = await self._endpoints.listed()
+            except EndpointsUnavailable:
+                listed = {}  # then nothing is known of anybody
+            for worker in list(self.workers.values()):
+                self._note_health(worker, listed.get(worker.endpoint_id or ""))
+
+    def _note_health(self, worker: Worker, status: str | None) -> None:
+        now = self._clock.now()
+        if status != "unhealthy" or worker.life.state is not WorkerState.READY:
+            worker.unhealthy_since = None
+            return
+        if worker.unhealthy_since is None:
+            worker.unhealthy_since = now
+        unhealthy_s = now - worker.unhealthy_since
+        if unhealthy_s >= self._timing.hung_after_s:
+            worker.killed_because = f"it was unhealthy for {unhealthy_s:.0f} s"
+            self._apply(worker, Event.HUNG)
 
     async def _end(self) -> None:
         """Ask all to end, and see to it: each within its grace."""
@@ -236,8 +268,10 @@ class Supervisor:
         if worker.why:
             worker.num_restarts += 1
         worker.launched_at, worker.start_up_s = self._clock.now(), None
+        worker.unhealthy_since, worker.killed_because = None, ""
         try:
-            worker.why = await self._process(worker)
+            how = await self._process(worker)
+            worker.why = f"{worker.killed_because}; {how}" if worker.killed_because else how
         except OSError as error:
             worker.why = f"it could not be started: {error}"
         finally:
@@ -310,6 +344,6 @@ class Supervisor:
 
     async def _is_gone(self, endpoint_id: str) -> bool:
         try:
-            return endpoint_id not in await self._endpoints.in_flight()
+            return endpoint_id not in await self._endpoints.listed()
         except EndpointsUnavailable:
             return False

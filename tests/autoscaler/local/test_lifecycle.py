@@ -55,7 +55,7 @@ def test_what_follows(
 
 TOLD = {
     S.STARTING: {E.LOADED, E.EXITED, E.RELEASE, E.STOP},
-    S.READY: {E.EXITED, E.RELEASE, E.STOP},
+    S.READY: {E.EXITED, E.RELEASE, E.STOP, E.HUNG},
     S.DRAINING: {E.RECALL, E.DRAINED, E.EXITED, E.STOP},
     S.STOPPING: {E.EXITED},
     S.BACKING_OFF: {E.RELEASE, E.STOP},
@@ -88,6 +88,12 @@ def test_what_takes_too_long_is_ended_with_force(
     assert (after.state, actions) == (then, (action,))
     assert after.deadline is not None
     assert after.deadline > 5.0
+
+
+def test_one_that_hangs_is_killed_and_its_end_is_a_failure() -> None:
+    ready = worker(S.READY)
+    assert advance(ready, E.HUNG, 7.0, TIMING) == (ready, (A.KILL,))
+    assert advance(ready, E.EXITED, 7.0, TIMING)[0].num_failures == 1
 
 
 def test_deadlines() -> None:

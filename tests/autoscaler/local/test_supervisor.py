@@ -35,10 +35,11 @@ class FakeEndpoints:
     """A router's list: what is removed stays listed while it is busy."""
 
     def __init__(self) -> None:
-        self.listed: dict[str, str] = {}
+        self.urls: dict[str, str] = {}
         """URL by id."""
         self.leaving: set[str] = set()
         self.busy: set[str] = set()
+        self.unhealthy: set[str] = set()
         self.is_down = False
         self.told: list[tuple[str, str]] = []
 
@@ -49,7 +50,7 @@ class FakeEndpoints:
 
     async def add(self, url: str, name: str) -> str:
         self._heard("add", name)
-        self.listed[name] = url
+        self.urls[name] = url
         self.leaving.discard(name)
         return name
 
@@ -57,11 +58,11 @@ class FakeEndpoints:
         self._heard("remove", endpoint_id)
         self.leaving.add(endpoint_id)
 
-    async def in_flight(self) -> dict[str, int]:
+    async def listed(self) -> dict[str, str]:
         self._heard("look", "")
         for name in self.leaving - self.busy:
-            self.listed.pop(name, None)
-        return dict.fromkeys(self.listed, 1)
+            self.urls.pop(name, None)
+        return {name: "unhealthy" if name in self.unhealthy else "ready" for name in self.urls}
 
 
 class Running:
@@ -150,8 +151,8 @@ def is_gone(pid: int) -> bool:
 async def test_up_and_down() -> None:
     async with running(desired=2) as found:
         await found.has(S.READY, S.READY)
-        await found.until(lambda: len(found.endpoints.listed) == 2)
-        assert found.endpoints.listed == {
+        await found.until(lambda: len(found.endpoints.urls) == 2)
+        assert found.endpoints.urls == {
             "worker-0": "http://127.0.0.1:1000", "worker-1": "http://127.0.0.1:1001",
         }  # fmt: skip
         assert sorted(found.lines) == ["worker-0: slot 0", "worker-1: slot 1"]
@@ -172,7 +173,7 @@ async def test_up_and_down() -> None:
 
 async def test_one_that_drains_is_taken_back() -> None:
     async with running(desired=1) as found:
-        await found.until(lambda: bool(found.endpoints.listed))
+        await found.until(lambda: bool(found.endpoints.urls))
         pid = found.pid()
         found.endpoints.busy = {"worker-0"}
         found.supervisor.want(0)
@@ -187,7 +188,7 @@ async def test_one_that_drains_is_taken_back() -> None:
 async def test_a_drain_that_takes_too_long_is_cut_and_a_stubborn_worker_killed() -> None:
     timing = Timing(drain_timeout_s=0.1, grace_s=0.1)
     async with running("stubborn", desired=1, timing=timing) as found:
-        await found.until(lambda: bool(found.endpoints.listed))
+        await found.until(lambda: bool(found.endpoints.urls))
         pid = found.pid()
         found.endpoints.busy = {"worker-0"}
         found.supervisor.want(0)
@@ -197,13 +198,29 @@ async def test_a_drain_that_takes_too_long_is_cut_and_a_stubborn_worker_killed()
 
 async def test_a_killed_worker_is_started_again() -> None:
     async with running(desired=1) as found:
-        await found.until(lambda: bool(found.endpoints.listed))
+        await found.until(lambda: bool(found.endpoints.urls))
         os.kill(found.pid(), signal.SIGKILL)
         await found.has(S.BACKING_OFF)
         assert found.worker().why == "signal SIGKILL: slot 0"
-        await found.until(lambda: found.endpoints.listed.get("worker-0", "").endswith("1001"))
+        await found.until(lambda: found.endpoints.urls.get("worker-0", "").endswith("1001"))
         assert (found.worker().num_restarts, found.worker().life.num_failures) == (1, 1)
         assert [what for what, of in found.endpoints.told if of] == ["add", "remove", "add"]
+
+
+async def test_one_that_hangs_is_killed_and_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shoal.autoscaler.local.supervisor.HEALTH_S", 0.01)
+    timing = Timing(hung_after_s=0.05, first_delay_s=0.01)
+    async with running(desired=1, timing=timing) as found:
+        await found.until(lambda: bool(found.endpoints.urls))
+        pid = found.pid()
+        found.endpoints.unhealthy = {"worker-0"}
+        await found.until(lambda: is_gone(pid))
+        found.endpoints.unhealthy = set()
+        await found.until(lambda: (S.BACKING_OFF, S.STARTING) in found.changes)
+        await found.has(S.READY)
+        assert "it was unhealthy for 0 s; signal SIGKILL" in found.worker().why
 
 
 async def test_one_that_never_starts_is_tried_less_and_less_and_says_why() -> None:
@@ -263,12 +280,12 @@ async def test_a_router_that_does_not_answer_is_told_later() -> None:
         found.supervisor.want(1)
         await found.has(S.READY)
         found.endpoints.is_down = False
-        await found.until(lambda: "worker-0" in found.endpoints.listed)
+        await found.until(lambda: "worker-0" in found.endpoints.urls)
         found.endpoints.is_down = True
         found.supervisor.want(0)
         found.endpoints.is_down = False
         await found.has()
-        assert found.endpoints.listed == {}
+        assert found.endpoints.urls == {}
 
 
 async def test_the_end_is_in_order_and_at_once_when_asked_twice() -> None:
@@ -303,7 +320,7 @@ async def test_a_process_waits_for_the_next_start() -> None:
         supervisor.want(1)
         await found.has(S.READY)
         assert found.pid() == spare
-        assert found.lines == ["worker-0: slot 0"]  # by the order, which it got now
+        await found.until(lambda: found.lines == ["worker-0: slot 0"])  # by its order
         await found.until(lambda: supervisor.spare_pid is not None)  # the next one
         supervisor.want(2)
         await found.has(S.READY, S.READY)
