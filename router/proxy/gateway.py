@@ -263,8 +263,10 @@ class Gateway:
         return self._table.names()
 
     def only_model(self) -> str | None:
-        """The model of a request that names none: there must be no choice."""
+        """The model of a request that names none: there must be no choice. Without workers it is
+        the one that the configuration has, and waits for its first."""
         models = list(itertools.islice(self.fleet.models, 2))
+        models = models or [model.name for model in self.config.models]
         return models[0] if len(models) == 1 else None
 
     def session_of(self, headers: Headers) -> str | None:

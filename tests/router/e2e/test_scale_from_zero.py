@@ -52,6 +52,18 @@ async def test_requests_wait_for_the_first_worker(
     router.remove(workers[0])
 
 
+async def test_a_request_that_names_no_model_waits_for_the_only_one(
+    workers: list[FakeWorker], router: Router, connect: Connect
+) -> None:
+    router.configure([], asleep())
+    body = {name: value for name, value in chat_body(max_tokens=1).items() if name != "model"}
+    asking = asyncio.create_task(connect(router).post(CHAT, json=body))
+    await eventually(lambda: router.metrics().by(HELD, "model") == {"fake": 1}, "it to be held")
+    router.add(workers[0])
+    assert (await asking).status_code == 200
+    router.remove(workers[0])
+
+
 async def test_in_vain(router: Router, connect: Connect) -> None:
     router.configure([], asleep(hold_without_endpoint_s=0.3))
     before = router.metrics()
