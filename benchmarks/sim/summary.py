@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 
 from .compare import Comparison, rows
+from .mixed import MixedOutcome
+from .mixed_summary import mixed_figures
 
 
 def terminal_table(comparison: Comparison) -> Table:
@@ -32,14 +34,17 @@ def terminal_table(comparison: Comparison) -> Table:
     return table
 
 
-def as_json(comparisons: Sequence[Comparison]) -> str:
+def as_json(
+    comparisons: Sequence[Comparison], mixes: Mapping[str, Sequence[MixedOutcome]] | None = None
+) -> str:
     """One line."""
-    return json.dumps(
-        {
-            "benchmark": "autoscale",
-            "loads": {comparison.scenario: figures(comparison) for comparison in comparisons},
-        }
-    )
+    found: dict[str, object] = {
+        "benchmark": "autoscale",
+        "loads": {comparison.scenario: figures(comparison) for comparison in comparisons},
+    }
+    if mixes:
+        found["mixes"] = {name: mixed_figures(outcomes) for name, outcomes in mixes.items()}
+    return json.dumps(found)
 
 
 def figures(comparison: Comparison) -> dict[str, object]:

@@ -21,9 +21,9 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A load that comes with Shoal: sine, steps, flash, bursts or clients. May be given"
-            " several times.",
-            show_default="all, without --trace",
+            help="A load that comes with Shoal: sine, steps, flash, bursts, clients, or mixed for"
+            " several kinds of GPU. May be given several times.",
+            show_default="all but mixed, without --trace",
         ),
     ] = None,
     trace: Annotated[
@@ -69,19 +69,24 @@ def simulate(
 
     from shoal.benchmarks.sim.compare import compare
     from shoal.benchmarks.sim.loads import SYNTHETIC, of_trace, synthetic
+    from shoal.benchmarks.sim.mixed import compare_mixed
+    from shoal.benchmarks.sim.mixed_loads import MIXED
+    from shoal.benchmarks.sim.mixed_summary import mixed_page, mixed_table
     from shoal.benchmarks.sim.report import render
     from shoal.benchmarks.sim.summary import as_json, terminal_table
 
     names = load if load is not None else ([] if trace else list(SYNTHETIC))
-    if unknown := [name for name in names if name not in SYNTHETIC]:
-        raise ConfigError(f"no load {unknown[0]!r}; there are: {', '.join(SYNTHETIC)}")
-    scenarios = [synthetic(name) for name in names]
+    if unknown := [name for name in names if name not in SYNTHETIC | MIXED]:
+        raise ConfigError(f"no load {unknown[0]!r}; there are: {', '.join(SYNTHETIC | MIXED)}")
+    scenarios = [synthetic(name) for name in names if name in SYNTHETIC]
     scenarios += [
         of_trace(
             path, copies=copies, time_scale=time_scale, form=trace_format, duration_s=duration_s
         )
         for path in trace or []
     ]
+    if html is not None and scenarios and MIXED.keys() & set(names):
+        raise ConfigError("the load mixed has a report of its own: simulate it by itself")
     console = Console(stderr=json)
     comparisons: list[Comparison] = []
     for scenario in scenarios:
@@ -95,8 +100,17 @@ def simulate(
             )
         comparisons.append(comparison)
         console.print(terminal_table(comparison))
+    mixes = {}
+    for mixed in (MIXED[name]() for name in names if name in MIXED):
+        with console.status(mixed.name) as status:
+            mixes[mixed.name] = compare_mixed(
+                mixed,
+                progress=lambda what, of=mixed.name: status.update(f"{of}: {what}"),  # type: ignore[misc]
+            )
+        console.print(mixed_table(mixed, mixes[mixed.name]))
     if html is not None:
-        html.write_text(render(comparisons), encoding="utf-8")
+        text = render(comparisons) if comparisons else mixed_page(mixes)
+        html.write_text(text, encoding="utf-8")
         console.print(f"Report: {html}")
     if json:
-        typer.echo(as_json(comparisons))
+        typer.echo(as_json(comparisons, mixes))

@@ -74,7 +74,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Option], float, int | None]:
 
 
 @given(problems())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_mix_is_better(problem: tuple[list[Option], float, int | None]) -> None:
     options, need, gpus = problem
     taken = sum(o.least * o.gpus for o in options)
