@@ -50,13 +50,21 @@ class _Listing(msgspec.Struct):
 class RouterEndpoints:
     """Of a router. `async with` closes its connections."""
 
-    def __init__(self, url: str, *, key: str | None = None, engine: str = "shoal") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        engine: str = "shoal",
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         """`key` of the admin API, if it has any."""
         self._engine = engine
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={} if key is None else {"authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
+            transport=transport,
             trust_env=False,  # a proxy does not lead to this machine
             verify=False,  # there is no TLS, and loading certificates takes 50 ms
         )

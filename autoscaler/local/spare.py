@@ -26,6 +26,7 @@ class Spare:
         self._launch: Launch | None = None
         self._not_before = float("-inf")
         self._is_spawning = False
+        self._is_closed = False
 
     async def keep(self, launch: Launch) -> None:
         """Have one, if this is not too soon after a failure."""
@@ -33,7 +34,7 @@ class Spare:
             _log.warning("spare.ended", pid=self._process.pid)
             self._process = None
             self._not_before = self._clock.now() + AGAIN_S
-        is_wanted = self._process is None and not self._is_spawning
+        is_wanted = self._process is None and not self._is_spawning and not self._is_closed
         if not is_wanted or self._clock.now() < self._not_before:
             return
         self._is_spawning = True
@@ -44,6 +45,8 @@ class Spare:
             self._not_before = self._clock.now() + AGAIN_S
         finally:
             self._is_spawning = False
+        if self._is_closed:
+            self.close()
 
     @property
     def pid(self) -> int | None:
@@ -62,7 +65,8 @@ class Spare:
         return process
 
     def close(self) -> None:
-        """Kill it: it has nothing to finish."""
+        """Kill it: it has nothing to finish. There will be no other."""
+        self._is_closed = True
         if self._process is not None:
             self._process.kill()
             self._process = None

@@ -21,6 +21,7 @@ from shoal.autoscaler.local.process import Launch
 from shoal.autoscaler.local.spare import Spare
 from shoal.autoscaler.local.supervisor import Supervisor, Worker
 from shoal.autoscaler.local.target import LocalTarget
+from shoal.autoscaler.local.view import workers_view
 from shoal.clock import VirtualClock
 from shoal.errors import ScaleFailed
 
@@ -199,9 +200,15 @@ async def test_a_drain_that_takes_too_long_is_cut_and_a_stubborn_worker_killed()
 async def test_a_killed_worker_is_started_again() -> None:
     async with running(desired=1) as found:
         await found.until(lambda: bool(found.endpoints.urls))
+        [view] = workers_view(found.supervisor).workers
+        assert (view.name, view.state, view.pid) == ("worker-0", "ready", found.pid())
+        assert (view.url, view.next_start_in_s) == ("http://127.0.0.1:1000", None)
         os.kill(found.pid(), signal.SIGKILL)
         await found.has(S.BACKING_OFF)
-        assert found.worker().why == "signal SIGKILL: slot 0"
+        [view] = workers_view(found.supervisor).workers
+        assert view.why == found.worker().why == "signal SIGKILL: slot 0"
+        assert (view.state, view.pid, view.url) == ("backing_off", None, None)
+        assert view.next_start_in_s is not None
         await found.until(lambda: found.endpoints.urls.get("worker-0", "").endswith("1001"))
         assert (found.worker().num_restarts, found.worker().life.num_failures) == (1, 1)
         assert [what for what, of in found.endpoints.told if of] == ["add", "remove", "add"]
