@@ -82,8 +82,8 @@ def test_light_parts_do_not_load_torch(module: str) -> None:
 
 
 # What each folder may import from outside: the base requirements and these extras. A folder that
-# is here twice is used by parts that are installed alone. (Not here: benchmarks, some of whose files
-# run in an environment of vLLM's.)
+# is here twice is used by parts that are installed alone. (Not here: benchmarks, some of whose
+# files run in an environment of vLLM's.)
 EXTRAS = (
     ("shoal", ()),
     ("shoal/admin", ("router",)),
