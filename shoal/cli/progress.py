@@ -83,6 +83,16 @@ class LineProgress:
         self._is_closed = True
 
 
+class SilentProgress:
+    """Nothing: for workers whose log is for what goes wrong."""
+
+    def update(self, stage: str, done: int, total: int | None) -> None:
+        """Nothing to show."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 def format_amount(done: int, total: int | None) -> str:
     """`12.5 of 92.9 MB`, or `14 of 272` where tensors are counted."""
     if max(done, total or 0) >= _MIN_BYTES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Callable
 
@@ -20,6 +22,7 @@ from shoal.autoscaler.record.decision_record import DecisionRecord
 
 from .announcement import request_example
 
+_CHATTER = re.compile(r"\[(debug|info) *\]")
 _QUIET = frozenset({ReasonKind.NO_METRICS})
 """Reasons that say nothing where the number has changed."""
 
@@ -55,6 +58,20 @@ def print_panel(
     typer.echo(f"\n{example}\n\nCtrl-C stops all of it.\n")
 
 
+def worker_line(log_level: str) -> Callable[[Worker, str], None]:
+    """What shows what a worker writes, with its name before it, on stderr.
+
+    Engine cores log at level info whatever they are told: that is left out here.
+    """
+    shows_all = log_level in ("debug", "info")
+
+    def show(worker: Worker, line: str) -> None:
+        if shows_all or not _CHATTER.search(line):
+            typer.echo(f"[{worker.name}] {line}", file=sys.stderr)
+
+    return show
+
+
 class Lines:
     """Changes as lines; a `Recorder`, and what a `Supervisor` tells."""
 
@@ -75,7 +92,10 @@ class Lines:
                 for reason in record.decision.reasons
                 if reason.variant in (variant, "") and reason.kind not in _QUIET
             )
-            what = f"{record.before.get(variant, 0)} -> {desired}"
+            before = record.before.get(variant, 0)
+            if not before and (held := record.observation.held):
+                because = f"{held} waiting; {because}"
+            what = f"{before} -> {desired}"
             if (why := record.failures.get(variant)) is not None:
                 what = f"{what} failed ({why})"
             elif not record.applied:

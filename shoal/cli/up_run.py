@@ -10,21 +10,18 @@ import asyncio
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
 from shoal.autoscaler.collect.collector import HttpCollector
 from shoal.autoscaler.collect.fetch import open_client
 from shoal.autoscaler.local.endpoints import RouterEndpoints
 from shoal.autoscaler.local.lifecycle import Timing
 from shoal.autoscaler.local.process import Launch
-from shoal.autoscaler.local.supervisor import Supervisor, Worker
+from shoal.autoscaler.local.supervisor import Supervisor
 from shoal.autoscaler.local.target import LocalTarget
 from shoal.autoscaler.loop import ModelLoop
 from shoal.autoscaler.policy import ScalingPolicy
@@ -43,7 +40,7 @@ from .announcement import base_url
 from .engine_settings import read_api_keys
 from .progress import shown_progress
 from .running_up import RunningUp, told
-from .up_lines import Lines, print_panel
+from .up_lines import Lines, print_panel, worker_line
 from .up_policy import base_policy, policy_for
 from .worker_orders import WORKER_COMMAND, Places, launcher, places_for, serve_options
 
@@ -195,7 +192,7 @@ class _Up:
                     drain_timeout_s=self._options.drain_timeout_s,
                 ),
                 on_change=self._lines.changed,
-                on_line=_show_line,
+                on_line=worker_line(self._options.log_level),
                 keeps_spare=self._options.spare,
             )
             loop = ModelLoop(
@@ -289,8 +286,3 @@ def _fetched(config: EngineConfig) -> ModelFiles:
     find = resolve_shape if config.load_format == "dummy" else resolve
     with closing(shown_progress()) as progress:
         return find(config.model, progress=progress)
-
-
-def _show_line(worker: Worker, line: str) -> None:
-    """What a worker writes, with its name before it."""
-    typer.echo(f"[{worker.name}] {line}", file=sys.stderr)

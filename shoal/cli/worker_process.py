@@ -24,7 +24,7 @@ from shoal.errors import ConfigError, ShoalError
 from shoal.log import configure_logging
 from shoal.router.die_with_parent import die_with
 
-from .progress import shown_progress
+from .progress import ShownProgress, SilentProgress, shown_progress
 from .worker_order import WorkerOrder, WorkerReady
 
 
@@ -44,7 +44,7 @@ async def _work(pipe: int) -> int:
         await core.close()
         return 0
     order = msgspec.json.decode(content, type=WorkerOrder)
-    with closing(shown_progress()) as progress:
+    with closing(_progress(order.log_level)) as progress:
         configure_logging(order.log_format, level=order.log_level)
 
         def announce(engine: AsyncEngine, port: int) -> None:
@@ -64,6 +64,10 @@ async def _work(pipe: int) -> int:
         finally:
             await importing
     return 0
+
+
+def _progress(log_level: str) -> ShownProgress:
+    return shown_progress() if log_level in ("debug", "info") else SilentProgress()
 
 
 def _import_server() -> None:

@@ -14,7 +14,7 @@ from shoal.autoscaler.core.observation import Observation
 from shoal.autoscaler.local.lifecycle import Lifecycle, WorkerState
 from shoal.autoscaler.local.supervisor import Worker
 from shoal.autoscaler.record.decision_record import DecisionRecord
-from shoal.cli.up_lines import Lines, print_panel
+from shoal.cli.up_lines import Lines, print_panel, worker_line
 from shoal.cli.up_policy import base_policy, policy_for
 from shoal.cli.worker_order import WorkerOrder
 from shoal.cli.worker_orders import launcher, places_for, serve_options
@@ -184,9 +184,9 @@ def record(before: int, desired: int, **fields: Any) -> DecisionRecord:
         ),
     )  # fmt: skip
     observation = Observation(interval_s=1.0, arrivals=0, input_tokens=0, output_tokens=0)
-    told = {"applied": True, "failures": {}, **fields}
+    told = {"applied": True, "failures": {}, "observation": observation, **fields}
     return DecisionRecord(
-        time=0.0, now=0.0, model="m", mode="auto", spec_hash="", observation=observation,
+        time=0.0, now=0.0, model="m", mode="auto", spec_hash="",
         decision=decision, before={"local": before}, **told,
     )  # fmt: skip
 
@@ -204,6 +204,26 @@ def test_decisions_are_lines_when_they_change_something() -> None:
         f"2 -> 3 advised  {because}",
         f"2 -> 3 failed (no place)  {because}",
     ]
+
+
+def test_of_a_worker_what_matters_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    info, warning = "2026 [info     ] engine.threads", "2026 [warning  ] slow"
+    for level in ("warning", "info"):
+        show = worker_line(level)
+        for line in (info, warning, "Traceback"):
+            show(worker(S.READY), line)
+    assert capsys.readouterr().err.splitlines() == [
+        f"[worker-0] {line}" for line in (warning, "Traceback", info, warning, "Traceback")
+    ]
+
+
+def test_who_waits_is_the_reason_of_a_first_worker() -> None:
+    told: list[str] = []
+    lines = Lines(echo=told.append, wall_time=lambda: 0.0)
+    waiting = Observation(interval_s=1.0, arrivals=3, held=3)
+    lines.record(record(0, 1, observation=waiting))
+    lines.record(record(1, 2, observation=waiting))
+    assert [line[10:30] for line in told] == ["0 -> 1  3 waiting; d", "1 -> 2  demand: load"]
 
 
 def test_the_panel_has_all_addresses(capsys: pytest.CaptureFixture[str]) -> None:
