@@ -15,7 +15,7 @@ from .mix import Option
 from .need import is_in_reach, replicas_per_rate
 from .observation import VariantObservation
 from .spec import Role, ScalingSpec, SloSpec, VariantSpec
-from .state import ScalerState, VariantState
+from .state import PoolState, ScalerState, VariantState
 
 LEARNT = 30
 """Observations after which a variant is believed for itself, and no more by its like."""
@@ -121,6 +121,18 @@ class Pool:
         )
 
 
+def compare_members(pool: Pool, state: PoolState, now: float, interval_s: float) -> None:
+    """Learn which variants do better than others, of what came while there was no shortage."""
+    if len(pool.members) == 1 or state.is_lacking or now < state.unsettled_until:
+        return
+    for member in pool.members:
+        total, in_time = _judged(member.seen, pool.role, pool.slo)
+        if total is not None and in_time is not None:
+            member.state.efficiency.observe(
+                pool.slo.attainment, interval_s=interval_s, num_requests=total, num_in_time=in_time
+            )
+
+
 def pools_of(
     spec: ScalingSpec, seen: Mapping[str, VariantObservation], state: ScalerState, now: float
 ) -> list[Pool]:
@@ -175,6 +187,8 @@ def _believed(
     }
     if len(variants) == 1:
         return own
+    worth = {v.name: state.variants[v.name].efficiency.value for v in variants}
+    own = {name: own[name] * max(worth.values()) / worth[name] for name in own}
     known = {
         v.name: min(state.variants[v.name].costs.num_observations / LEARNT, 1.0) for v in variants
     }

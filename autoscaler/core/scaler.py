@@ -19,7 +19,7 @@ from .expectation import expect
 from .explain import demand_numbers, model_numbers, pool_numbers, variant_numbers
 from .limits import Limits
 from .observation import Observation, VariantObservation
-from .pools import Pool, pools_of
+from .pools import Pool, compare_members, pools_of
 from .reasons import reasons_of
 from .spec import Role, ScalingSpec
 from .state import ScalerState
@@ -60,6 +60,7 @@ def _decide(
     wanted: dict[str, int] = {}
     for pool, ahead, part in zip(pools, expected, parts, strict=True):
         learnt = state.pools[pool.role]
+        compare_members(pool, learnt, now, observation.interval_s)
         choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, part=part)
         learnt.is_lacking = choice.is_short or part != ALL
         if is_idle:

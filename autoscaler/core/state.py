@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .demand import Demand
 from .edits import Edits
+from .efficiency import Efficiency
 from .headroom import Headroom
 from .observation import Observation, VariantObservation
 from .place import Place
@@ -61,6 +62,7 @@ class VariantState:
     """Its replicas, as they were seen last."""
     place: Place = field(default_factory=Place)
     edits: Edits = field(default_factory=Edits)
+    efficiency: Efficiency = field(default_factory=Efficiency)
 
     def observe(self, seen: VariantObservation) -> None:
         for seconds in seen.start_up_s:
