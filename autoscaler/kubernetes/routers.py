@@ -79,8 +79,9 @@ class Routers:
         """Nothing new goes there. What fails is logged: the deadline of the drain covers it."""
         await self._post(places, "drain")
 
-    async def undrain(self, places: Collection[Place]) -> None:
-        await self._post(places, "undrain")
+    async def undrain(self, places: Collection[Place]) -> set[str]:
+        """Take them back into use; the pods for which that failed."""
+        return await self._post(places, "undrain")
 
     async def _endpoints(self, url: str) -> list[_Endpoint] | None:
         address = f"{url}/admin/endpoints"
@@ -91,10 +92,11 @@ class Routers:
             log.warning("drain.router_unknown", router=url, error=str(error))
             return None
 
-    async def _post(self, places: Collection[Place], verb: str) -> None:
-        await asyncio.gather(*(self._post_one(place, verb) for place in places))
+    async def _post(self, places: Collection[Place], verb: str) -> set[str]:
+        done = await asyncio.gather(*(self._post_one(place, verb) for place in places))
+        return {place.pod for place, is_done in zip(places, done, strict=True) if not is_done}
 
-    async def _post_one(self, place: Place, verb: str) -> None:
+    async def _post_one(self, place: Place, verb: str) -> bool:
         endpoint = quote(place.endpoint_id, safe=":/")
         try:
             response = await self._client.post(
@@ -105,5 +107,7 @@ class Routers:
             if response.status_code != httpx.codes.NOT_FOUND:  # it has left meanwhile
                 response.raise_for_status()
         except httpx.HTTPError as error:
-            log.warning(f"drain.{verb}_failed", router=place.router, pod=place.pod,
+            log.warning("drain.not_told", verb=verb, router=place.router, pod=place.pod,
                         error=str(error) or repr(error))  # fmt: skip
+            return False
+        return True

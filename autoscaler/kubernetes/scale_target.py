@@ -167,9 +167,12 @@ class ScaleTarget:
     def present(self) -> int:
         return self._scale.replicas
 
-    async def lower(self, keep: int) -> None:
+    async def lower(self, keep: int, still: Callable[[], bool]) -> bool:
         async with self._lock:
+            if not still():
+                return False
             await self._write(keep, self._scale)
+            return True
 
     # Reading and writing.
 

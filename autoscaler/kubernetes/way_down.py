@@ -22,7 +22,9 @@ from .watch import Watch
 from .workload import Workload
 
 POLL_S = 1.0
-"""So often the routers are looked at."""
+"""So often the routers are looked at on the way down."""
+RETRY_S = 5.0
+"""And when pods could not be taken back into use."""
 IDLE_S = 60.0
 RELEASE_S = 3.0
 STALE_S = 60.0
@@ -38,8 +40,9 @@ class Lowered(Protocol):
     def present(self) -> int:
         """`spec.replicas`."""
 
-    async def lower(self, keep: int) -> None:
-        """Set it. Raises ScaleFailed when it was not taken."""
+    async def lower(self, keep: int, still: Callable[[], bool]) -> bool:
+        """Set it, if that is `still` wanted when its turn comes. Raises ScaleFailed when it was
+        not taken."""
 
 
 class WayDown:
@@ -93,10 +96,14 @@ class WayDown:
                 age = self._pods.age()
                 if age is not None and age < STALE_S:
                     await self._step(list(self._pods.objects.values()))
-                is_busy = self._emptying is not None or self.given_up()
-                await _event_within(self._nudged, POLL_S if is_busy or age is None else IDLE_S)
+                await _event_within(self._nudged, self._pause_s())
         finally:
             await self._release()
+
+    def _pause_s(self) -> float:
+        if self._emptying is not None or self._pods.age() is None:
+            return POLL_S
+        return RETRY_S if self._marks.are_any(list(self._pods.objects.values())) else IDLE_S
 
     async def _release(self) -> None:
         """Who stops in the middle takes back into use what it was emptying: nobody may follow.
@@ -113,31 +120,35 @@ class WayDown:
             log.warning("drain.not_released")
 
     async def _step(self, pods: list[Pod]) -> None:
-        places = await self._marks.places(pods)
         emptying = self._emptying
+        if emptying is None and not self._marks.are_any(pods):
+            return
+        places = await self._marks.places(pods)
         loads = None if places is None else in_flight(places)
         if emptying is not None:
             chosen = self._victims(pods, emptying.keep, loads or {})
             emptying.choose({pod.name for pod in chosen}, self._clock.now())
-        await self._marks.keep(pods, places or (), self.given_up())
-        # Asked for something else meanwhile? Then `emptying` is another.
-        if emptying is not None and emptying is self._emptying:
-            keep = emptying.keep
-            if emptying.is_done(loads, self._clock.now()):
-                await self._lower(emptying, keep)
+        await self._marks.keep(pods, places, self.given_up())
+        if emptying is not None and emptying.is_done(loads, self._clock.now()):
+            await self._lower(emptying, emptying.keep)
 
     async def _lower(self, emptying: Emptying, keep: int) -> None:
-        log.info("drain.done", keep=keep, pods=sorted(emptying.since))
+        def is_wanted() -> bool:
+            """A decision may have asked for another number meanwhile."""
+            return self._emptying is emptying and emptying.keep == keep
+
         try:
-            await self._target.lower(keep)
+            if not await self._target.lower(keep, is_wanted):
+                return
         except ScaleFailed as error:
             log.warning("drain.not_lowered", keep=keep, error=str(error))
-            if self._emptying is emptying:
+            if is_wanted():
                 self.stop()
             self._on_trouble()
             return
+        log.info("drain.done", keep=keep, pods=sorted(emptying.since))
         self._leaving.add(emptying.since, self._clock.now())
-        if self._emptying is emptying and emptying.keep == keep:
+        if is_wanted():
             self._emptying = None
 
     def _victims(self, pods: list[Pod], keep: int, loads: dict[str, int]) -> list[Pod]:

@@ -16,10 +16,12 @@ class FakeRouter:
     drained: set[str] = field(default_factory=set)
     undrained: list[str] = field(default_factory=list)
     authorizations: set[str | None] = field(default_factory=set)
+    num_looks: int = 0
     is_down: bool = False
     url: str = ""
 
     async def endpoints(self, request: web.Request) -> web.Response:
+        self.num_looks += 1
         self.authorizations.add(request.headers.get("Authorization"))
         if self.is_down:
             return web.Response(status=503)

@@ -83,6 +83,7 @@ def bench() -> Bench:
 @pytest.fixture
 async def router(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeRouter]:
     monkeypatch.setattr(way_down, "POLL_S", 0.01)
+    monkeypatch.setattr(way_down, "RETRY_S", 0.01)
     monkeypatch.setattr(emptying, "SETTLE_S", 0.0)
     async with fake_router() as router:
         yield router
@@ -340,8 +341,8 @@ async def test_what_a_leader_before_us_was_emptying_is_taken_back(
     async with bench.open(api, router=router):
         await until(lambda: router.undrained == ["p0"])
         assert router.drained == {"mine"}  # by an operator
-        annotations = server.get(PODS, "p0")["metadata"]["annotations"]
-        assert annotations == {"controller.kubernetes.io/pod-deletion-cost": "7"}
+        left = {"controller.kubernetes.io/pod-deletion-cost": "7"}
+        await until(lambda: server.get(PODS, "p0")["metadata"]["annotations"] == left)
 
 
 @pytest.mark.parametrize("leads", [True, False])
@@ -377,6 +378,65 @@ async def test_a_router_that_does_not_answer_costs_the_time_of_the_drain(
         assert replicas_in(server) == 1
         bench.clock.advance(121.0)
         await until(lambda: replicas_in(server) == 0)
+
+
+async def test_a_decision_that_comes_while_replicas_are_lowered_has_the_last_word(
+    server: FakeApi, api: Api, bench: Bench, router: FakeRouter
+) -> None:
+    """The pods are empty and their replicas about to go, and then they are wanted after all."""
+    await server.put(DEPLOYMENTS, deployment(2))
+    await pods_of(server, "ready", "ready")
+    router.in_flight = {"p0": 0, "p1": 1}
+    async with bench.open(api, router=router) as target:
+        await known(target)
+        async with target._lock:  # a read or a write is under way
+            assert target._way_down is not None
+            target._way_down.start(1)
+            await until(lambda: target._lock._waiters)  # p0 is empty: it is to be lowered
+            target._way_down.stop()
+        await until(lambda: router.undrained == ["p0"])
+        assert replicas_in(server) == 2
+    assert server.num("PUT", "/scale") == 0
+
+
+async def test_pods_that_cannot_be_marked_are_taken_back_too(
+    server: FakeApi, api: Api, bench: Bench, router: FakeRouter
+) -> None:
+    """Without the right to patch pods."""
+    await server.put(DEPLOYMENTS, deployment(1))
+    await pods_of(server, "ready")
+    server.answers["PATCH", "/p0"] = [403] * 1000
+    router.in_flight = {"p0": 1}
+    async with bench.open(api, router=router) as target:
+        await known(target)
+        await target.scale(0, DECISION)
+        await until(lambda: router.drained == {"p0"})
+        await target.scale(1, DECISION)
+        await until(lambda: not router.drained)
+
+
+async def test_a_mark_stays_until_the_router_has_taken_the_pod_back(
+    server: FakeApi, api: Api, bench: Bench, router: FakeRouter
+) -> None:
+    await server.put(DEPLOYMENTS, deployment(1))
+    await pods_of(server, "ready")
+    router.in_flight = {"p0": 1}
+    async with bench.open(api, router=router) as target:
+        await known(target)
+        await target.scale(0, DECISION)
+        await until(lambda: router.drained == {"p0"})
+        assert target._pods is not None
+        pods = target._pods.objects
+        await until(lambda: pods["llm", "p0"].metadata.annotations)
+        router.is_down = True
+        await target.replicas()
+        await target.scale(1, DECISION)
+        looks = router.num_looks
+        await until(lambda: router.num_looks > looks + 2)
+        assert server.get(PODS, "p0")["metadata"]["annotations"]
+        router.is_down = False
+        await until(lambda: not router.drained)
+        await until(lambda: not server.get(PODS, "p0")["metadata"]["annotations"])
 
 
 async def test_an_edit_ends_the_way_down(
