@@ -93,7 +93,8 @@ class Lines:
                 if reason.variant in (variant, "") and reason.kind not in _QUIET
             )
             before = record.before.get(variant, 0)
-            if not before and (held := record.observation.held):
+            held = record.observation.held
+            if held and not before and ReasonKind.HELD not in because:
                 because = f"{held} waiting; {because}"
             what = f"{before} -> {desired}"
             if (why := record.failures.get(variant)) is not None:
