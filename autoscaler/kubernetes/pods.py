@@ -93,6 +93,11 @@ def state_of(pod: Pod) -> PodState:
     return PodState.PENDING
 
 
+def num_living(pods: Iterable[Pod]) -> int:
+    """Of those that are neither over nor to be deleted."""
+    return sum(state_of(pod) not in (PodState.DRAINING, PodState.OVER) for pod in pods)
+
+
 def ready_at(pod: Pod) -> datetime | None:
     """When it became ready; None: it is not."""
     ready = pod.condition("Ready")

@@ -17,7 +17,7 @@ from shoal.errors import ScaleFailed
 
 from .emptying import Emptying, Leaving
 from .marks import Marks, in_flight
-from .pods import Pod
+from .pods import Pod, num_living
 from .watch import Watch
 from .workload import Workload
 
@@ -121,6 +121,8 @@ class WayDown:
 
     async def _step(self, pods: list[Pod]) -> None:
         emptying = self._emptying
+        if emptying is None and num_living(pods) <= self._target.present:
+            self._leaving.clear()  # its controller has deleted others: those that are left stay
         if emptying is None and not self._marks.are_any(pods):
             return
         places = await self._marks.places(pods)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.autoscaler.kubernetes.waiting import running
 from tests.router.e2e.processes import Nursery
 
 from .cluster.api import Api, at
@@ -24,7 +25,7 @@ from .cluster.fake_router import FakeRouter
 from .cluster.kserve_controller import KserveController
 from .cluster.lws_controller import LwsController
 from .cluster.rights import grant
-from .cluster.running import running
+from .cluster.targets import Bench
 from .control_plane.launcher import ControlPlane
 
 REPOSITORY = Path(__file__).parents[2]
@@ -149,6 +150,12 @@ async def router(kubelet: FakeKubelet) -> AsyncIterator[FakeRouter]:
     router = FakeRouter(kubelet.pods)
     async with router.serve():
         yield router
+
+
+@pytest.fixture
+def bench(control_plane: ControlPlane, namespace: str) -> Bench:
+    """Opens targets of the controller in this process."""
+    return Bench(control_plane, namespace)
 
 
 @pytest.fixture(scope="session")

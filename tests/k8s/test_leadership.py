@@ -17,10 +17,10 @@ from shoal.autoscaler.kubernetes.api import connect
 from shoal.autoscaler.kubernetes.election import Timing
 from shoal.autoscaler.kubernetes.lease import Leadership
 from shoal.clock import Clock, VirtualClock
+from tests.autoscaler.kubernetes.waiting import running
 
 from .cluster.api import Api, Json, at
 from .cluster.eventually import eventually
-from .cluster.running import running
 from .control_plane.launcher import ControlPlane
 
 FAST = Timing(lease_s=2, renew_deadline_s=1.2, retry_s=0.1)

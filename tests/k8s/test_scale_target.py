@@ -1,98 +1,22 @@
-"""One target of the controller on a real API server, with numbers that the test decides."""
+"""One target of the controller: what it tells of its replicas, and how it sets them."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
-
 import pytest
 
-from shoal.autoscaler.collect.fetch import open_client
-from shoal.autoscaler.core.decision import Decision
 from shoal.autoscaler.kubernetes.api import connect
-from shoal.autoscaler.kubernetes.edits import Edit
-from shoal.autoscaler.kubernetes.pods import DRAINING_ANNOTATION
 from shoal.autoscaler.kubernetes.resources import Reference, Resources, Unscalable
-from shoal.autoscaler.kubernetes.routers import Routers
-from shoal.autoscaler.kubernetes.scale_target import Listeners, Options, ScaleTarget, open_target
-from shoal.autoscaler.target import Replicas
+from shoal.autoscaler.kubernetes.scale_target import Listeners, Options, open_target
 from shoal.clock import MonotonicClock
 from shoal.errors import ScaleFailed
 
 from .cluster.api import Api, at
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
-from .cluster.fake_router import FakeRouter
-from .cluster.policies import API_VERSIONS
-from .cluster.running import running
-from .cluster.workloads import (
-    create_deployment,
-    create_lws,
-    create_stateful_set,
-    pod_names,
-    roll_out,
-)
+from .cluster.scaled import replicas_of
+from .cluster.targets import DECISION, Bench, until_target
+from .cluster.workloads import create_deployment, create_lws, pod_names, roll_out
 from .control_plane.launcher import ControlPlane
-
-DECISION = Decision(desired={}, valid=True, reasons=(), explain={})
-
-
-class Bench:
-    """Opens targets named `m`, and notes what they tell."""
-
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        self.edits: list[Edit] = []
-        self.num_troubles = 0
-        self._plane = plane
-        self._namespace = namespace
-
-    @contextlib.asynccontextmanager
-    async def open(
-        self, kind: str = "Deployment", *, router: FakeRouter | None = None, **options: Any
-    ) -> AsyncIterator[ScaleTarget]:
-        async with contextlib.AsyncExitStack() as stack:
-            api = await stack.enter_async_context(connect(str(self._plane.kubeconfig)))
-            routers = None
-            if router is not None:
-                client = await stack.enter_async_context(open_client())
-                routers = Routers(client, [router.url])
-            target = await open_target(
-                api, Resources(api), Reference(API_VERSIONS[kind], kind, self._namespace, "m"),
-                routers=routers, options=Options(**options), clock=MonotonicClock(),
-                listeners=Listeners(on_edit=self.edits.append, on_trouble=self._trouble),
-            )  # fmt: skip
-            await stack.enter_async_context(running(target.run()))
-            yield target
-
-    def _trouble(self) -> None:
-        self.num_troubles += 1
-
-
-@pytest.fixture
-def bench(control_plane: ControlPlane, namespace: str) -> Bench:
-    return Bench(control_plane, namespace)
-
-
-async def until(target: ScaleTarget, **wanted: int) -> Replicas:
-    """Waits until the target tells these numbers."""
-    last: list[Replicas | None] = [None]
-
-    async def look() -> Replicas | None:
-        found = last[0] = await target.replicas()
-        if found is None or any(getattr(found, name) != n for name, n in wanted.items()):
-            return None
-        return found
-
-    try:
-        return await eventually(look, f"{wanted}")
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {last[0]}, {target.problem}") from None
-
-
-async def replicas_of(api: Api, namespace: str, plural: str = "deployments") -> int:
-    replicas: int = (await api.get(at(plural, namespace, "m")))["spec"]["replicas"]
-    return replicas
 
 
 async def test_up_and_down_and_to_zero(
@@ -101,10 +25,10 @@ async def test_up_and_down_and_to_zero(
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m")
     async with bench.open() as target:
-        await until(target, desired=0, ready=0)
+        await until_target(target, desired=0, ready=0)
         for replicas in (3, 1, 0, 2):
             await target.scale(replicas, DECISION)
-            await until(target, desired=replicas, ready=replicas, pending=0, draining=0)
+            await until_target(target, desired=replicas, ready=replicas, pending=0, draining=0)
     assert bench.edits == []
 
 
@@ -115,11 +39,11 @@ async def test_what_loads_is_pending(
     await create_deployment(api, namespace, "m")
     kubelet.can_load.clear()
     async with bench.open() as target:
-        await until(target, desired=0)
+        await until_target(target, desired=0)
         await target.scale(2, DECISION)
-        await until(target, desired=2, ready=0, pending=2, unschedulable=0)
+        await until_target(target, desired=2, ready=0, pending=2, unschedulable=0)
         kubelet.can_load.set()
-        await until(target, desired=2, ready=2, pending=0)
+        await until_target(target, desired=2, ready=2, pending=0)
 
 
 async def test_a_replica_without_a_gpu_is_unschedulable(
@@ -128,12 +52,12 @@ async def test_a_replica_without_a_gpu_is_unschedulable(
     node = await kubelet.add_node(2)
     await create_deployment(api, namespace, "m", replicas=1)
     async with bench.open() as target:
-        await until(target, desired=1, ready=1)
+        await until_target(target, desired=1, ready=1)
         await target.scale(4, DECISION)
-        await until(target, desired=4, ready=2, pending=2, unschedulable=2)
+        await until_target(target, desired=4, ready=2, pending=2, unschedulable=2)
         assert "nvidia.com/gpu" in target.why_pending()
         await kubelet.set_gpus(node, 4)
-        await until(target, desired=4, ready=4, unschedulable=0)
+        await until_target(target, desired=4, ready=4, unschedulable=0)
         assert target.why_pending() == ""
 
 
@@ -151,7 +75,7 @@ async def test_start_ups_are_measured(
             seen.extend(found.start_up_s if found else ())
             return found is not None and found.ready == 2
 
-        await until(target, desired=1)
+        await until_target(target, desired=1)
         await target.scale(2, DECISION)
         await eventually(started, "a second replica")
     # Times of the cluster are in whole seconds, and the first may have become ready before.
@@ -164,14 +88,14 @@ async def test_a_number_that_somebody_changed_meanwhile_is_not_overwritten(
 ) -> None:
     await create_deployment(api, namespace, "m", replicas=2)
     async with bench.open() as target:
-        await until(target, desired=2)
+        await until_target(target, desired=2)
         await api.scale(at("deployments", namespace, "m"), 6)
         with pytest.raises(ScaleFailed, match="6"):
             await target.scale(3, DECISION)
         assert await replicas_of(api, namespace) == 6
         await eventually(lambda: bench.edits, "word of the edit")
         assert (bench.edits[0].before, bench.edits[0].after) == (2, 6)
-        await until(target, desired=6)
+        await until_target(target, desired=6)
         await target.scale(3, DECISION)
         assert await replicas_of(api, namespace) == 3
     assert len(bench.edits) == 1
@@ -183,7 +107,7 @@ async def test_other_changes_of_the_target_are_no_conflict(
     path = at("deployments", namespace, "m")
     await create_deployment(api, namespace, "m", replicas=2)
     async with bench.open() as target:
-        await until(target, desired=2)
+        await until_target(target, desired=2)
         await api.merge(path, {"metadata": {"annotations": {"note": "changed meanwhile"}}})
         await target.scale(3, DECISION)
         assert await replicas_of(api, namespace) == 3
@@ -203,7 +127,7 @@ async def test_an_applied_manifest_is_told_with_its_manager(
         "spec": {"replicas": 7},
     }
     async with bench.open("LeaderWorkerSet") as target:
-        await until(target, desired=1)
+        await until_target(target, desired=1)
         await target.scale(0, DECISION)
         await api.apply(path, manifest, manager="gitops", force="true")
         await eventually(lambda: bench.edits, "word of the edit")
@@ -217,7 +141,7 @@ async def test_a_surge_is_nobodys_order(
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m", replicas=2, surge=2)
     async with bench.open() as target:
-        await until(target, desired=2, ready=2)
+        await until_target(target, desired=2, ready=2)
         kubelet.can_load.clear()
         await roll_out(api, namespace, "m", "shoal:new")
 
@@ -225,7 +149,7 @@ async def test_a_surge_is_nobodys_order(
             return len(await pod_names(api, namespace)) == 4
 
         await eventually(surged, "two pods more")
-        await until(target, desired=2, ready=2, pending=0)
+        await until_target(target, desired=2, ready=2, pending=0)
         kubelet.can_load.set()
 
         async def rolled_out() -> bool:
@@ -235,7 +159,7 @@ async def test_a_surge_is_nobodys_order(
             )
 
         await eventually(rolled_out, "the end of the rollout")
-        await until(target, desired=2, ready=2, pending=0, unschedulable=0)
+        await until_target(target, desired=2, ready=2, pending=0, unschedulable=0)
     assert bench.edits == []
 
 
@@ -246,159 +170,12 @@ async def test_a_replica_of_a_leader_worker_set_is_a_whole_group(
     await kubelet.add_node(3)
     await create_lws(api, namespace, "m", size=2)
     async with bench.open("LeaderWorkerSet") as target:
-        await until(target, desired=0)
+        await until_target(target, desired=0)
         await target.scale(2, DECISION)
         # Three GPUs: one group is whole, the other has a pod without a place.
-        await until(target, desired=2, ready=1, pending=1, unschedulable=1)
+        await until_target(target, desired=2, ready=1, pending=1, unschedulable=1)
         await kubelet.add_node(1)
-        await until(target, desired=2, ready=2, pending=0)
-
-
-@pytest.mark.usefixtures("lws_controller")
-async def test_a_leader_worker_set_is_emptied_from_the_highest_group_on(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_lws(api, namespace, "m", replicas=3, size=2)
-    router = FakeRouter(kubelet.pods)
-    router.in_flight_of = {"m-0": 0, "m-1": 1, "m-2": 5}
-    async with router.serve(), bench.open("LeaderWorkerSet", router=router) as target:
-        await until(target, desired=3, ready=3)
-        await target.scale(1, DECISION)
-        await eventually(lambda: len(router.drains) >= 2, "two drains")
-        assert set(router.drains) == {"m-1", "m-2"}  # not m-0, which has nothing to do
-        assert await replicas_of(api, namespace, "leaderworkersets") == 3
-        await until(target, desired=1, ready=1, draining=2)
-        router.in_flight_of.clear()
-        await until(target, desired=1, ready=1, draining=0)
-        assert await replicas_of(api, namespace, "leaderworkersets") == 1
-
-        async def only_the_first() -> bool:
-            return await pod_names(api, namespace) == ["m-0", "m-0-1"]
-
-        await eventually(only_the_first, "the higher groups to go")
-
-
-async def test_a_stateful_set_is_emptied_from_the_highest_ordinal_on(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_stateful_set(api, namespace, "m", replicas=3)
-    router = FakeRouter(kubelet.pods)
-    router.in_flight_of = {"m-0": 0, "m-1": 0, "m-2": 4}
-    async with router.serve(), bench.open("StatefulSet", router=router) as target:
-        await until(target, desired=3, ready=3)
-        await target.scale(2, DECISION)
-        await eventually(lambda: router.drains, "a drain")
-        assert set(router.drains) == {"m-2"}  # not the idle ones: it is this that goes
-        await until(target, desired=2, ready=2, draining=1)
-        router.in_flight_of.clear()
-        await until(target, desired=2, ready=2, draining=0)
-
-        async def gone() -> bool:
-            return await pod_names(api, namespace) == ["m-0", "m-1"]
-
-        await eventually(gone, "the last pod to go")
-
-
-async def test_pods_with_requests_are_emptied_first(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_deployment(api, namespace, "m", replicas=2)
-    router = FakeRouter(kubelet.pods)
-    async with router.serve(), bench.open(router=router) as target:
-        await until(target, desired=2, ready=2)
-        names = await pod_names(api, namespace)
-        router.in_flight_of = dict.fromkeys(names, 3)
-        await target.scale(1, DECISION)
-        await eventually(lambda: router.drains, "a drain")
-        (drained,) = set(router.drains)
-        assert await replicas_of(api, namespace) == 2
-        pod = await api.get(at("pods", namespace, drained))
-        assert DRAINING_ANNOTATION in pod["metadata"]["annotations"]
-        router.in_flight_of[drained] = 0
-        await until(target, desired=1, ready=1, draining=0)
-        assert await replicas_of(api, namespace) == 1
-
-
-async def test_a_pod_that_is_wanted_again_is_taken_back(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_deployment(api, namespace, "m", replicas=2)
-    router = FakeRouter(kubelet.pods)
-    async with router.serve(), bench.open(router=router) as target:
-        await until(target, desired=2, ready=2)
-        router.in_flight_of = dict.fromkeys(await pod_names(api, namespace), 3)
-        await target.scale(1, DECISION)
-        await eventually(lambda: router.drains, "a drain")
-        await until(target, desired=1, draining=1)
-        await target.scale(2, DECISION)
-        await until(target, desired=2, ready=2, draining=0)
-        await eventually(lambda: not router.drained, "the pod to be taken back")
-
-        async def unmarked() -> bool:
-            pods = await api.items(at("pods", namespace))
-            marks = [pod["metadata"].get("annotations", {}) for pod in pods]
-            return not any(DRAINING_ANNOTATION in each for each in marks)
-
-        await eventually(unmarked, "the mark to go")
-        assert await replicas_of(api, namespace) == 2
-
-
-async def test_somebody_who_sets_replicas_ends_a_drain(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_deployment(api, namespace, "m", replicas=2)
-    router = FakeRouter(kubelet.pods)
-    async with router.serve(), bench.open(router=router) as target:
-        await until(target, desired=2, ready=2)
-        router.in_flight_of = dict.fromkeys(await pod_names(api, namespace), 3)
-        await target.scale(1, DECISION)
-        await eventually(lambda: router.drains, "a drain")
-        await api.scale(at("deployments", namespace, "m"), 3)
-        await eventually(lambda: bench.edits, "word of the edit")
-        await until(target, desired=3, ready=3, draining=0)
-        await eventually(lambda: not router.drained, "the pod to be taken back")
-        assert await replicas_of(api, namespace) == 3
-
-
-async def test_who_ends_in_the_middle_of_a_drain_takes_the_pods_back(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    await kubelet.add_node(8)
-    await create_deployment(api, namespace, "m", replicas=2)
-    router = FakeRouter(kubelet.pods)
-    async with router.serve():
-        async with bench.open(router=router) as target:
-            await until(target, desired=2, ready=2)
-            router.in_flight_of = dict.fromkeys(await pod_names(api, namespace), 3)
-            await target.scale(1, DECISION)
-            await eventually(lambda: router.drains, "a drain")
-        assert router.drained == set()
-    assert await replicas_of(api, namespace) == 2
-
-
-async def test_a_drain_whose_leader_was_killed_is_undone_by_the_next(
-    api: Api, namespace: str, kubelet: FakeKubelet, bench: Bench
-) -> None:
-    """It left the mark on the pod, which tells that the drain at the router was no operator's."""
-    await kubelet.add_node(8)
-    await create_deployment(api, namespace, "m", replicas=3)
-    router = FakeRouter(kubelet.pods)
-    async with router.serve():
-        async with bench.open() as target:
-            await until(target, desired=3, ready=3)
-        left, operators, _ = await pod_names(api, namespace)
-        mark = {"metadata": {"annotations": {DRAINING_ANNOTATION: ""}}}
-        await api.merge(at("pods", namespace, left), mark)
-        for name in (left, operators):
-            router.drain(name)
-        async with bench.open(router=router) as target:
-            await until(target, desired=3, ready=3, draining=0)
-            await eventually(lambda: router.drained == {operators}, "one to be taken back")
+        await until_target(target, desired=2, ready=2, pending=0)
 
 
 @pytest.mark.usefixtures("lws_controller")
@@ -409,7 +186,7 @@ async def test_a_surge_of_groups_is_nobodys_order(
     await create_lws(api, namespace, "m", replicas=2, size=2, surge=1)
     path = at("leaderworkersets", namespace, "m")
     async with bench.open("LeaderWorkerSet") as target:
-        await until(target, desired=2, ready=2)
+        await until_target(target, desired=2, ready=2)
         kubelet.can_load.clear()
         template = (await api.get(path))["spec"]["leaderWorkerTemplate"]
         template["workerTemplate"]["spec"]["containers"][0]["image"] = "shoal:new"
@@ -419,7 +196,7 @@ async def test_a_surge_of_groups_is_nobodys_order(
             return (await api.get(path))["status"]["replicas"] == 3
 
         await eventually(surged, "a third group")
-        await until(target, desired=2, ready=2, pending=0)
+        await until_target(target, desired=2, ready=2, pending=0)
         kubelet.can_load.set()
 
         async def rolled_out() -> bool:
@@ -427,7 +204,7 @@ async def test_a_surge_of_groups_is_nobodys_order(
             return (status["replicas"], status["updatedReplicas"]) == (2, 2)
 
         await eventually(rolled_out, "the end of the rollout")
-        await until(target, desired=2, ready=2, pending=0)
+        await until_target(target, desired=2, ready=2, pending=0)
     assert bench.edits == []
 
 
@@ -438,12 +215,12 @@ async def test_after_a_restart_of_the_server_it_sees_what_happens(
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m", replicas=1)
     async with bench.open() as target:
-        await until(target, desired=1, ready=1)
+        await until_target(target, desired=1, ready=1)
         control_plane.restart_apiserver()
         await api.scale(at("deployments", namespace, "m"), 2)
-        await until(target, desired=2, ready=2)
+        await until_target(target, desired=2, ready=2)
         await target.scale(3, DECISION)
-        await until(target, desired=3, ready=3)
+        await until_target(target, desired=3, ready=3)
     assert [(edit.before, edit.after) for edit in bench.edits] == [(1, 2)]
 
 
@@ -453,7 +230,7 @@ async def test_a_target_that_is_deleted_is_not_known_until_it_is_back(
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m", replicas=1)
     async with bench.open() as target:
-        await until(target, desired=1, ready=1)
+        await until_target(target, desired=1, ready=1)
         await api.delete(at("deployments", namespace, "m"))
 
         async def unknown() -> bool:
@@ -465,7 +242,7 @@ async def test_a_target_that_is_deleted_is_not_known_until_it_is_back(
         with pytest.raises(ScaleFailed):
             await target.scale(3, DECISION)
         await create_deployment(api, namespace, "m", replicas=2)
-        await until(target, desired=2, ready=2)
+        await until_target(target, desired=2, ready=2)
 
 
 async def test_advice_writes_nothing(
@@ -474,7 +251,7 @@ async def test_advice_writes_nothing(
     await create_deployment(api, namespace, "m", replicas=1)
     before = await api.get(at("deployments", namespace, "m"))
     async with bench.open(reads_only=True) as target:
-        await until(target, desired=1)
+        await until_target(target, desired=1)
         with pytest.raises(ScaleFailed):
             await target.scale(3, DECISION)
     after = await api.get(at("deployments", namespace, "m"))

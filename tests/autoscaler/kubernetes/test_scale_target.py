@@ -290,6 +290,23 @@ async def test_the_emptiest_pods_are_drained_before_replicas_are_lowered(
     assert router.authorizations == {"Bearer key"}
 
 
+async def test_a_pod_that_its_controller_spares_is_taken_back(
+    server: FakeApi, api: Api, bench: Bench, router: FakeRouter
+) -> None:
+    """It has deleted another in its place; who stayed drained would serve nobody."""
+    await server.put(DEPLOYMENTS, deployment(2))
+    await pods_of(server, "ready", "ready")
+    router.in_flight = {"p0": 0, "p1": 3}
+    async with bench.open(api, router=router) as target:
+        await known(target)
+        await target.scale(1, DECISION)
+        await until(lambda: replicas_in(server) == 1)
+        assert router.drained == {"p0"}
+        await server.delete(PODS, "p1")
+        await until(lambda: not router.drained)
+        assert await target.replicas() == Replicas(desired=1, ready=1)
+
+
 async def test_a_pod_that_does_not_empty_is_given_up_in_time(
     server: FakeApi, api: Api, bench: Bench, router: FakeRouter
 ) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Any
 
 import uvicorn
@@ -125,12 +125,12 @@ class FakeRouter:
         self._advance()
         self._drained.discard(endpoint_id)
 
-    async def metrics(self) -> str:
+    async def metrics(self, only: Collection[str] = ()) -> str:
         self._advance()
         self._metrics.held.replace(self.held())
         self._metrics.model_queued.set(MODEL, self.queued)
         self._metrics.model(MODEL).arrivals = int(self._arrived)
-        return render(self._metrics.snapshot())
+        return render(self._metrics.snapshot(), only)
 
     def remove(self, endpoint_id: str) -> None:
         raise ShoalError(f"{endpoint_id}: pods are Kubernetes' to remove")

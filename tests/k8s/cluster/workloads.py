@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .api import Api, Json, at
@@ -9,12 +10,11 @@ from .fake_kubelet import GPU, NODE_OF
 from .lws_controller import is_ready
 
 
-def pod_spec(namespace: str, *, gpus: int, grace_s: int = 30, **node_labels: str) -> Json:
+def pod_spec(namespace: str, *, gpus: int, node_labels: Mapping[str, str] | None = None) -> Json:
     """One container with so many GPUs, on nodes of this namespace."""
     resources = {"limits": {GPU: str(gpus)}} if gpus else {}
     return {
-        "nodeSelector": {NODE_OF: namespace, **node_labels},
-        "terminationGracePeriodSeconds": grace_s,
+        "nodeSelector": {NODE_OF: namespace, **(node_labels or {})},
         "containers": [{"name": "worker", "image": "shoal:test", "resources": resources}],
     }
 
@@ -34,7 +34,7 @@ async def create_deployment(
             "strategy": {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": 0}},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": pod_spec(namespace, gpus=gpus, **node_labels),
+                "spec": pod_spec(namespace, gpus=gpus, node_labels=node_labels),
             },
         },
     }
