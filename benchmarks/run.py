@@ -114,6 +114,7 @@ async def measure(
     watcher = Watcher(test.url, headers=test.headers, pid=test.pid)
     interrupted, problem = False, None
     try:
+        await watcher.baseline()
         await fleet.run(
             lambda progress: on_progress and on_progress(repeat, progress),
             on_start=watcher.start,

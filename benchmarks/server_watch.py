@@ -95,6 +95,12 @@ class Watcher:
         self._origin = 0.0
         self._task: asyncio.Task[None] | None = None
 
+    async def baseline(self) -> None:
+        """What counters grow from; before a load begins, under which a sample may come late."""
+        async with self._client() as http:
+            await self._scrape(http, 0.0)
+        self._gauges.clear()
+
     def start(self, origin: float) -> None:
         """Times count from `origin`, on perf_counter; the first sample is taken now, before it."""
         self._origin = origin

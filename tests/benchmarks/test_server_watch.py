@@ -61,6 +61,18 @@ async def test_counters_grow_and_gauges_are_kept(worker_url: str) -> None:
     assert seen.cpu_s is None
 
 
+async def test_counters_grow_from_the_baseline(worker_url: str) -> None:
+    watcher = Watcher(worker_url)
+    await watcher.baseline()
+    body = {"prompt": "a b c", "max_tokens": 7}
+    async with httpx.AsyncClient() as http:
+        (await http.post(f"{worker_url}/v1/completions", json=body)).raise_for_status()
+    watcher.start(time.perf_counter())
+    await sampled(watcher, 1)
+    seen = await watcher.stop()
+    assert seen.counters["vllm:generation_tokens_total"] == 7
+
+
 async def test_a_server_without_metrics_is_no_failure() -> None:
     watcher = Watcher("http://127.0.0.1:9", pid=os.getpid(), every_s=0.05)
     watcher.start(time.perf_counter())
