@@ -112,8 +112,6 @@ class Lines:
                 self._say(f"{worker.name} is taken back")
             case WorkerState.READY:
                 self._say(f"{worker.name} ready after {worker.start_up_s or 0.0:.2f} s")
-            case WorkerState.DRAINING:
-                self._say(f"{worker.name} drains")
             case WorkerState.STOPPED if before is not WorkerState.BACKING_OFF:
                 self._say(f"{worker.name} stopped")
             case WorkerState.BACKING_OFF:
