@@ -12,8 +12,8 @@ from ..core.observation import Observation, VariantObservation
 from ..policy import ScalingPolicy
 from ..target import Replicas, observed
 from .demand import DemandReader
-from .fetch import Unavailable, fetch
-from .router_page import Endpoint, RouterPage, read_endpoints, read_router
+from .fetch import Params, Unavailable, fetch
+from .router_page import FAMILIES, Endpoint, RouterPage, read_endpoints, read_router
 from .troubles import Troubles
 from .variant import Worker, Workers, as_routers_saw, labels_match, observe, tokens_of
 from .worker_page import read_worker
@@ -124,7 +124,7 @@ class HttpCollector:
 
     async def _router_page(self, router: str) -> RouterPage | None:
         url = f"{router}/metrics"
-        body = await self._get(url, headers=self._headers)
+        body = await self._get(url, headers=self._headers, params={"name[]": FAMILIES})
         if body is None:
             return None
         page = read_router(body, self._policy.model)
@@ -199,11 +199,15 @@ class HttpCollector:
             ttft_s=self._policy.spec.slo.ttft_s,
         )
 
-    async def _get(self, url: str, headers: Mapping[str, str] | None = None) -> bytes | None:
+    async def _get(
+        self, url: str, *, headers: Mapping[str, str] | None = None, params: Params | None = None
+    ) -> bytes | None:
         """None: it is not to be had; said once."""
         try:
             async with asyncio.timeout(2 * self._timeout_s), self._slots:
-                return await fetch(self._client, url, headers=headers, timeout_s=self._timeout_s)
+                return await fetch(
+                    self._client, url, headers=headers, params=params, timeout_s=self._timeout_s
+                )
         except TimeoutError:
             self._troubles.note(url, Unavailable(f"{url}: its turn did not come in time"))
         except Unavailable as error:

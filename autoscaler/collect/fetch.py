@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import httpx
 
@@ -13,6 +14,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Endpoints of a large fleet; a page beyond it is not a metrics page."""
 MAX_AGE_S = 5.0
 """A page that a cache on the way has kept for longer tells of the past."""
+
+
+Params: TypeAlias = Mapping[str, str | Sequence[str]]
 
 
 class Unavailable(ShoalError):
@@ -31,7 +35,7 @@ def open_client() -> httpx.AsyncClient:
 
 async def fetch(
     client: httpx.AsyncClient, url: str, *, timeout_s: float,
-    headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None, params: Params | None = None,
 ) -> bytes:  # fmt: skip
     """The body of a 200. Raises Unavailable."""
     try:

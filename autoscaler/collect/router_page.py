@@ -13,6 +13,13 @@ from shoal.metrics_page import has_family, samples_of
 from .buckets import counts_of
 
 ARRIVALS: Final = "arrivals"
+FAMILIES: Final = (
+    names.ROUTER_ARRIVALS,
+    names.ROUTER_MODEL_QUEUED_REQUESTS,
+    names.ROUTER_HELD_REQUESTS,
+    names.ROUTER_STREAM_TIME_TO_FIRST_TOKEN,
+)
+"""Asked for by name: the whole page of a router of many models is half a megabyte."""
 _TAKES_OR_FINISHES = frozenset({"ready", "draining"})
 
 

@@ -5,7 +5,7 @@ FastAPI, on its own address: requests to models never pass through it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, Query
@@ -49,7 +49,7 @@ class RouterAdmin(Protocol):
     def config(self) -> dict[str, Any]: ...
     async def reload(self) -> ReloadResult: ...
     async def restart(self) -> int: ...
-    async def metrics(self) -> str: ...
+    async def metrics(self, only: Collection[str] = ()) -> str: ...
     async def decisions(self, limit: int) -> list[dict[str, Any]]: ...
     async def connections(self) -> list[dict[str, Any]]: ...
 
@@ -93,9 +93,11 @@ def _add_open_routes(app: FastAPI, router: RouterAdmin) -> None:
         return json_response(body, status=200 if status == "ready" else 503)
 
     @app.get("/metrics")
-    async def metrics() -> Response:
-        """Prometheus text format, of all processes together."""
-        return Response(await router.metrics(), media_type=CONTENT_TYPE)
+    async def metrics(
+        only: Annotated[list[str], Query(alias="name[]", max_length=64)] = [],  # noqa: B006
+    ) -> Response:
+        """Prometheus text format, of all processes together; `name[]` asks for these alone."""
+        return Response(await router.metrics(only), media_type=CONTENT_TYPE)
 
 
 def _add_endpoint_routes(app: FastAPI, router: RouterAdmin) -> None:

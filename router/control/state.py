@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from socket import socket
 from typing import Any
@@ -190,9 +190,9 @@ class State:
         """Without secrets."""
         return redacted(self.loaded.config)
 
-    async def metrics(self) -> str:
-        """In Prometheus' text format, of all processes together."""
-        return render(await self.snapshot())
+    async def metrics(self, only: Collection[str] = ()) -> str:
+        """In Prometheus' text format, of all processes together; of all families, or of some."""
+        return render(await self.snapshot(), only)
 
     async def snapshot(self) -> Snapshot:
         """The same as plain data."""

@@ -5,7 +5,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import accumulate
 
 from .families import FAMILIES, Family
@@ -14,13 +14,15 @@ from .snapshot import Snapshot, Value
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(snapshot: Snapshot) -> str:
+def render(snapshot: Snapshot, only: Collection[str] = ()) -> str:
     """All families the router has, those without a value too, so that none seems misspelt.
 
-    Families that are not known here are left out.
+    Families that are not known here are left out. With `only`: none but those.
     """
     lines: list[str] = []
     for family in FAMILIES.values():
+        if only and family.name not in only:
+            continue
         lines.append(f"# HELP {family.name} {_escape_help(family.help)}")
         lines.append(f"# TYPE {family.name} {family.kind}")
         children = snapshot.get(family.name, {})

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from shoal.autoscaler.collect import worker_page as of
 from shoal.autoscaler.collect.buckets import in_time
-from shoal.autoscaler.collect.router_page import ARRIVALS, read_endpoints, read_router
+from shoal.autoscaler.collect.router_page import ARRIVALS, FAMILIES, read_endpoints, read_router
 from shoal.autoscaler.collect.worker_page import read_worker
 from shoal.engine.server.metrics import RequestMetrics
 from shoal.router.telemetry.exposition import render
@@ -37,6 +37,18 @@ def test_a_router_that_was_never_asked_for_the_model_says_zero() -> None:
     page = read_router(router_page(RouterMetrics()), "m")
     assert page is not None
     assert (page.counts, page.queued, page.held) == ({ARRIVALS: 0}, 0, 0)
+
+
+def test_the_families_that_are_asked_for_are_all_that_is_needed() -> None:
+    metrics = RouterMetrics()
+    metrics.know_models(["m"])
+    metrics.model("m").arrivals += 4
+    metrics.model("m").began(0.3)
+    metrics.held.set("m", 1)
+    snapshot = metrics.snapshot()
+    few, all_of_them = render(snapshot, FAMILIES), render(snapshot)
+    assert read_router(few.encode(), "m") == read_router(all_of_them.encode(), "m")
+    assert few.count("# TYPE") == len(FAMILIES) == 4
 
 
 def test_what_is_no_router() -> None:

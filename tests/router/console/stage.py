@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,7 +189,7 @@ class StagedRouter:
     async def restart(self) -> int:
         return 1
 
-    async def metrics(self) -> str:
+    async def metrics(self, only: Collection[str] = ()) -> str:
         return ""
 
     async def connections(self) -> list[dict[str, Any]]:

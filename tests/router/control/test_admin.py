@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import httpx
@@ -73,8 +73,8 @@ class FakeRouter:
         self._called("restart")
         return 2
 
-    async def metrics(self) -> str:
-        self._called("metrics")
+    async def metrics(self, only: Collection[str] = ()) -> str:
+        self._called("metrics", tuple(only))
         return "shoal_router_connections_total 3\n"
 
     async def decisions(self, limit: int) -> list[dict[str, Any]]:
@@ -125,7 +125,9 @@ async def test_ready(
     assert (await client.get("/health")).status_code == 200
 
 
-async def test_what_there_is_to_see(client: httpx.AsyncClient) -> None:
+async def test_what_there_is_to_see(client: httpx.AsyncClient, router: FakeRouter) -> None:
+    metrics = await client.get("/metrics", params={"name[]": ["a", "b"]})
+    assert router.calls[-1] == ("metrics", ("a", "b"))
     metrics = await client.get("/metrics")
     assert metrics.text == "shoal_router_connections_total 3\n"
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
