@@ -15,17 +15,17 @@ from __future__ import annotations
 from math import ceil, sqrt
 
 FIRST_BETA = 0.6
-LEAST_BETA, MOST_BETA = 0.4, 3.0
+LEAST_BETA, MOST_BETA = 0.5, 3.0
 """More never helped: what fails there fails for other reasons."""
 SPENT = 0.9
 """Of what the objective forgives; the rest is kept."""
 PER_MINUTE = 0.03
 """beta's move in a minute, for each time over that as many are missed as the objective forgives."""
-MOST_MISSED = 10.0
+MOST_MISSED = 15.0
 """Times over that count at most in an interval: one shortage is not the rule."""
 MOST_WEIGHT = 3.0
 MEAN_RATE = 0.01
-FREE_SPREAD = 1.5
+FREE_SPREAD = 1.75
 """Errors of forecasts so many times those of chance are covered by beta alone."""
 
 

@@ -1,4 +1,4 @@
-"""A comparison of scalers as a page: a table, and replicas over time against the load."""
+"""A comparison of scalers as a page: what came of it, a table, and plots over time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def render(comparisons: Sequence[Comparison]) -> str:
         element("h1", title),
         element(
             "p",
-            "Simulated in virtual time. The bound knows the load in advance and starts replicas at"
-            " once; each other scaler has the best of several targets, chosen with hindsight.",
+            "Simulated in virtual time. The lower bound knows each minute's load in advance and"
+            " starts replicas at once; with all known ahead they still take their time to start."
+            " Each other scaler has the best of several targets, chosen with hindsight.",
             class_="sub",
         ),
         *(_one(comparison) for comparison in comparisons),
@@ -41,22 +42,71 @@ def render(comparisons: Sequence[Comparison]) -> str:
 def _one(comparison: Comparison) -> Markup:
     return join(
         element("h2", f"{comparison.scenario}: {comparison.num_requests:,} requests"),
-        element("div", _table(comparison), class_="scroll"),
+        _tiles(comparison),
         element("div", *_charts(comparison), class_="charts"),
+        element("div", _table(comparison), class_="scroll"),
     )
+
+
+def _tiles(comparison: Comparison) -> Markup:
+    """What came of it, in four numbers."""
+    best, saved = comparison.best_other, comparison.saved
+    shoal = comparison.shoal
+    known = comparison.ahead.replica_hours / comparison.oracle_hours - 1
+    tiles = [
+        (
+            f"{shoal.attainment:.2%}",
+            "of requests met the objective",
+            f"{comparison.attainment:.0%} asked for" + ("" if comparison.meets else ": missed"),
+            "good" if comparison.meets else "bad",
+        ),
+        (
+            f"{shoal.replica_hours:.2f} h",
+            "of replicas",
+            f"{shoal.changes} changes, {shoal.turns} of them turns",
+            None,
+        ),
+        (
+            f"{comparison.over_oracle:+.0%}",
+            "beside the lower bound",
+            f"{known:+.0%} with all known ahead",
+            None,
+        ),
+        (
+            "-" if saved is None else f"{-saved:+.0%}",
+            "beside the best other",
+            "none met the objective" if best is None else best.policy,
+            None if saved is None else "good" if saved > 0 else "bad",
+        ),
+    ]
+    return element(
+        "div",
+        *(
+            element("div", element("b", big, class_=kind), element("span", what),
+                    element("small", more), class_="tile")
+            for big, what, more, kind in tiles
+        ),
+        class_="tiles",
+        style=f"--columns: {len(tiles)}",
+    )  # fmt: skip
 
 
 def _table(comparison: Comparison) -> Markup:
     lines = []
     for name, outcome, hours in rows(comparison):
         over = f"{hours / comparison.oracle_hours:.2f}"
-        cells = [name, "-", f"{hours:.2f}", over, "-", "-", "-"]
+        cells: list[Markup | str] = [name, "-", f"{hours:.2f}", over, "-", "-", "-"]
         if outcome is not None:
-            missed = "" if outcome.attainment >= comparison.attainment else ", missed"
-            cells[1] = f"{outcome.attainment:.2%}{missed}"
+            met = outcome.attainment >= comparison.attainment
+            cells[1] = element(
+                "span", f"{outcome.attainment:.2%}{'' if met else ', missed'}",
+                class_="good" if met else "bad",
+            )  # fmt: skip
             cells[4:] = [
                 f"{outcome.ttft_p50_s:.2f} s", f"{outcome.ttft_p99_s:.2f} s", str(outcome.changes),
             ]  # fmt: skip
+        if outcome is comparison.shoal:
+            cells[0] = element("b", name)
         lines.append(element("tr", *(element("td", cell) for cell in cells)))
     head = element("tr", *(element("th", cell) for cell in HEAD))
     return element("table", element("thead", head), element("tbody", *lines))
@@ -64,22 +114,34 @@ def _table(comparison: Comparison) -> Markup:
 
 def _charts(comparison: Comparison) -> list[Markup | None]:
     best = comparison.best_other or max(comparison.others.values(), key=lambda o: o.attainment)
-    bound = Series(name="lower bound", points=_steps(comparison.oracle_series), colour=2)
-    replicas = Chart(
-        title="Replicas, from their order until they are gone",
-        series=[
-            bound,
-            Series(name="Shoal", points=_replicas(comparison.shoal), colour=0),
-            Series(name=best.policy, points=_replicas(best), colour=1),
-        ],
-        y=Quantity.NUMBER,
-    )
-    load = Chart(
-        title="Requests per second, means of a minute",
-        series=[Series(name="load", points=_load(comparison.shoal), colour=4)],
-        y=Quantity.NUMBER,
-    )
-    return [draw(replicas), draw(load)]
+    shoal = comparison.shoal
+    charts = [
+        Chart(
+            title="Replicas, from their order until they are gone",
+            series=[
+                Series(name="lower bound", points=_steps(comparison.oracle_series), colour=2),
+                Series(name="Shoal", points=_replicas(shoal), colour=0),
+                Series(name=best.policy, points=_replicas(best), colour=1),
+            ],
+            y=Quantity.NUMBER,
+        ),
+        Chart(
+            title="Requests per second, means of a minute",
+            series=[Series(name="load", points=_load(shoal), colour=4)],
+            y=Quantity.NUMBER,
+        ),
+        Chart(
+            title="Requests that met the objective, by the minute they came in, %",
+            series=[
+                Series(name="Shoal", points=_percent(shoal), colour=0),
+                Series(name=best.policy, points=_percent(best), colour=1),
+            ],
+            y=Quantity.NUMBER,
+            y_range=(0.0, 100.0),
+            level=(100 * comparison.attainment, f"{comparison.attainment:.0%}"),
+        ),
+    ]
+    return [draw(chart) for chart in charts]
 
 
 def _steps(series: Sequence[tuple[float, int]]) -> list[tuple[float, float | None]]:
@@ -91,8 +153,21 @@ def _steps(series: Sequence[tuple[float, int]]) -> list[tuple[float, float | Non
 
 
 def _replicas(outcome: Outcome) -> list[tuple[float, float | None]]:
+    """Steps of whole numbers, thinned; only the load's own time."""
+    last = outcome.met[-1][0] + SMOOTH_S / 2 if outcome.met else float("inf")
     every = max(len(outcome.series) // POINTS, 1)
-    return [(at, float(total)) for at, total, _, _ in outcome.series[::every]]
+    points: list[tuple[float, float | None]] = []
+    for at, total, _, _ in outcome.series[::every]:
+        if at > last:
+            break
+        if points:
+            points.append((at, points[-1][1]))
+        points.append((at, float(total)))
+    return points
+
+
+def _percent(outcome: Outcome) -> list[tuple[float, float | None]]:
+    return [(at, 100 * share) for at, share in outcome.met]
 
 
 def _load(outcome: Outcome) -> list[tuple[float, float | None]]:

@@ -12,6 +12,9 @@ from .replica import ReplicaSpec
 from .request import SimRequest
 
 MINUTE_S = 60.0
+FILLS_S = 30.0
+"""A load begins in empty replicas: what is seen before they have filled is not the load yet. For so
+long nothing is changed, whoever scales."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ def simulate(scenario: Scenario, policy: Policy) -> Outcome:
         nonlocal desired, changes, turns, direction
         observation = fleet.observe(policy.interval_s)
         wanted = policy.desired(observation, loop.now())
-        if wanted != desired:
+        if wanted != desired and loop.now() > FILLS_S:
             step = 1 if wanted > desired else -1
             changes += 1
             turns += direction == -step

@@ -23,8 +23,12 @@ class HpaBehavior:
     def __init__(self, min_replicas: int, max_replicas: int) -> None:
         self._min, self._max = min_replicas, max_replicas
         self._recommended = MaxWindow(STABILIZATION_S)
+        self._has_begun = False
 
     def apply(self, recommended: int, present: int, now: float) -> int:
+        if not self._has_begun:  # what it finds at its start counts as recommended
+            self._has_begun = True
+            self._recommended.add(now, present)
         recommended = min(max(recommended, self._min), self._max)
         highest = int(self._recommended.add(now, recommended))
         if recommended > present:

@@ -32,6 +32,11 @@ def test_hpa_goes_up_by_4_or_to_twice_at_most() -> None:
     assert Hpa(10).desired(seen(1000, ready=10), 0.0) == 20
 
 
+def test_hpa_does_not_begin_by_going_down() -> None:
+    hpa = Hpa(10)
+    assert [hpa.desired(seen(5, ready=6), now) for now in (15.0, 300.0, 330.0)] == [6, 6, 1]
+
+
 def test_hpa_goes_down_to_the_highest_of_the_last_five_minutes() -> None:
     hpa = Hpa(10)
     steps = [(0.0, 80, 8), (15.0, 20, 8), (290.0, 30, 8), (305.0, 30, 3), (320.0, 30, 3)]
@@ -57,5 +62,6 @@ def test_kpa_halves_at_most() -> None:
 
 def test_keda_looks_at_who_waits_alone() -> None:
     keda = KedaQueue(5)
-    assert keda.desired(seen(500, ready=2, waiting=0), 0.0) == 1
+    keda.desired(seen(500, ready=2, waiting=0), 0.0)
+    assert keda.desired(seen(500, ready=2, waiting=0), 301.0) == 1
     assert KedaQueue(5).desired(seen(0, ready=2, waiting=12, held=8), 0.0) == 4
