@@ -283,8 +283,8 @@ class Supervisor:
         launch = self._launch(worker.slot)
         spare = None if self._spare is None else self._spare.take(launch)
         process = worker.process = spare or await WorkerProcess.spawn(launch)
-        await process.order(launch.order, lambda line: self._on_line(worker, line))
         try:
+            await process.order(launch.order, lambda line: self._on_line(worker, line))
             if worker.life.state is not WorkerState.STARTING:
                 process.terminate()  # given up before there was anything to end
             port = await process.wait_loaded()

@@ -271,9 +271,11 @@ def _counted(number: int, what: str) -> str:
 
 
 def _is_free(port: int) -> bool:
-    if not 1 < port <= 65535:
+    if not 1 < port <= 65535:  # the one after 0, which is any, would be 1
         return False
     with socket.socket() as probe:
+        # As servers do: connections that have ended do not make a port busy.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
