@@ -107,6 +107,8 @@ class ScalingSpec:
     """GPUs that all variants together may use; None: as many as the maxima say."""
 
     def __post_init__(self) -> None:
+        if any(period <= 0 for period in self.periods_s):
+            raise ValueError(f"periods_s must be positive, got {self.periods_s}")
         names = [variant.name for variant in self.variants]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"variants need names of their own, got {names}")

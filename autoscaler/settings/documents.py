@@ -26,6 +26,7 @@ API_VERSION: Final = "autoscaling.shoal.dev/v1alpha1"
 KIND: Final = "ScalingPolicy"
 
 Share = Annotated[float, Meta(gt=0, lt=1)]
+Period = Annotated[float, Meta(ge=120, le=7 * 86400)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._]{0,251}[A-Za-z0-9])?$")]
 ApiVersion = Annotated[
     str, Meta(pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?v[a-z0-9]{1,30}$")
@@ -76,6 +77,8 @@ class ForecastSettings(_Settings, frozen=True, kw_only=True):
 
     quantile: Share = ScalingSpec().forecast_quantile
     """Share of forecasts whose error is provided for: the price of being ready in time."""
+    periods_seconds: Annotated[tuple[Period, ...], Meta(max_length=8)] = ScalingSpec().periods_s
+    """At which the load may repeat itself; others are found. Forecasts that do not hold are off."""
 
 
 class TargetSettings(_Settings, frozen=True, kw_only=True):

@@ -120,6 +120,7 @@ def _scaling_spec(spec: PolicySpec) -> ScalingSpec:
         ),
         variants=tuple(map(_variant_spec, spec.variants)),
         forecast_quantile=spec.forecast.quantile,
+        periods_s=spec.forecast.periods_seconds,
         gpu_budget=spec.gpu_budget,
     )
 

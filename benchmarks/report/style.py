@@ -31,7 +31,7 @@ p.sub, .soft { color: var(--soft); margin: 0; }
 ul.warnings { list-style: none; margin: 20px 0 0; padding: 10px 14px; border-radius: 8px;
   background: var(--warn); color: var(--warn-ink); }
 .scroll { overflow-x: auto; }
-.charts + .scroll { margin-top: 18px; }
+.charts + .scroll, .tiles + .charts { margin-top: 18px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; }

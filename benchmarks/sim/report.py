@@ -137,11 +137,50 @@ def _charts(comparison: Comparison) -> list[Markup | None]:
                 Series(name=best.policy, points=_percent(best), colour=1),
             ],
             y=Quantity.NUMBER,
-            y_range=(0.0, 100.0),
+            y_range=(_floor(shoal, best), 100.0),
             level=(100 * comparison.attainment, f"{comparison.attainment:.0%}"),
         ),
-    ]
+        Chart(
+            title="Replica hours so far",
+            series=[
+                Series(name="lower bound", points=_bound_hours(comparison), colour=2),
+                Series(name="Shoal", points=_hours(shoal), colour=0),
+                Series(name=best.policy, points=_hours(best), colour=1),
+                Series(
+                    name=f"never scaled, {comparison.fixed.policy}",
+                    points=_hours(comparison.fixed), colour=3, dashed=True,
+                ),
+            ],
+            y=Quantity.NUMBER,
+        ),
+    ]  # fmt: skip
     return [draw(chart) for chart in charts]
+
+
+def _floor(*outcomes: Outcome) -> float:
+    """A round number of percent that no minute is below."""
+    return 10.0 * int(min(10 * share for outcome in outcomes for _, share in outcome.met))
+
+
+def _hours(outcome: Outcome) -> list[tuple[float, float | None]]:
+    points: list[tuple[float, float | None]] = [(0.0, 0.0)]
+    hours = before = 0.0
+    for at, total, _, _ in outcome.series:
+        if outcome.met and at > outcome.met[-1][0] + SMOOTH_S / 2:
+            break
+        hours += total * (at - before) / 3600
+        before = at
+        points.append((at, hours))
+    return points[:: max(len(points) // POINTS, 1)]
+
+
+def _bound_hours(comparison: Comparison) -> list[tuple[float, float | None]]:
+    points: list[tuple[float, float | None]] = [(0.0, 0.0)]
+    hours = 0.0
+    for since, replicas in comparison.oracle_series:
+        hours += replicas * WINDOW_S / 3600
+        points.append((since + WINDOW_S, hours))
+    return points
 
 
 def _steps(series: Sequence[tuple[float, int]]) -> list[tuple[float, float | None]]:

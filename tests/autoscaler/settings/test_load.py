@@ -29,7 +29,7 @@ spec:
     scaleToZeroAfterSeconds: 600
     startUpSeconds: 90
     unschedulableAfterSeconds: 120
-  forecast: {quantile: 0.9}
+  forecast: {quantile: 0.95, periodsSeconds: [600, 86400]}
   gpuBudget: 64
   variants:
     - name: h100
@@ -71,7 +71,8 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
                 scale_down_delay_s=120.0, max_up_factor=2.0, max_up_step=1, max_down_share=0.25,
                 scale_to_zero_after_s=600.0, start_up_s=90.0, unschedulable_after_s=120.0,
             ),
-            forecast_quantile=0.9,
+            forecast_quantile=0.95,
+            periods_s=(600.0, 86400.0),
             gpu_budget=64,
             variants=(
                 VariantSpec(
