@@ -83,6 +83,7 @@ def _learns_the_same(one: ScalingSpec, other: ScalingSpec) -> bool:
     """Whether a state of the one is a state of the other."""
     return (
         one.slo == other.slo
+        and (one.forecast_quantile, one.periods_s) == (other.forecast_quantile, other.periods_s)
         and one.pace.scale_down_delay_s == other.pace.scale_down_delay_s
         and [(v.name, v.role, v.relative_capacity) for v in one.variants]
         == [(v.name, v.role, v.relative_capacity) for v in other.variants]

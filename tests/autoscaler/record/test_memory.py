@@ -106,6 +106,7 @@ def test_another_policy_of_the_same_name_keeps_the_past() -> None:
         (ScalingSpec(variants=(VariantSpec(max_replicas=99),), gpu_budget=8), True),
         (ScalingSpec(pace=Pace(max_up_step=9)), True),
         (ScalingSpec(slo=SloSpec(ttft_s=9.0)), False),
+        (ScalingSpec(periods_s=(600.0,)), False),
         (ScalingSpec(pace=Pace(scale_down_delay_s=9.0)), False),
         (ScalingSpec(variants=(VariantSpec(name="other"),)), False),
     ],
