@@ -87,10 +87,18 @@ class Router:
         wanted = {worker["url"]: "ready" for worker in settings["discovery"]["static"]}
         # Those that were taken out are listed as draining for a second.
         until(lambda: self.statuses(but="draining") == wanted, f"{wanted} alone to be ready")
-        self._wait_told()
+        self.wait_told()
         return self
 
-    def _wait_told(self) -> None:
+    def wait_blocks(self) -> None:
+        """Until it hears of no more blocks in prefix caches, and has told the others."""
+        counts: list[int] = []
+        while len(counts) < 5 or len(set(counts[-5:])) > 1:
+            counts.append(sum(e["kv_events"]["num_blocks"] for e in self.endpoints().values()))
+            time.sleep(0.05)
+        self.wait_told()
+
+    def wait_told(self) -> None:
         """What the state process knows it tells the others a moment later."""
         time.sleep(2 * COALESCE_S)
         self.process_ids()  # asked after that, and answered in order
@@ -118,7 +126,7 @@ class Router:
 
     def wait_status(self, worker: FakeWorker, status: str) -> None:
         until(lambda: self.statuses().get(worker.url) == status, f"{worker.url} to become {status}")
-        self._wait_told()
+        self.wait_told()
 
     def decisions(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest first."""
@@ -135,7 +143,7 @@ class Router:
 
     def drain(self, worker: FakeWorker) -> None:
         self.admin.post(f"/admin/endpoints/{worker.url}/drain").raise_for_status()
-        self._wait_told()
+        self.wait_told()
 
     def undrain(self, worker: FakeWorker) -> None:
         self.admin.post(f"/admin/endpoints/{worker.url}/undrain").raise_for_status()

@@ -90,7 +90,7 @@ async def test_sessions_go_where_their_blocks_are(
     sessions = [Session(client, f"session{i}") for i in range(6)]
     for _ in range(4):
         await asyncio.gather(*(session.turn() for session in sessions))
-        await asyncio.sleep(0.1)  # the events of this turn arrive
+        await asyncio.to_thread(router.wait_blocks)
     for session in sessions:
         decisions = decisions_of(router, session)
         assert len({decision["endpoint"] for decision in decisions}) == 1, decisions
@@ -109,7 +109,7 @@ async def test_a_worker_that_lost_its_cache_is_known_to_have(
     client = connect(router)
     session = Session(client, "loser")
     await session.turn()
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(router.wait_blocks)
     await session.turn()
     home = decisions_of(router, session)[-1]["endpoint"]
     assert decisions_of(router, session)[-1]["num_cached_tokens"] == session.num_cached > 0
@@ -124,7 +124,7 @@ async def test_a_worker_that_lost_its_cache_is_known_to_have(
     decision = decisions_of(router, session)[-1]
     assert decision["num_cached_tokens"] == session.num_cached == 0
     # And learns again.
-    await asyncio.sleep(0.1)
+    await asyncio.to_thread(router.wait_blocks)
     await session.turn()
     decision = decisions_of(router, session)[-1]
     assert decision["num_cached_tokens"] == session.num_cached > 0
@@ -139,7 +139,7 @@ async def test_what_others_computed_there_is_known(
     for worker in workers:
         async with httpx.AsyncClient(base_url=worker.url, verify=False) as direct:
             await Session(direct, f"stranger{workers.index(worker)}").turn()
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(router.wait_blocks)
     client = connect(router)
     for place, worker in enumerate(workers):
         session = Session(client, f"stranger{place}")

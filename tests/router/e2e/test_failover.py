@@ -185,7 +185,7 @@ async def test_what_else_ends_a_stream(
     workers: list[FakeWorker], router: Router, connect: Connect, fault: str, method: str
 ) -> None:
     """The connection breaks, or nothing comes any more."""
-    router.configure(workers[:2], {**IN_TURN, "upstream": {"stream_idle_timeout_s": 0.3}})
+    router.configure(workers[:2], {**IN_TURN, "upstream": {"stream_idle_timeout_s": 1.5}})
     body = greedy(max_tokens=NUM_TOKENS, stop="#" if method == "replay" else None)
     async with connect(workers[2]) as direct:
         expected = await stream(direct, body)

@@ -102,7 +102,7 @@ async def test_an_unknown_model_is_not_waited_for(
 async def test_full_workers_are_waited_for_within_bounds(
     workers: list[FakeWorker], router: Router, connect: Connect
 ) -> None:
-    bands = [{"name": "all", "priority": 0, "max_queued": 2, "deadline_s": 0.5}]
+    bands = [{"name": "all", "priority": 0, "max_queued": 2, "deadline_s": 2.0}]
     flow = {"adaptive_concurrency": False, "min_concurrency": 1, "max_concurrency": 1}
     router.configure(workers[:1], {"flow_control": {**flow, "bands": bands}})
     workers[0].fail("hang")

@@ -36,7 +36,7 @@ async def test_requests_in_flight_are_known_to_both(
         asking.append(asyncio.create_task(stream(client, greedy(f"{number}", max_tokens=500))))
         # One after the other: each must hear of the one before it.
         await eventually(lambda: sum(in_flight(pair).values()) == number + 1, "it to be counted")  # noqa: B023
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(pair.wait_told)
     decided = Counter(decision["process"] for decision in pair.decisions(12))
     assert len(decided) == 2, "one process got them all"
     shares = in_flight(pair)
@@ -68,7 +68,7 @@ async def test_a_conversation_stays_where_it_is(
                 headers={"x-request-id": f"conversation-{number}-{turn}"},
             )
             messages.append(answer.json()["choices"][0]["message"])
-            await asyncio.sleep(0.1)  # a client reads; the other process hears of it
+            await asyncio.sleep(0.3)  # a client reads; the other process hears of it
 
     await asyncio.gather(*(conversation(number) for number in range(6)))
     places: dict[str, set[str]] = {}
