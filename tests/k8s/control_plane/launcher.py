@@ -19,7 +19,7 @@ import httpx
 import yaml
 
 from shoal.router.die_with_parent import die_with
-from tests.router.e2e.processes import free_port
+from tests.ports import free_port
 
 from .certificates import write_certificates
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tests.ports import free_port as free_port
-
 T = TypeVar("T")
 PATIENCE_S = 40.0
 """For what takes a second on a machine that has nothing else to do."""
