@@ -8,8 +8,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from shoal.errors import ConfigError
 from shoal.runtime_home import runtime_home
+
+_log = structlog.get_logger(__name__)
 
 
 class RunningUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,11 +33,16 @@ def file_of(port: int) -> Path:
 
 @contextmanager
 def told(running: RunningUp) -> Iterator[None]:
-    """The file is there meanwhile. Raises ConfigError when there is no place for it."""
-    path = file_of(running.port)
-    new = path.with_suffix(f".{running.pid}")
-    new.write_bytes(msgspec.json.encode(running))
-    new.replace(path)
+    """The file is there meanwhile; where there is no place for it, that is logged."""
+    try:
+        path = file_of(running.port)
+        new = path.with_suffix(f".{running.pid}")
+        new.write_bytes(msgspec.json.encode(running))
+        new.replace(path)
+    except (OSError, ConfigError) as error:
+        _log.warning("status.no_file", error=str(error), effect="shoal status needs --url")
+        yield
+        return
     try:
         yield
     finally:

@@ -154,6 +154,12 @@ def test_the_one_that_runs_is_found(admin: Admin, run_here: RunHere) -> None:
     assert all_running() == []
 
 
+def test_without_a_place_for_its_file_it_runs_all_the_same(admin: Admin, tmp_path: Path) -> None:
+    (tmp_path / "shoal").mkdir(mode=0o755)  # others could look in
+    with told(up(admin, 8123)):
+        assert not list((tmp_path / "shoal").iterdir())
+
+
 def test_one_that_was_killed_is_not_running(admin: Admin) -> None:
     gone = os.fork()
     if not gone:
