@@ -39,6 +39,7 @@ class Reason:
 
     kind: ReasonKind
     variant: str
+    """Or the role, for what concerns all variants of it."""
     detail: str
 
 

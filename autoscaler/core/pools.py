@@ -32,7 +32,6 @@ class Member:
     """What one replica can take, in units."""
     rate: float
     """What one replica can take, in requests per second at the objective."""
-
     is_known: bool
     """Whether its replicas were seen now; else they count as they were, and none is asked for."""
     room: int

@@ -59,14 +59,12 @@ def _why(
     before = member.seen.desired
     load = f"load {expected.load:.2f}, need {expected.need:.2f} replicas"
     if number < before and not choice.is_short:
-        share = expected.load / choice.capacity if choice.capacity else 0.0
-        delay = pace.scale_down_delay_s
-        needed = (
-            ""
-            if expected.down_to is None
-            else (f"; at most {expected.down_to:.2f} needed in the last {delay:.0f} s")
-        )
-        return ReasonKind.ENOUGH, f"{load}: {number} of {before} carry it at {share:.0%}{needed}"
+        busy = expected.load / choice.capacity if choice.capacity else 0.0
+        detail = f"{load}: {number} in place of {before}, what stays is {busy:.0%} busy"
+        if expected.down_to is not None:
+            last = f"in the last {pace.scale_down_delay_s:.0f} s"
+            detail += f"; at most {expected.down_to:.2f} needed {last}"
+        return ReasonKind.ENOUGH, detail
     surplus = pool.capacity([m.counted for m in pool.members]) - member.size
     if number == before and before > 0 and surplus - expected.up_to >= -TINY:
         return ReasonKind.SCALE_DOWN_DELAY, load

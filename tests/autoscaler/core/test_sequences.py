@@ -54,7 +54,7 @@ def test_one_goes_only_when_those_that_stay_are_enough_and_says_so() -> None:
         assert numbers["default.down_to"] <= number + 1e-6
         words = reason(decision, ReasonKind.ENOUGH, "default")
         share = numbers["default.load"] / number
-        assert f"{number} of {before} carry it at {share:.0%}" in words
+        assert f"{number} in place of {before}, what stays is {share:.0%} busy" in words
         assert share < 1
 
 
@@ -215,6 +215,13 @@ def test_gpus_of_a_variant_that_cannot_be_seen_are_not_given_away() -> None:
     decide(spec, observation, state, 5.0)
     alone = replace(observation, arrivals=5000, input_tokens=5_000_000, variants=both[:1])
     assert decide(spec, alone, state, 10.0).desired == {"a": 2}
+
+
+def test_a_maximum_that_was_lowered_holds_without_metrics_too() -> None:
+    cluster = make_cluster(replicas=4, max_replicas=3)
+    decision = cluster.step(1.0, arrivals=None)
+    assert decision.desired == {"default": 3}
+    assert {ReasonKind.MAX_REPLICAS, ReasonKind.NO_METRICS} <= kinds(decision)
 
 
 # -- specifications ------------------------------------------------------------------------
