@@ -108,7 +108,7 @@ class ControlPlane:
         return [self.etcd, self.apiserver, *self._controllers]
 
     def start(self) -> None:
-        """Returns when the API answers and both controllers are healthy; raises NotReady."""
+        """Returns when the API answers; the controllers begin meanwhile. Raises NotReady."""
         self.etcd.start()
         self.apiserver.start()
         self.wait_ready()
