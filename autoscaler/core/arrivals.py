@@ -78,11 +78,6 @@ class Arrivals:
     def dispersion(self) -> float:
         return max(self._dispersion, 1.0)
 
-    def recent(self, span_s: float) -> float:
-        """Requests per second over the last `span_s` alone."""
-        seconds, count = self._sums(span_s)
-        return count / seconds if seconds else 0.0
-
     def _sums(self, span_s: float) -> tuple[float, float]:
         """Seconds and count of the newest buckets that fill the span."""
         seconds = count = 0.0

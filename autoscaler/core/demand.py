@@ -17,7 +17,7 @@ LEVELS_S = (20.0, 60.0, 180.0, 600.0)
 TRENDS_S = (20.0, 40.0, 80.0, 160.0)
 """Time constants of the forecasts that are tried."""
 SEARCH_EVERY_S = 120.0
-SAME_PERIOD = 0.1
+SAME_PERIOD = 0.03
 """Relative difference of two periods that are one."""
 
 
@@ -65,11 +65,11 @@ class Demand:
         self._periods = PeriodFinder()
         self._period_s: float | None = None
         self._searched = 0.0
-        self._now = 0.0
+        self._now: float | None = None
 
     def add(self, now: float, interval_s: float, count: float, *, horizon_s: float) -> None:
         """What came in the `interval_s` before `now`; `horizon_s` ahead forecasts are needed."""
-        if self._now:
+        if self._now is not None:
             self._surge.add(
                 now, interval_s, count, expected=self._forecasts.at(interval_s / 2),
                 spread=self._errors.spread,
@@ -81,11 +81,11 @@ class Demand:
         self._periods.add(interval_s, count)
         if now - self._searched >= SEARCH_EVERY_S:
             self._searched = now
-            self._look_for_period()
+            self._look_for_period(now)
 
     def outlook(self, horizon_s: float) -> Outlook:
         now, surge = self._forecasts.at(0.0), 0.0
-        if self._surge.is_on(self._now):
+        if self._now is not None and self._surge.is_on(self._now):
             plain = self._forecasts.plain
             present, ahead = plain.at(0.0) or 0.0, plain.at(horizon_s) or 0.0
             surge = max(present, min(ahead, present * MOST_GROWTH))
@@ -99,7 +99,7 @@ class Demand:
         """Of the forecasts that are trusted."""
         return self._forecasts.weights()
 
-    def _look_for_period(self) -> None:
+    def _look_for_period(self, now: float) -> None:
         """One that is new gets forecasts of its own, taught with what is remembered."""
         found = self._periods.period_s()
         if found is None or any(_is_same(found, known) for known in self._given_s):
@@ -110,7 +110,7 @@ class Demand:
         for name, member in _seasonal(found, "found").items():
             rates = self._periods.rates
             for index, rate in enumerate(rates):
-                at = self._now - (len(rates) - 1 - index) * BUCKET_S
+                at = now - (len(rates) - 1 - index) * BUCKET_S
                 member.add(at, BUCKET_S, rate * BUCKET_S)
             self._forecasts.join(name, member)
 

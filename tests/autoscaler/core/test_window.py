@@ -1,16 +1,6 @@
 from __future__ import annotations
 
-from shoal.autoscaler.core.window import MaxWindow, RateWindow
-
-
-def test_a_rate_is_over_the_last_seconds_only() -> None:
-    window = RateWindow(20.0)
-    assert window.rate() is None
-    for now, amount in [(10.0, 100.0), (20.0, 10.0), (30.0, 30.0)]:
-        window.add(now, 10.0, amount)
-    assert window.rate() == 2.0
-    assert window.rate(10.0) == 3.0
-    assert window.seconds == 20.0
+from shoal.autoscaler.core.window import MaxWindow
 
 
 def test_the_largest_value_is_forgotten_when_it_is_old() -> None:
