@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ..settings.documents import API_VERSION, KIND, PolicySpec
@@ -158,7 +159,9 @@ def text() -> str:
     import yaml
 
     head = "# Made by: python -m shoal.autoscaler.kubernetes.definition\n"
-    return head + yaml.safe_dump(definition(), sort_keys=False, width=100, allow_unicode=True)
+    # Copied: what is there twice is written twice, for YAML's references are not for people.
+    plain = json.loads(json.dumps(definition()))
+    return head + yaml.safe_dump(plain, sort_keys=False, width=100, allow_unicode=True)
 
 
 if __name__ == "__main__":
