@@ -14,8 +14,8 @@ from math import sqrt
 from statistics import NormalDist
 
 MEMORY_S = 1800.0
-PRIOR_ERRORS = 20
-"""Errors of mere chance that count until there are others."""
+PRIOR_ERRORS, PRIOR_SPREAD = 20, 2.5
+"""So many errors, so wide, count until there are others: what is not known yet may be bad."""
 LEAST_RATE = 0.2
 """Requests per second that are expected at the least, in the unit of an error."""
 
@@ -53,5 +53,6 @@ class ForecastErrors:
         """Width of the band in units of chance, at least 1."""
         number = len(self._sorted)
         seen = self._sorted[min(int(self._share * number), number - 1)] if number else 0.0
-        mean = (PRIOR_ERRORS * self._chance + number * seen) / (PRIOR_ERRORS + number)
+        prior = PRIOR_ERRORS * PRIOR_SPREAD * self._chance
+        mean = (prior + number * seen) / (PRIOR_ERRORS + number)
         return max(mean / self._chance, 1.0)

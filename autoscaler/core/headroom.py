@@ -25,7 +25,7 @@ MOST_MISSED = 15.0
 """Times over that count at most in an interval: one shortage is not the rule."""
 MOST_WEIGHT = 3.0
 MEAN_RATE = 0.01
-FREE_SPREAD = 1.75
+FREE_SPREAD = 2.0
 """Errors of forecasts so many times those of chance are covered by beta alone."""
 
 

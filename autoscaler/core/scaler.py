@@ -31,6 +31,8 @@ def decide(spec: ScalingSpec, observation: Observation, state: ScalerState, now:
     seen = {v.name: v for v in observation.variants if v.name in state.variants}
     reasons = _edits(spec, seen, state, now)
     limits = Limits(spec, {n: v.last for n, v in state.variants.items() if v.last} | seen)
+    for name, here in seen.items():
+        state.variants[name].remember(here)
     if observation.arrivals is None or not seen:
         decision = _hold(spec, observation, seen, limits, reasons)
     else:

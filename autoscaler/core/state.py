@@ -64,6 +64,10 @@ class VariantState:
     edits: Edits = field(default_factory=Edits)
     efficiency: Efficiency = field(default_factory=Efficiency)
 
+    def remember(self, seen: VariantObservation) -> None:
+        """Its replicas, also where too little is known to learn from them."""
+        self.last = VariantObservation(name=seen.name, desired=seen.desired, ready=seen.ready)
+
     def observe(self, seen: VariantObservation) -> None:
         for seconds in seen.start_up_s:
             # Rather too long than too short: up at once, down slowly.
@@ -71,7 +75,6 @@ class VariantState:
                 self.start_up_s = seconds
             else:
                 self.start_up_s += 0.2 * (seconds - self.start_up_s)
-        self.last = VariantObservation(name=seen.name, desired=seen.desired, ready=seen.ready)
         if seen.ready and not seen.start_up_s and seen.num_running:
             running = seen.num_running / seen.ready
             self.costs.observe(
