@@ -62,8 +62,8 @@ def bursts(t: float) -> float:
 
 def test_bursts_that_recur_are_learnt_and_expected_before_they_come() -> None:
     demand = Demand(share=0.9)
-    run(demand, bursts, 4 * 3600.0)
-    begins = 4 * 3600.0
+    run(demand, bursts, 2 * 3600.0)
+    begins = 2 * 3600.0
     run(demand, bursts, 535.0, start_s=begins)
     # 65 s before the next burst begins, and 35 s into the calm that follows this one.
     assert any("found" in name for name in demand.weights())
