@@ -76,7 +76,7 @@ def _tiles(comparison: Comparison) -> Markup:
             "-" if saved is None else f"{-saved:+.0%}",
             "beside the best other",
             "none met the objective" if best is None else best.policy,
-            None if saved is None else "good" if saved > 0 else "bad",
+            None if saved is None or not comparison.meets else "good" if saved > 0 else "bad",
         ),
     ]
     return element(
@@ -214,4 +214,9 @@ def _load(outcome: Outcome) -> list[tuple[float, float | None]]:
     for at, _, _, rate in outcome.series:
         total, count = sums.get(int(at / SMOOTH_S), (0.0, 0))
         sums[int(at / SMOOTH_S)] = (total + rate, count + 1)
-    return [((key + 0.5) * SMOOTH_S, total / count) for key, (total, count) in sums.items()]
+    last = len(outcome.met) or len(sums)  # a minute that has only begun would seem quiet
+    return [
+        ((key + 0.5) * SMOOTH_S, total / count)
+        for key, (total, count) in sums.items()
+        if key < last
+    ]
