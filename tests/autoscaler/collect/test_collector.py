@@ -6,6 +6,7 @@ import asyncio
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from shoal.autoscaler.collect.collector import HttpCollector
 from shoal.autoscaler.core.observation import Observation, VariantObservation
@@ -317,14 +318,13 @@ async def test_a_slash_at_the_end_of_an_address_and_no_key(fleet: Fleet) -> None
     assert fleet.keys["router"] is None
 
 
-async def test_trouble_of_many_is_one_line(
-    fleet: Fleet, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_trouble_of_many_is_one_line(fleet: Fleet) -> None:
     fleet.workers = {f"http://w{i}:8000": FakeWorker(fails=True) for i in range(50)}
     eye = Eye(fleet)
-    await eye.look()
-    assert "unavailable" not in capsys.readouterr().out, "once may be a start, or chance"
-    await eye.look()
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "unavailable" in line]
-    assert "num=50" in line
-    assert len(line) < 400
+    with capture_logs() as logs:
+        await eye.look()
+        assert logs == [], "once may be a start, or chance"
+        await eye.look()
+    [line] = logs
+    assert (line["event"], line["num"]) == ("sources.unavailable", 50)
+    assert len(str(line)) < 400

@@ -251,7 +251,7 @@ async def test_a_start_that_hangs_is_a_failure(mode: str, monkeypatch: pytest.Mo
     timing = Timing(start_timeout_s=0.5, first_delay_s=30.0, max_delay_s=60.0)
     async with running(mode, desired=1, timing=timing) as found:
         await found.has(S.BACKING_OFF)
-        assert "SIGKILL: slot 0" in found.worker().why
+        assert "SIGKILL" in found.worker().why
 
 
 async def test_a_program_that_is_not_there() -> None:
