@@ -90,11 +90,18 @@ class Router:
         self.wait_told()
         return self
 
-    def wait_blocks(self) -> None:
-        """Until it hears of no more blocks in prefix caches, and has told the others."""
-        counts: list[int] = []
-        while len(counts) < 5 or len(set(counts[-5:])) > 1:
-            counts.append(sum(e["kv_events"]["num_blocks"] for e in self.endpoints().values()))
+    def wait_blocks(self, *, num_workers: int = 1) -> None:
+        """Until it knows blocks in the prefix caches of so many workers, hears of no more, and has
+        told the others."""
+
+        def known() -> dict[str, int]:
+            events = {name: e["kv_events"] for name, e in self.endpoints().items()}
+            return {name: told["num_blocks"] for name, told in events.items() if told}
+
+        until(lambda: sum(map(bool, known().values())) >= num_workers, "events of workers")
+        counts: list[dict[str, int]] = []
+        while len(counts) < 5 or any(count != counts[-1] for count in counts[-5:]):
+            counts.append(known())
             time.sleep(0.05)
         self.wait_told()
 

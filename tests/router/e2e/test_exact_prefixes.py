@@ -139,7 +139,7 @@ async def test_what_others_computed_there_is_known(
     for worker in workers:
         async with httpx.AsyncClient(base_url=worker.url, verify=False) as direct:
             await Session(direct, f"stranger{workers.index(worker)}").turn()
-    await asyncio.to_thread(router.wait_blocks)
+    await asyncio.to_thread(router.wait_blocks, num_workers=2)
     client = connect(router)
     for place, worker in enumerate(workers):
         session = Session(client, f"stranger{place}")

@@ -153,7 +153,8 @@ async def test_a_stream_waits_for_the_only_worker_to_come_back(
     start_workers: StartWorkers, workers: list[FakeWorker], router: Router, connect: Connect
 ) -> None:
     [mortal] = start_workers(1, *SLOW)
-    router.configure([mortal], IN_TURN)
+    # Attempts until it is known to be gone fail at once: as many as that takes.
+    router.configure([mortal], {**IN_TURN, "failover": {"max_attempts": 100}})
     expected = (await uncut(workers[0]))[0]
     told = Told()
     asking = asyncio.create_task(stream(connect(router), bodies()[0][1], told=told))
