@@ -152,8 +152,12 @@ class StagedRouter:
             turn = int(self.at * 2) - number
             model = QWEN if turn % 7 == 0 else LLAMA
             pool = workers[-1:] if model == QWEN else workers[:-1]
+            if not pool:  # the only one there is now has been drained
+                continue
             order = [pool[(turn + i * i) % len(pool)] for i in range(min(3, len(pool)))]
             order = [*dict.fromkeys(order)]
+            if not order:  # all of the model's are drained
+                continue
             found.append({
                 "ts": turn / 2, "process": 1, "request_id": f"9fbc{turn % 9973:04x}-{turn % 97}",
                 "model": model, "endpoint": order[0], "policy": "cost",
