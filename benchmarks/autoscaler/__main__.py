@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,22 +38,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     comparisons: list[Comparison] = []
+    result: dict[str, object] = {}
     for scenario in scenarios:
         comparisons.append(compare(scenario, processes=min(os.cpu_count() or 1, MOST_PROCESSES)))
         console.print(terminal_table(comparisons[-1]))
-    result = {
+        result = _result(comparisons, options.seed)
+        if options.json is not None:  # after each load: who stops it keeps what was measured
+            options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        if options.results is not None:
+            write_section(options.results, COMMAND, section(result))
+    print(json.dumps(result))
+    return 0
+
+
+def _result(comparisons: Sequence[Comparison], seed: int) -> dict[str, object]:
+    return {
         "benchmark": "autoscaler",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": options.seed,
+        "seed": seed,
         "loads": {one.scenario: figures(one) for one in comparisons},
         "environment": environment(),
     }
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    if options.results is not None:
-        write_section(options.results, COMMAND, section(result))
-    print(json.dumps(result))
-    return 0
 
 
 def _trace(given: str) -> Scenario:
