@@ -13,8 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp
 
-from .headroom import MOST_MISSED, SPENT
+from .headroom import MOST_MISSED
 
+SPENT = 0.9
+"""Of what the objective forgives: a variant that misses less counts in full again."""
 PER_MINUTE = 0.02
 """Relative move in a minute, for each time over that as many are missed as may be."""
 LEAST = 0.3

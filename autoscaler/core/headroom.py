@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from math import ceil, sqrt
 
-FIRST_BETA = 0.6
+FIRST_BETA = 0.9
 LEAST_BETA, MOST_BETA = 0.5, 3.0
 """More never helped: what fails there fails for other reasons."""
-SPENT = 0.9
-"""Of what the objective forgives; the rest is kept."""
+SPENT = 0.7
+"""Of what the objective forgives; the rest is kept, for what a shortage costs is learnt late."""
 PER_MINUTE = 0.03
 """beta's move in a minute, for each time over that as many are missed as the objective forgives."""
 MOST_MISSED = 15.0

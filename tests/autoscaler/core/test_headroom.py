@@ -36,8 +36,9 @@ def test_wrong_forecasts_widen_it() -> None:
 
 @pytest.mark.parametrize(
     ("attainment", "missed", "move"),
-    [(0.99, 0.0, -SPENT), (0.99, 0.009, 0.0), (0.99, 0.02, 2 - SPENT),
-     (0.99, 0.5, MOST_MISSED - SPENT), (0.9, 0.0, -SPENT), (0.9, 0.09, 0.0), (0.9, 0.2, 2 - SPENT)],
+    [(0.99, 0.0, -SPENT), (0.99, 0.01 * SPENT, 0.0), (0.99, 0.02, 2 - SPENT),
+     (0.99, 0.5, MOST_MISSED - SPENT), (0.9, 0.0, -SPENT), (0.9, 0.1 * SPENT, 0.0),
+     (0.9, 0.2, 2 - SPENT)],
 )  # fmt: skip
 def test_it_moves_by_what_is_missed_beyond_what_is_forgiven(
     attainment: float, missed: float, move: float
