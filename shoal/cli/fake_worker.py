@@ -10,23 +10,18 @@ import typer
 from shoal.errors import ConfigError
 
 from .announcement import base_url
+from .options import NETWORK, Port
 
 COSTS = "Costs"
 BOUNDS = "Bounds"
 FAULTS = "Faults"
-NETWORK = "Network and access"
 
 
 def fake_worker(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to listen on.", rich_help_panel=NETWORK)
     ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK
-        ),
-    ] = 8001,
+    port: Port = 8001,
     served_model_name: Annotated[
         str,
         typer.Option(metavar="NAME", help="The name clients ask for.", rich_help_panel=NETWORK),

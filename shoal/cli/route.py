@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .announcement import base_url, request_example
+from .options import NETWORK, OPERATIONS, AllowOpen, LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from shoal.router.control.run import Serving
 
-NETWORK = "Network and access"
 WORKERS = "Workers"
-OPERATIONS = "Operations"
 
 Policy = Literal[
     "cost",
@@ -92,14 +91,7 @@ def route(
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    allow_open: Annotated[
-        bool,
-        typer.Option(
-            "--allow-open",
-            help="Serve other machines without keys.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = False,
+    allow_open: AllowOpen = False,
     admin_host: Annotated[
         str | None,
         typer.Option(
@@ -161,13 +153,8 @@ def route(
             rich_help_panel=OPERATIONS,
         ),
     ] = False,
-    log_format: Annotated[
-        Literal["console", "json"],
-        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
-    ] = "console",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
-    ] = "info",
+    log_format: LogFormat = "console",
+    log_level: LogLevel = "info",
 ) -> None:
     """Route requests to several workers: Shoal, vLLM, SGLang, or any with the OpenAI API.
 

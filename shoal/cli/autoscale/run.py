@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-POLICIES = "Policies"
+from ..options import (
+    OPERATIONS,
+    POLICIES,
+    AutoscalerAdminHost,
+    AutoscalerAdminKeyFile,
+    AutoscalerAdminPort,
+    LogFormat,
+    LogLevel,
+    RouterUrl,
+)
+
 CLUSTER = "Cluster"
-OPERATIONS = "Operations"
 
 
 def run(
@@ -30,14 +39,7 @@ def run(
             rich_help_panel=POLICIES,
         ),
     ] = None,
-    router_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Admin API of the router, for policies that name none; key: $SHOAL_ROUTER_KEY.",
-            rich_help_panel=POLICIES,
-        ),
-    ] = None,
+    router_url: RouterUrl = None,
     drain_timeout_s: Annotated[
         float,
         typer.Option(
@@ -81,30 +83,9 @@ def run(
             rich_help_panel=CLUSTER,
         ),
     ] = None,
-    admin_host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address of /health, /ready, /metrics and the admin API; other machines reach the "
-            "admin API with a key alone.",
-            rich_help_panel=OPERATIONS,
-        ),
-    ] = "127.0.0.1",
-    admin_port: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="0 takes a free one.", rich_help_panel=OPERATIONS
-        ),
-    ] = 8082,
-    admin_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with one key a line that opens the admin API.",
-            show_default="open to this machine",
-            rich_help_panel=OPERATIONS,
-        ),
-    ] = None,
+    admin_host: AutoscalerAdminHost = "127.0.0.1",
+    admin_port: AutoscalerAdminPort = 8082,
+    admin_key_file: AutoscalerAdminKeyFile = None,
     decision_log_dir: Annotated[
         Path | None,
         typer.Option(
@@ -114,13 +95,8 @@ def run(
             rich_help_panel=OPERATIONS,
         ),
     ] = None,
-    log_format: Annotated[
-        Literal["console", "json"],
-        typer.Option(help="json: one object a line.", rich_help_panel=OPERATIONS),
-    ] = "console",
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], typer.Option(rich_help_panel=OPERATIONS)
-    ] = "info",
+    log_format: LogFormat = "console",
+    log_level: LogLevel = "info",
 ) -> None:
     """Scale models on Kubernetes by their ScalingPolicies.
 
