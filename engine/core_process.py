@@ -8,9 +8,7 @@ a terminal reaches both, and the parent first lets running requests end.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import signal
 import socket
 import sys
@@ -18,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from shoal.die_with_parent import die_with
 from shoal.frames import BlockingFrames, PeerGone
 
 from . import protocol
@@ -28,9 +27,6 @@ from .sources.progress import Progress
 
 if TYPE_CHECKING:
     from .kv_event_stream import KVEventStream
-
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-
 
 BuildCore = Callable[[protocol.Load, Progress], tuple[EngineCore, protocol.Ready]]
 """Makes a core that is ready to step: loads, allocates, warms up."""
@@ -43,7 +39,7 @@ def run(build: BuildCore, *, prepare: Callable[[], None] = lambda: None) -> int:
     """
     frames = BlockingFrames(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(int(sys.argv[2]))
+    die_with(int(sys.argv[2]))
     try:
         _serve(frames, build, prepare)
     except PeerGone:
@@ -52,13 +48,6 @@ def run(build: BuildCore, *, prepare: Callable[[], None] = lambda: None) -> int:
         traceback.print_exc()
         _send(frames, protocol.Fatal(error=type(error).__name__, message=str(error)))
         return 1
-
-
-def _die_with(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent is gone, however that happens."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it went before we asked
-        sys.exit(1)
 
 
 class _SendProgress:

@@ -10,7 +10,7 @@ What a data-plane program must do (`python -m shoal.router.proxy`, or a test's s
   takeover by a router with fewer processes: accept on all of them. All are inherited descriptors.
 - `--process N`: its number, unique among all processes this router ever starts (a replacement has
   another one than the process it replaces, and both live for a while). Put it in each `PeerDelta`.
-- `--parent PID`: call `router.die_with_parent.die_with(PID)` first.
+- `--parent PID`: call `die_with_parent.die_with(PID)` first.
 - It hears, in this order: `Configure`, `FleetUpdate`, then `KVBlocks` of each indexed endpoint and
   one `PeerDelta` of each sibling, and from then on changes as they come. When it has the first
   two and has begun to accept, it says `Ready(process=N)`; within `Timing.ready_s`, or it is

@@ -10,10 +10,10 @@ import socket
 import uvloop
 
 from shoal.cache_home import cache_home
+from shoal.die_with_parent import die_with
 from shoal.log import configure_logging
 
 from ..compiled.finder import use_compiled
-from ..die_with_parent import die_with
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from contextlib import closing
 import msgspec
 import uvloop
 
+from shoal.die_with_parent import die_with
 from shoal.engine.async_engine import AsyncEngine
 from shoal.engine.core_client import CORE_COMMAND, CoreClient
 from shoal.engine.server import run
 from shoal.errors import ConfigError, ShoalError
 from shoal.log import configure_logging
-from shoal.router.die_with_parent import die_with
 
 from .progress import ShownProgress, SilentProgress, shown_progress
 from .worker_order import WorkerOrder, WorkerReady

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from shoal.router.die_with_parent import die_with
+from shoal.die_with_parent import die_with
 from tests.ports import free_port
 
 from .certificates import write_certificates

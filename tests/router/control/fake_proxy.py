@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
+from shoal.die_with_parent import die_with
 from shoal.frames import FrameProtocol, with_length
-from shoal.router.die_with_parent import die_with
 from shoal.router.messages import (
     Ask,
     Configure,

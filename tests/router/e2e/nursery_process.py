@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from shoal.router.die_with_parent import die_with
+from shoal.die_with_parent import die_with
 
 PRELOADED = (
     "shoal.cli",
