@@ -81,7 +81,7 @@ class Api:
         """The pieces of an answer that goes on. Raises ClusterError; after `silence_s` too."""
         with _as_cluster_errors(f"watch of {path}"):
             response = await self._call(
-                "GET", path, query=query, timeout=(REQUEST_TIMEOUT_S, silence_s)
+                "GET", path, query=query, accept=accept, timeout=(REQUEST_TIMEOUT_S, silence_s)
             )
             async with response:
                 if response.status != 200:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shoal.autoscaler.kubernetes import watch as watch_module
-from shoal.autoscaler.kubernetes.api import Api
+from shoal.autoscaler.kubernetes.api import METADATA_LIST_ONLY, METADATA_ONLY, Api
 from shoal.autoscaler.kubernetes.pods import Pod
 from shoal.autoscaler.kubernetes.watch import Watch
 from shoal.clock import VirtualClock
@@ -39,6 +41,23 @@ async def test_it_lists_then_follows(server: FakeApi, api: Api) -> None:
         assert server.num("GET", "/pods") == 1
         assert watch.age() == 0.0
     assert server.agents == {"shoal-autoscaler"}
+
+
+async def test_metadata_alone_is_asked_for_in_the_list_and_in_the_watch(
+    server: FakeApi, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[str] = []
+    call_api = api._client.call_api
+
+    async def noting(*args: Any, header_params: dict[str, str], **more: Any) -> Any:
+        accepted.append(header_params["Accept"])
+        return await call_api(*args, header_params=header_params, **more)
+
+    monkeypatch.setattr(api._client, "call_api", noting)
+    watch = Watch(api, PATH, Pod, clock=VirtualClock(), metadata_only=True)
+    async with running(watch.run()):
+        await until(lambda: watch.is_open)
+    assert accepted == [METADATA_LIST_ONLY, METADATA_ONLY]
 
 
 async def test_it_goes_on_from_where_a_watch_ended(server: FakeApi, api: Api) -> None:
