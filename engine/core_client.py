@@ -41,9 +41,7 @@ class CoreClient:
         """The exception that ended the core, if it could still tell."""
         self._process = process
         self._socket = sock
-        self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
-        """Answers to what the process said before we listened: that comes at once, then."""
+        self._frames = FrameProtocol(self._take)
         self._on_message: OnMessage | None = None
         self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._killed_because: str | None = None
@@ -76,10 +74,8 @@ class CoreClient:
 
     def send(self, frame: bytes) -> None:
         """Hand an encoded message over; does not wait. A core that has died does not mind."""
-        if self._transport is None:
-            self._unsent.append(frame)
-        else:
-            self._transport.write(with_length(frame))
+        if self._frames.transport is not None:
+            self._frames.transport.write(with_length(frame))
 
     async def run(self, on_message: OnMessage) -> str:
         """Deliver messages until the process ends; returns how it ended, for people.
@@ -89,12 +85,7 @@ class CoreClient:
         self._on_message = on_message
         loop = asyncio.get_running_loop()
         self._socket.setblocking(False)
-        self._transport, frames = await loop.create_unix_connection(
-            lambda: FrameProtocol(self._take), sock=self._socket
-        )
-        unsent, self._unsent = self._unsent, []
-        for frame in unsent:
-            self.send(frame)
+        await loop.create_unix_connection(lambda: self._frames, sock=self._socket)
         exiting = asyncio.create_task(self._process.wait())
         try:
             await asyncio.wait((exiting, self._fault), return_when=asyncio.FIRST_COMPLETED)
@@ -107,7 +98,7 @@ class CoreClient:
             await asyncio.gather(exiting, return_exceptions=True)
         if self._process.returncode == FAILED:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(frames.closed.wait(), LAST_WORDS_S)
+                await asyncio.wait_for(self._frames.closed.wait(), LAST_WORDS_S)
         return self._how_it_ended()
 
     def _take(self, frame: bytes) -> None:
@@ -153,6 +144,6 @@ class CoreClient:
             await self._process.wait()
         finally:
             self._fault.cancel()
-            if self._transport is not None:
-                self._transport.abort()
+            if self._frames.transport is not None:
+                self._frames.transport.abort()
             self._socket.close()

@@ -12,6 +12,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 _LENGTH = struct.Struct("<I")
 _RECEIVE_BYTES = 1 << 18
@@ -87,8 +88,13 @@ class FrameProtocol(asyncio.Protocol):
     def __init__(self, on_message: Callable[[bytes], None]) -> None:
         self._on_message = on_message
         self._splitter = Splitter()
+        self.transport: asyncio.Transport | None = None
+        """To write to; there before the first message, which is to be answered."""
         self.closed = asyncio.Event()
         """Set when the other end is gone and everything that it sent has been delivered."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._splitter.feed(data)
