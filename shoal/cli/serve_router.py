@@ -24,9 +24,8 @@ from shoal.router.control import run
 from shoal.router.control.load import Source, load
 
 from .announcement import announcement, base_url
-from .worker_order import WorkerOrder, WorkerReady
+from .worker_order import WORKER_COMMAND, WorkerOrder, WorkerReady
 
-WORKER_COMMAND = (sys.executable, "-m", "shoal.cli.worker_process")
 _POLL_S = 0.2
 _GRACE_S = 10.0
 """Beyond its drain time, before the worker is killed; when it ends it is idle."""

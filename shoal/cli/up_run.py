@@ -42,7 +42,8 @@ from .progress import shown_progress
 from .running_up import RunningUp, told
 from .up_lines import Lines, print_panel, worker_line
 from .up_policy import base_policy, policy_for
-from .worker_orders import WORKER_COMMAND, Places, launcher, places_for, serve_options
+from .worker_order import WORKER_COMMAND
+from .worker_orders import Places, launcher, places_for, serve_options
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

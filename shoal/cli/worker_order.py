@@ -1,13 +1,16 @@
-"""What a worker's process is told, and what it tells: JSON."""
+"""A worker's process: how it is started, and what it is told and tells, as JSON."""
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import msgspec
 
 from shoal.engine.config import EngineConfig
 from shoal.engine.server.settings import ServerSettings
+
+WORKER_COMMAND = (sys.executable, "-m", "shoal.cli.worker_process")
 
 
 class WorkerOrder(msgspec.Struct, frozen=True, kw_only=True):

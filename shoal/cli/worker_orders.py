@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,9 +19,8 @@ from shoal.errors import ConfigError
 
 from .engine_settings import engine_settings
 from .serve import serve
-from .worker_order import WorkerOrder
+from .worker_order import WORKER_COMMAND, WorkerOrder
 
-WORKER_COMMAND = (sys.executable, "-m", "shoal.cli.worker_process")
 DEFAULT_MAX = 2
 """Workers on a CPU, unless told: they share its cores."""
 WORKER_DRAIN_S = 5.0
