@@ -8,7 +8,7 @@ from ..core.observation import Observation, VariantObservation
 from ..core.spec import VariantSpec
 from ..policy import Mode
 from ..record.decision_record import DecisionRecord
-from ..record.history import HistoryPoint
+from ..record.history import HistoryPoint, per_s
 from ..record.memory import Memory, ModelMemory
 
 
@@ -170,13 +170,9 @@ def _variant(
 
 def _demand(seen: Observation) -> DemandView:
     return DemandView(
-        arrivals_per_s=_per_s(seen.arrivals, seen),
+        arrivals_per_s=per_s(seen.arrivals, seen),
         queued=seen.queued,
         held=seen.held,
-        input_tokens_per_s=_per_s(seen.input_tokens, seen),
-        output_tokens_per_s=_per_s(seen.output_tokens, seen),
+        input_tokens_per_s=per_s(seen.input_tokens, seen),
+        output_tokens_per_s=per_s(seen.output_tokens, seen),
     )
-
-
-def _per_s(amount: int | None, seen: Observation) -> float | None:
-    return None if amount is None else amount / seen.interval_s

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from ..core.observation import Observation
 from ..core.spec import ScalingSpec
 from .decision_record import DecisionRecord
 
@@ -60,7 +61,7 @@ class History:
 
 def point_of(record: DecisionRecord, spec: ScalingSpec) -> HistoryPoint:
     """What a decision says of its moment."""
-    seen, interval_s = record.observation, record.observation.interval_s
+    seen = record.observation
     desired = {**record.before, **record.decision.desired}
     needed = [n for name, n in record.decision.explain.items() if name.endswith(".load")]
     return HistoryPoint(
@@ -70,15 +71,18 @@ def point_of(record: DecisionRecord, spec: ScalingSpec) -> HistoryPoint:
         ready=sum(v.ready for v in seen.variants),
         pending=sum(v.pending for v in seen.variants),
         needed=sum(needed) if needed else None,
-        arrivals_per_s=None if seen.arrivals is None else seen.arrivals / interval_s,
+        arrivals_per_s=per_s(seen.arrivals, seen),
         queued=seen.queued,
         held=seen.held,
         attainment=attainment([record]),
-        output_tokens_per_s=(
-            None if seen.output_tokens is None else seen.output_tokens / interval_s
-        ),
+        output_tokens_per_s=per_s(seen.output_tokens, seen),
         cost_per_hour=cost_per_hour(record, spec),
     )
+
+
+def per_s(amount: int | None, seen: Observation) -> float | None:
+    """What came in the interval of an observation, as a rate."""
+    return None if amount is None else amount / seen.interval_s
 
 
 def attainment(records: list[DecisionRecord]) -> float | None:
