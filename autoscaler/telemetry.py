@@ -12,7 +12,7 @@ from shoal import metrics as names
 
 from .core.state import ScalerState
 from .record.decision_record import DecisionRecord
-from .record.history import cost_per_hour, point_of
+from .record.history import point_of
 from .record.memory import Memory, ModelMemory
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -144,9 +144,9 @@ class _Gauges(Collector):
                 (names.AUTOSCALER_NEEDED_LOAD, point.needed),
                 (names.AUTOSCALER_HELD_REQUESTS, point.held),
                 (names.AUTOSCALER_SLO_ATTAINMENT, memory.attainment()),
-                (names.AUTOSCALER_COST, cost_per_hour(last, memory.policy.spec)),
+                (names.AUTOSCALER_COST, point.cost_per_hour),
                 (names.AUTOSCALER_TOKENS_PER_COST, memory.tokens_per_cost()),
-                (names.AUTOSCALER_LAST_DECISION, last.time),
+                (names.AUTOSCALER_LAST_DECISION, point.time),
             ):
                 if value is not None:  # not known is no sample, and not 0
                     families[name].add_metric([memory.name, memory.policy.model], value)
