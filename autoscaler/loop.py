@@ -88,8 +88,9 @@ class ModelLoop:
         observation = await self._observe(replicas, now)
         self._recorder.before(self._state, now)
         decision = decide(self.policy.spec, observation, self._state, now)
-        failures = await self._apply(decision, replicas)
-        desired = {**{name: r.desired for name, r in replicas.items()}, **decision.desired}
+        before = {name: found.desired for name, found in replicas.items()}
+        failures = await self._apply(decision, before)
+        desired = {**before, **decision.desired}
         # Demand that was seen and still got no replica is looked at with the next interval.
         self._waits_for_demand = not any(desired.values()) and not observation.held
         record = DecisionRecord(
@@ -100,7 +101,7 @@ class ModelLoop:
             spec_hash=self._spec_hash,
             observation=observation,
             decision=decision,
-            before={name: r.desired for name, r in replicas.items()},
+            before=before,
             applied=self.policy.mode is Mode.AUTO and not failures,
             failures=failures,
             duration_s=self._clock.now() - started,
@@ -173,13 +174,11 @@ class ModelLoop:
             variants=tuple(observed(name, found) for name, found in replicas.items()),
         )
 
-    async def _apply(
-        self, decision: Decision, replicas: Mapping[str, Replicas]
-    ) -> dict[str, str]:  # fmt: skip
+    async def _apply(self, decision: Decision, before: Mapping[str, int]) -> dict[str, str]:
         """Ask for what differs; why not, by variant."""
         if self.policy.mode is not Mode.AUTO:
             return {}
-        names = [n for n, desired in decision.desired.items() if desired != replicas[n].desired]
+        names = [n for n, desired in decision.desired.items() if desired != before[n]]
         told = await asyncio.gather(*(self._scale(name, decision) for name in names))
         return {name: why for name, why in zip(names, told, strict=True) if why is not None}
 
@@ -187,12 +186,10 @@ class ModelLoop:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._targets[name].scale(decision.desired[name], decision)
-        except ScaleFailed as error:
-            self._log.warning("target.not_scaled", variant=name, error=str(error))
-            return str(error)
         except Exception as error:
-            self._log.warning("target.not_scaled", variant=name, error=_told(error))
-            return _told(error)
+            why = str(error) if isinstance(error, ScaleFailed) else _told(error)
+            self._log.warning("target.not_scaled", variant=name, error=why)
+            return why
         return None
 
 
