@@ -140,7 +140,7 @@ class HttpCollector:
         listed = await self._listed()
         if listed is not None:
             self._known_endpoints = listed
-            self._forget_others()
+            self._workers.keep({endpoint.url for endpoint in listed})
         return self._known_endpoints
 
     async def _listed(self) -> list[Endpoint] | None:
@@ -149,10 +149,6 @@ class HttpCollector:
             return None
         by_url = {endpoint.url: endpoint for each in found for endpoint in each or ()}
         return [e for e in by_url.values() if e.serves(self._policy.model)]
-
-    def _forget_others(self) -> None:
-        """Pods come and go."""
-        self._workers.keep({endpoint.url for endpoint in self._known_endpoints})
 
     async def _endpoints_of(self, router: str) -> list[Endpoint] | None:
         url = f"{router}/admin/endpoints"
