@@ -18,6 +18,9 @@ import msgspec
 
 from shoal.errors import ClusterError, ConfigError
 
+NOT_FOUND = 404
+CONFLICT = 409
+GONE = 410
 REQUEST_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 4.0
 """Less than a lease outlives its renewal (`election.Timing`): a write that was begun in time has

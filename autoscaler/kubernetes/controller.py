@@ -15,6 +15,7 @@ from shoal.clock import Clock
 from shoal.errors import ConfigError
 
 from ..settings.documents import RouterSettings
+from .api import NOT_FOUND
 from .conditions import Problem
 from .definition import COLLECTION, PLURAL
 from .event_writer import EventWriter
@@ -24,7 +25,6 @@ from .report import Report, StatusWriter
 from .watch import Watch
 
 AFTER_FAULT_S = 10.0
-NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
 

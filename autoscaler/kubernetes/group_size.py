@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-from shoal.errors import ClusterError
-
 from .api import Api
-from .resources import Reference, Resources, Unscalable
+from .resources import Reference, Resources, Unscalable, reading
 from .workload import LEADER_WORKER_SET
-
-NOT_FOUND = 404
 
 
 class _Template(msgspec.Struct):
@@ -35,12 +31,8 @@ async def check_group_size(
     if reference.kind != LEADER_WORKER_SET:
         return
     path = f"{await resources.collection(reference)}/{reference.name}"
-    try:
+    with reading(reference):
         found = msgspec.json.decode(await api.get(path), type=_Group)
-    except ClusterError as error:
-        if error.status != NOT_FOUND:
-            raise
-        raise Unscalable("TargetNotFound", f"{reference} is not there") from None
     size = found.spec.leader_worker_template.size
     if size != pods_per_replica:
         raise Unscalable(

@@ -12,10 +12,8 @@ from typing import Any
 
 import msgspec
 
-from shoal.errors import ClusterError
-
 from .api import Api
-from .resources import Reference, Unscalable
+from .resources import Reference, Unscalable, reading
 from .workload import LEADER_WORKER_SET
 
 CLASS_ANNOTATION = "serving.kserve.io/autoscalerClass"
@@ -114,10 +112,6 @@ async def resolve(api: Api, reference: Reference) -> Reference:
     if not is_kserve(reference):
         return reference
     collection = f"/apis/{reference.api_version}/namespaces/{reference.namespace}"
-    try:
+    with reading(reference):
         answer = await api.get(f"{collection}/{PLURALS[reference.kind]}/{reference.name}")
-    except ClusterError as error:
-        if error.status != 404:
-            raise
-        raise Unscalable("TargetNotFound", f"{reference} is not there") from None
     return workload_reference(reference, _decoder.decode(answer))

@@ -19,11 +19,8 @@ import structlog
 from shoal.clock import Clock
 from shoal.errors import ClusterError
 
-from .api import Api
+from .api import CONFLICT, NOT_FOUND, Api
 from .election import Election, LeaseRecord, Move, Timing
-
-CONFLICT = 409
-NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
 

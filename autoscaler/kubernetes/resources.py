@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
 
 from shoal.errors import ClusterError
 
-from .api import Api
+from .api import NOT_FOUND, Api
 
 
 class Unscalable(ClusterError):
@@ -30,6 +32,17 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@contextlib.contextmanager
+def reading(reference: Reference) -> Iterator[None]:
+    """While the object is read: that it is not there is Unscalable, and its user's to mend."""
+    try:
+        yield
+    except ClusterError as error:
+        if error.status != NOT_FOUND:
+            raise
+        raise Unscalable("TargetNotFound", f"{reference} is not there") from error
 
 
 class _Resource(msgspec.Struct):
@@ -85,7 +98,7 @@ class Resources:
         try:
             answer = await self._api.get(group_path(api_version))
         except ClusterError as error:
-            if error.status != 404:
+            if error.status != NOT_FOUND:
                 raise
             raise Unscalable(
                 "NoSuchKind",

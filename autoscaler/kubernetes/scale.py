@@ -9,9 +9,8 @@ import structlog
 
 from shoal.errors import ClusterError, ScaleFailed
 
-from .api import Api
+from .api import CONFLICT, Api
 
-CONFLICT = 409
 MAX_TRIES = 4
 """Status updates of a busy target change its version without touching replicas."""
 

@@ -24,15 +24,13 @@ from .api import METADATA_ONLY, Api
 from .edits import Edit, Edits, ManagedFields
 from .marks import Marks
 from .pods import Pod, why_unschedulable
-from .resources import Reference, Resources, Unscalable
+from .resources import Reference, Resources, Unscalable, reading
 from .routers import Routers
 from .scale import Scale, ScaleResource
 from .start_ups import StartUps
 from .watch import Watch
 from .way_down import STALE_S, WayDown
 from .workload import workload_of
-
-NOT_FOUND = 404
 
 log = structlog.get_logger(__name__)
 
@@ -186,10 +184,8 @@ class ScaleTarget:
         )
         if is_current:
             return self._scale
-        try:
+        with reading(self.reference):
             found = await self._resource.read()
-        except ClusterError as error:
-            raise _not_found(error, self.reference) from error
         if found.uid != self._scale.uid:
             self._begin_anew(found)
         self._scale = found
@@ -268,17 +264,9 @@ async def open_target(
     resource = ScaleResource(
         api, collection=collection, namespace=reference.namespace, name=reference.name
     )
-    try:
+    with reading(reference):
         scale = await resource.read()
-    except ClusterError as error:
-        raise _not_found(error, reference) from error
     return ScaleTarget(
         api, reference, collection=collection, resource=resource, scale=scale, routers=routers,
         options=options, listeners=listeners, clock=clock,
     )  # fmt: skip
-
-
-def _not_found(error: ClusterError, reference: Reference) -> ClusterError:
-    if error.status != NOT_FOUND:
-        return error
-    return Unscalable("TargetNotFound", f"{reference} is not there")

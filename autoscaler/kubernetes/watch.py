@@ -18,7 +18,7 @@ import structlog
 from shoal.clock import Clock
 from shoal.errors import ClusterError
 
-from .api import JSON, METADATA_LIST_ONLY, METADATA_ONLY, Api
+from .api import GONE, JSON, METADATA_LIST_ONLY, METADATA_ONLY, Api
 
 WATCH_S = 40
 """The server ends a watch after so long, and we begin another."""
@@ -30,7 +30,6 @@ MAX_BACKOFF_S = 15.0
 STEADY_S = 20.0
 """What went well for so long was well: the next trouble is a new one."""
 MAX_LINE_BYTES = 16 * 1024 * 1024
-GONE = 410
 
 log = structlog.get_logger(__name__)
 
