@@ -7,20 +7,19 @@ import inspect
 from types import ModuleType
 
 
-def meanings(*modules: ModuleType) -> dict[str, dict[str, str]]:
+def meanings(module: ModuleType) -> dict[str, dict[str, str]]:
     """By struct and field, as Python names them."""
     found: dict[str, dict[str, str]] = {}
-    for module in modules:
-        for struct in ast.parse(inspect.getsource(module)).body:
-            if not isinstance(struct, ast.ClassDef):
-                continue
-            for field, text in zip(struct.body, struct.body[1:], strict=False):
-                if (
-                    isinstance(field, ast.AnnAssign)
-                    and isinstance(field.target, ast.Name)
-                    and isinstance(text, ast.Expr)
-                    and isinstance(text.value, ast.Constant)
-                ):
-                    meaning = " ".join(str(text.value.value).split())
-                    found.setdefault(struct.name, {})[field.target.id] = meaning
+    for struct in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(struct, ast.ClassDef):
+            continue
+        for field, text in zip(struct.body, struct.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                meaning = " ".join(str(text.value.value).split())
+                found.setdefault(struct.name, {})[field.target.id] = meaning
     return found
