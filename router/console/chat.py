@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from shoal.errors import EngineUnavailable, InvalidRequest, PayloadTooLarge, QueueFull
+from shoal.admin.body import read_body
+from shoal.errors import EngineUnavailable, InvalidRequest, QueueFull
 
 from ..settings.listen import ListenConfig
 
@@ -79,7 +80,8 @@ class Chat:
 
     async def answer(self, request: Request) -> Response:
         """Stream an answer; the request to the model ends with that of the browser."""
-        body = _body(await read(request, MAX_BODY_BYTES))
+        _check_is_json(request)
+        body = _body(await read_body(request, MAX_BODY_BYTES))
         headers = {"content-type": "application/json", **_key(request)}
         return _Whole(lambda send: self._relay(body, headers, send))
 
@@ -119,20 +121,11 @@ class Chat:
         )
 
 
-async def read(request: Request, max_bytes: int) -> bytes:
-    """The body of a JSON request. Raises InvalidRequest and PayloadTooLarge.
-
-    A page of another origin cannot send this content type without asking first.
-    """
+def _check_is_json(request: Request) -> None:
+    """A page of another origin cannot send this content type without asking first."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise InvalidRequest("Send JSON, with 'Content-Type: application/json'.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise PayloadTooLarge(f"The body is over {max_bytes} bytes.")
-    return bytes(body)
 
 
 def _body(sent: bytes) -> bytes:

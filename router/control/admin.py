@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 
 from shoal import __version__
 from shoal.admin.app import AddRoutes, guarded, json_response
-from shoal.errors import ConfigError, InvalidRequest, PayloadTooLarge
+from shoal.admin.body import read_body
+from shoal.errors import ConfigError, InvalidRequest
 
 from ..telemetry.exposition import CONTENT_TYPE
 from .reload import ReloadResult
@@ -117,7 +118,7 @@ def _add_endpoint_routes(app: FastAPI, router: RouterAdmin) -> None:
     @app.post("/admin/endpoints")
     async def add(request: Request) -> Response:
         """Add an endpoint: a JSON object like an entry of `discovery.static`."""
-        endpoint_id = router.add_endpoint(await _body(request))
+        endpoint_id = router.add_endpoint(await read_body(request, MAX_BODY_BYTES))
         return json_response({"endpoint_id": endpoint_id}, status=201)
 
     @app.post("/admin/endpoints/{endpoint_id:path}/drain")
@@ -171,13 +172,3 @@ def _add_debug_routes(app: FastAPI, router: RouterAdmin) -> None:
     async def connections() -> Response:
         """What each process has open."""
         return json_response({"processes": await router.connections()})
-
-
-async def _body(request: Request) -> bytes:
-    """Raises PayloadTooLarge."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise PayloadTooLarge(f"The body is over {MAX_BODY_BYTES} bytes.")
-    return bytes(body)
