@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.decision import Decision, ReasonKind
+from ..core.observation import VariantObservation
 from ..policy import Mode
 from ..record.decision_record import DecisionRecord
 
@@ -84,7 +85,7 @@ def status(facts: Facts, before: Mapping[str, Any], now: str) -> dict[str, Any]:
         "message": message(facts),
     }
     if (record := facts.record) is not None:
-        variants = [_variant(record, seen.name) for seen in record.observation.variants]
+        variants = [_variant(seen, record.decision) for seen in record.observation.variants]
         made["variants"] = variants
         made["desired"] = sum(variant["desired"] for variant in variants)
         made["ready"] = sum(variant["ready"] for variant in variants)
@@ -170,11 +171,10 @@ def _condition(
     }
 
 
-def _variant(record: DecisionRecord, name: str) -> dict[str, Any]:
-    seen = next(each for each in record.observation.variants if each.name == name)
+def _variant(seen: VariantObservation, decision: Decision) -> dict[str, Any]:
     return {
-        "name": name,
-        "desired": record.decision.desired.get(name, seen.desired),
+        "name": seen.name,
+        "desired": decision.desired.get(seen.name, seen.desired),
         "current": seen.desired,
         "ready": seen.ready,
         "pending": seen.pending,
