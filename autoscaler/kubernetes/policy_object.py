@@ -120,8 +120,8 @@ def taken(policies: list[Scaled]) -> dict[str, Problem]:
     problems: dict[str, Problem] = {}
     scaling = [policy for policy in policies if policy.loaded.policy.mode is Mode.AUTO]
     for policy in sorted(scaling, key=lambda policy: (policy.created, policy.key)):
-        claimed: dict[Reference, str] = {}
-        for variant, target in policy.targets.items():
+        claimed: set[Reference] = set()
+        for target in policy.targets.values():
             for workload in workloads_of(target):
                 owner = owners.get(workload)
                 if owner is not None:
@@ -130,7 +130,7 @@ def taken(policies: list[Scaled]) -> dict[str, Problem]:
                 elif workload in claimed:
                     text = f"spec.variants: {target} is the target of two variants"
                     problems.setdefault(policy.key, Problem("TargetTaken", text))
-                claimed[workload] = variant
+                claimed.add(workload)
         if policy.key not in problems:
             owners |= dict.fromkeys(claimed, policy.key)
     return problems
