@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from .pods import Pod, PodState, state_of
+from .pods import Pod, PodState, num_living, state_of
 from .replicas_of_groups import Group
 
 _ORDINAL = re.compile(r"-(\d+)$")
 
 
 def of_deployment(
-    pods: Iterable[Pod], present: int, keep: int, in_flight: Mapping[str, int],
+    pods: Collection[Pod], present: int, keep: int, in_flight: Mapping[str, int],
     already: Collection[str],
 ) -> list[Pod]:  # fmt: skip
     """Ready pods to empty before `spec.replicas` goes from `present` to `keep`.
@@ -26,10 +26,9 @@ def of_deployment(
     `in_flight` has requests by pod, `already` the names of those that are being emptied: they go
     first, for they have the fewest by now. Ties fall on the youngest, whose cache is the coldest.
     """
-    living = [p for p in pods if state_of(p) not in (PodState.DRAINING, PodState.OVER)]
-    ready = [p for p in living if state_of(p) is PodState.READY]
+    ready = [p for p in pods if state_of(p) is PodState.READY]
     # Pods that are not ready are deleted first; a surge beyond `present` is the rollout's business.
-    num = min(len(living), present)
+    num = min(num_living(pods), present)
     num_waiting = max(num - len(ready), 0)
     excess = max(num - keep - num_waiting, 0)
     youngest_first = sorted(ready, key=lambda p: (_created(p), p.name), reverse=True)
