@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,10 +55,10 @@ class Leadership:
     """Ours of one lease. `leads` is the fence of every write."""
 
     def __init__(
-        self, api: Api, *, namespace: str, name: str, identity: str | None = None,
+        self, api: Api, *, namespace: str, name: str, identity: str,
         timing: Timing | None = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        self.identity = identity or f"{uuid.uuid4()}"
+        self.identity = identity
         self._api = api
         self._namespace = namespace
         self._name = name
@@ -75,7 +74,7 @@ class Leadership:
         """Whether a write may begin now."""
         return self._election.leads(self._clock.now())
 
-    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `work` run while we lead, again each time; when cancelled give the lease back.
 
         An error of `work` is raised.
@@ -86,7 +85,7 @@ class Leadership:
                 await self._try()
                 if self.leads() and working is None:
                     log.info("leader.elected", identity=self.identity, lease=self._name)
-                    working = asyncio.ensure_future(_call(work))
+                    working = asyncio.create_task(work())
                 await self._wait(working)
                 if working is not None and working.done():
                     working.result()
@@ -204,10 +203,6 @@ def _record(answer: bytes) -> LeaseRecord:
 def _micro_time() -> str:
     """For people: nobody compares it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-async def _call(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
