@@ -20,7 +20,9 @@ from starlette.types import Receive, Scope, Send
 from shoal.admin.body import read_body
 from shoal.errors import EngineUnavailable, InvalidRequest, QueueFull
 
+from ..fleet.address import Address
 from ..settings.listen import ListenConfig
+from .answers import NO_STORE, json_answer
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_CHATS = 8
@@ -30,7 +32,6 @@ MAX_ERROR_BYTES = 64 * 1024
 _CONNECT_TIMEOUT_S = 2.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _CUT = b'data: {"error": {"message": "The answer was cut off."}}\n\n'
-_NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 class Turn(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,8 +65,7 @@ class Chat:
         """Of the API, from this machine."""
         listen = self._listen()
         host = _EVERYWHERE.get(listen.host, listen.host)
-        host = f"[{host}]" if ":" in host else host
-        return f"{'http' if listen.tls is None else 'https'}://{host}:{self._port}"
+        return Address("http" if listen.tls is None else "https", host, self._port, "").url
 
     async def models(self, request: Request) -> Response:
         """`/v1/models` as the user's key sees it."""
@@ -76,7 +76,7 @@ class Chat:
                 )
             except httpx.HTTPError as error:
                 raise _unreachable(error) from error
-        return _relayed(answer.status_code, answer.content)
+        return json_answer(answer.content, status=answer.status_code)
 
     async def answer(self, request: Request) -> Response:
         """Stream an answer; the request to the model ends with that of the browser."""
@@ -179,11 +179,11 @@ async def _pass_on(upstream: httpx.Response, send: Send) -> None:
     """Events as they come; an error as a whole."""
     if upstream.status_code != httpx.codes.OK:
         content = await _first_bytes(upstream)
-        await _sent(send, _relayed(upstream.status_code, content), content)
+        await _sent(send, json_answer(content, status=upstream.status_code), content)
         return
     head = Response(
         media_type="text/event-stream",
-        headers={**_NO_STORE, "x-request-id": upstream.headers.get("x-request-id", "")},
+        headers={**NO_STORE, "x-request-id": upstream.headers.get("x-request-id", "")},
     )
     del head.headers["content-length"]
     await _sent(send, head)
@@ -211,10 +211,6 @@ async def _first_bytes(upstream: httpx.Response) -> bytes:
         if len(content) >= MAX_ERROR_BYTES:
             break
     return bytes(content[:MAX_ERROR_BYTES])
-
-
-def _relayed(status: int, content: bytes) -> Response:
-    return Response(content, status_code=status, media_type="application/json", headers=_NO_STORE)
 
 
 def _unreachable(error: httpx.HTTPError) -> EngineUnavailable:

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from shoal import __version__
 
 from ..settings.config import RouterConfig
+from .answers import json_answer
 from .chat import Chat
 from .figures import columns, figures
 from .pages import ROOT, load_pages
@@ -29,7 +30,6 @@ NUM_DECISIONS = 20
 SHOWN_S = 3700.0
 """An autoscaler may remember a day."""
 _SEARCHED_DECISIONS = 1000
-_NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,11 +91,7 @@ class Console:
         ) -> Response:
             """All that the console shows of a model (of all: empty): samples after `since`, and
             an autoscaler's after `scaling_since` (Unix seconds)."""
-            return Response(
-                _encode(await self.data(model, since, scaling_since)),
-                media_type="application/json",
-                headers=_NO_STORE,
-            )
+            return json_answer(_encode(await self.data(model, since, scaling_since)))
 
         @app.get("/console/decisions/{request_id}")
         async def decisions(request_id: str) -> Response:
@@ -105,9 +101,7 @@ class Console:
                 for decision in await self._router.decisions(_SEARCHED_DECISIONS)
                 if decision["request_id"] == request_id
             ]
-            return Response(
-                _encode({"decisions": found}), media_type="application/json", headers=_NO_STORE
-            )
+            return json_answer(_encode({"decisions": found}))
 
         app.add_api_route("/console/chat/models", self._chat.models, methods=["GET"])
         app.add_api_route("/console/chat", self._chat.answer, methods=["POST"])
