@@ -88,6 +88,9 @@ EXTRAS = (
     ("shoal", ()),
     ("shoal/admin", ("router",)),
     ("shoal/admin", ("autoscaler",)),
+    ("shoal/web", ("engine",)),
+    ("shoal/web", ("router",)),
+    ("shoal/web", ("autoscaler",)),
     ("shoal/settings", ("router",)),
     ("shoal/settings", ("autoscaler",)),
     ("shoal/cli", ("engine", "router", "autoscaler")),  # inside commands that run these parts

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import socket
-from collections.abc import Iterator
 
-import uvicorn
 import uvloop
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,13 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from shoal.engine.server.auth import ApiKeyAuth
 from shoal.engine.server.body_limit import BodyLimit
 from shoal.engine.server.errors import ErrorBoundary, http_exception_response
+from shoal.web.server import SignalledServer, config
 
 from .routes import routes
 from .settings import FakeWorkerSettings
 from .worker import FakeWorker
 
 DRAIN_S = 5
-KEEP_ALIVE_S = 75
 
 
 def create_app(worker: FakeWorker) -> Starlette:
@@ -49,19 +45,13 @@ def serve(settings: FakeWorkerSettings, listener: socket.socket) -> None:
 async def _serve(settings: FakeWorkerSettings, listener: socket.socket) -> None:
     worker = FakeWorker(settings)
     worker.start_events()
-    server = _Server(
-        uvicorn.Config(
+    server = SignalledServer(
+        config(
             create_app(worker),
+            drain_s=DRAIN_S,
             http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
             log_level="critical",  # faults break responses on purpose
-            access_log=False,
-            server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=DRAIN_S,
         )
     )
     loop = asyncio.get_running_loop()
@@ -81,19 +71,3 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["shoal.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's own raises the signal again at its end; ours ends with status 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        for number in signals:
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)

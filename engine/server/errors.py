@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http
-import math
 
 import msgspec
 import structlog
@@ -14,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.errors import EngineUnavailable, InternalError, RequestError
-from shoal.openai.error import ErrorBody, ErrorDetail, error_body
+from shoal.openai.error import ErrorBody, ErrorDetail
+from shoal.web.error_response import error_response as openai_response
 
 from .disconnect import ClientDisconnected
 
@@ -24,19 +24,10 @@ _log = structlog.get_logger(__name__)
 
 def error_response(error: RequestError) -> Response:
     """The HTTP answer for one of our errors."""
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
     if error.status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        headers["connection"] = "close"  # there is more body than we will read
-    return Response(
-        _encode(error_body(error)),
-        status_code=error.status,
-        headers=headers,
-        media_type="application/json",
-    )
+        # There is more body than we will read.
+        return openai_response(error, {"connection": "close"})
+    return openai_response(error)
 
 
 async def http_exception_response(request: Request, error: Exception) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ from shoal.errors import (
     NotFound,
     RequestError,
 )
-from shoal.openai.error import error_body
+from shoal.web.error_response import error_response
 
 from .auth import AdminAuth
 
@@ -48,7 +47,7 @@ def guarded(
     async def fault(request: Request, error: Exception) -> Response:
         _log.error("admin.fault", path=request.url.path, exc_info=error)
         said = f"The {name} made a mistake; its log has the details."
-        return _error_response(InternalError(said))
+        return error_response(InternalError(said))
 
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(Exception, fault)
@@ -81,12 +80,12 @@ class ErrorBoundary:
             await self._app(scope, receive, send_and_note)
         except RequestError as error:
             if not started:
-                await _error_response(error)(scope, receive, send)
+                await error_response(error)(scope, receive, send)
         except asyncio.CancelledError:
             if started:
                 raise
             ending = EngineUnavailable(f"The {self._name} is ending.", retry_after_s=1.0)
-            await _error_response(ending)(scope, receive, send)
+            await error_response(ending)(scope, receive, send)
         except Exception:
             if not started:
                 raise
@@ -96,23 +95,9 @@ def json_response(body: Any, *, status: int = 200) -> Response:
     return Response(_encode(body), status_code=status, media_type="application/json")
 
 
-def _error_response(error: RequestError) -> Response:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    return Response(
-        _encode(error_body(error)),
-        status_code=error.status,
-        headers=headers,
-        media_type="application/json",
-    )
-
-
 async def _request_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _error_response(error)
+    return error_response(error)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -120,10 +105,10 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     path = request.url.path
     if getattr(error, "status_code", 404) == http.HTTPStatus.METHOD_NOT_ALLOWED:
         allow = (getattr(error, "headers", None) or {}).get("Allow", "GET")
-        return _error_response(
+        return error_response(
             MethodNotAllowed(f"{path} does not take {request.method}.", allow=allow)
         )
-    return _error_response(
+    return error_response(
         NotFound(f"There is no {path} here. The admin API's schema is at /openapi.json.")
     )
 
@@ -132,4 +117,4 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    return _error_response(InvalidRequest(f"{name}: {first['msg']}", param=name))
+    return error_response(InvalidRequest(f"{name}: {first['msg']}", param=name))

@@ -1,0 +1,1 @@
+"""HTTP servers: uvicorn as we run it, and errors as answers."""
