@@ -65,8 +65,11 @@ class VariantState:
     efficiency: Efficiency = field(default_factory=Efficiency)
 
     def remember(self, seen: VariantObservation) -> None:
-        """Its replicas, also where too little is known to learn from them."""
-        self.last = VariantObservation(name=seen.name, desired=seen.desired, ready=seen.ready)
+        """Its replicas, also where too little is known to learn from them: all that hold GPUs."""
+        self.last = VariantObservation(
+            name=seen.name, desired=seen.desired, ready=seen.ready, pending=seen.pending,
+            unschedulable=seen.unschedulable, draining=seen.draining,
+        )  # fmt: skip
 
     def observe(self, seen: VariantObservation) -> None:
         for seconds in seen.start_up_s:

@@ -205,12 +205,22 @@ def test_the_budget_counts_groups(
         assert ReasonKind.GPU_BUDGET in kinds(decision)
 
 
-def test_gpus_of_a_variant_that_cannot_be_seen_are_not_given_away() -> None:
+@pytest.mark.parametrize(
+    "before",
+    [
+        observed(2, 2, name="b"),
+        observed(1, 1, name="b", draining=1),
+        observed(1, 0, name="b", pending=1, draining=1),
+    ],
+)
+def test_gpus_of_a_variant_that_cannot_be_seen_are_not_given_away(
+    before: VariantObservation,
+) -> None:
     spec = ScalingSpec(
         slo=SLO, variants=(VariantSpec(name="a"), VariantSpec(name="b")), gpu_budget=4
     )
     state = ScalerState.of(spec)
-    both = (observed(1, 1, name="a"), observed(2, 2, name="b"))
+    both = (observed(1, 1, name="a"), before)
     observation = Observation(interval_s=5.0, arrivals=0, variants=both)
     decide(spec, observation, state, 5.0)
     alone = replace(observation, arrivals=5000, input_tokens=5_000_000, variants=both[:1])
