@@ -47,21 +47,26 @@ class Arrivals:
         """(end, seconds, count), newest first."""
         self._dispersion = 1.0
         """Variance of counts over their mean: 1 for a Poisson process, more for bursts."""
+        self._rate: Rate | None = None
 
     def add(self, now: float, interval_s: float, count: float) -> None:
-        rate = self.estimate()
-        if rate is not None and rate.now > 0:
-            expected = rate.now * interval_s
+        if self._rate is not None and self._rate.now > 0:
+            expected = self._rate.now * interval_s
             surprise = min((count - expected) ** 2 / max(expected, 0.5), 25.0)
             self._dispersion += DISPERSION_RATE * (surprise - self._dispersion)
         self._buckets.appendleft((now, interval_s, count))
         while self._buckets[-1][0] <= now - SPANS_S[-1]:
             self._buckets.pop()
+        self._rate = self._best()
 
     def estimate(self) -> Rate | None:
         """The rate now; None before the first observation."""
-        if not self._buckets:
-            return None
+        return self._rate
+
+    def at(self, horizon_s: float) -> float | None:
+        return None if self._rate is None else self._rate.at(horizon_s)
+
+    def _best(self) -> Rate:
         mean = self._mean(SPANS_S[0])
         line = None
         for span in reversed(SPANS_S):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arrivals import Arrivals, Rate
+from .arrivals import Arrivals
 from .ensemble import Ensemble
 from .forecast import ForecastErrors
 from .period import BUCKET_S, PeriodFinder
@@ -33,27 +33,12 @@ class Outlook:
     """How wrong forecasts are, in units of chance; 1 at the least."""
 
 
-class Plain:
-    """The rate of the longest history that nothing speaks against, with its trend."""
-
-    def __init__(self) -> None:
-        self._arrivals = Arrivals()
-        self._rate: Rate | None = None
-
-    def add(self, now: float, interval_s: float, count: float) -> None:
-        self._arrivals.add(now, interval_s, count)
-        self._rate = self._arrivals.estimate()
-
-    def at(self, horizon_s: float) -> float | None:
-        return None if self._rate is None else self._rate.at(horizon_s)
-
-
 class Demand:
     """`share`: of forecasts whose error is provided for; `periods_s`: at which loads may repeat,
     besides the one that is found."""
 
     def __init__(self, *, share: float, periods_s: Sequence[float] = ()) -> None:
-        members: dict[str, Forecaster] = {"plain": Plain()}
+        members: dict[str, Forecaster] = {"plain": Arrivals()}
         members |= {f"level_{s:g}s": Level(s) for s in LEVELS_S}
         members |= {f"trend_{s:g}s": Trend(s) for s in TRENDS_S}
         for period_s in periods_s:
