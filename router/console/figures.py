@@ -11,7 +11,7 @@ import msgspec
 
 from .histogram import percentile, share_within
 from .history import History
-from .samples import TTFT_EDGES, Sample, join_model, span_of
+from .samples import TTFT_EDGES, ModelSample, Sample, join_model, newest, span_of
 
 RATE_SPAN_S = 10.0
 TTFT_SPAN_S = 60.0
@@ -81,7 +81,7 @@ def columns(
 ) -> dict[str, Column]:
     """One row a sample after `since`, as columns. What is counted is of the 10 s before it."""
     rows = [
-        _row(sample, _recent(samples, index), model, target_s)
+        _row(newest(reversed(samples[: index + 1]), RATE_SPAN_S - _SLACK_S), model, target_s)
         for index, sample in enumerate(samples)
         if sample.time > since
     ]
@@ -94,10 +94,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _row(
-    sample: Sample, recent: Sequence[Sample], model: str, target_s: float
-) -> dict[str, float | None]:
-    counted, level = join_model(recent, model), join_model([sample], model)
+def _row(recent: Sequence[Sample], model: str, target_s: float) -> dict[str, float | None]:
+    """Levels are of the last of them."""
+    sample = recent[-1]
+    counted, level = join_model(recent, model), sample.models.get(model) or ModelSample()
     span_s, ttft = span_of(recent), counted.ttft_counts
     output_per_s = _per_s(counted.output_tokens, span_s)
     return {
@@ -117,14 +117,6 @@ def _row(
         "ready": level.ready,
         "kv": level.kv_usage if level.ready else None,
     }
-
-
-def _recent(samples: Sequence[Sample], index: int) -> Sequence[Sample]:
-    """The one at `index` with those before it, as many as 10 s ask for."""
-    start = index
-    while start > 0 and span_of(samples[start : index + 1]) < RATE_SPAN_S - _SLACK_S:
-        start -= 1
-    return samples[start : index + 1]
 
 
 def _per_s(count: float, span_s: float) -> float:

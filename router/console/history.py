@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .samples import Sample, join
+from .samples import Sample, join, newest
 
 INTERVAL_S = 2.0
 NUM_FINE = 300
@@ -33,14 +33,7 @@ class History:
 
     def latest(self, span_s: float) -> list[Sample]:
         """The newest that together cover `span_s`, or all of the last ten minutes."""
-        found: deque[Sample] = deque()
-        covered_s = 0.0
-        for sample in reversed(self._fine):
-            if covered_s >= span_s:
-                break
-            found.appendleft(sample)
-            covered_s += sample.span_s
-        return list(found)
+        return newest(reversed(self._fine), span_s)
 
     def __len__(self) -> int:
         return len(self._fine) + len(self._coarse)

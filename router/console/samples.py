@@ -121,6 +121,18 @@ def span_of(samples: Iterable[Sample]) -> float:
     return sum(sample.span_s for sample in samples)
 
 
+def newest(backwards: Iterable[Sample], span_s: float) -> list[Sample]:
+    """Of samples from the newest on: as many as cover `span_s` together, the oldest first."""
+    found: list[Sample] = []
+    covered_s = 0.0
+    for sample in backwards:
+        if covered_s >= span_s:
+            break
+        found.append(sample)
+        covered_s += sample.span_s
+    return found[::-1]
+
+
 def join_model(samples: Sequence[Sample], model: str) -> ModelSample:
     """One model's part of `join`."""
     span_s = span_of(samples)
