@@ -24,12 +24,12 @@ from ..record.log import DecisionLog, log_path
 from ..record.memory import Memory
 from ..settings.documents import RouterSettings
 from ..settings.load import LoadedPolicy, read_policies
+from ..settings.router_key import ROUTER_KEY, router_key
 from ..telemetry import Telemetry
 from .server import ListenSettings, Server
 from .session import Session
 from .sessions import Sessions
 
-ROUTER_KEY = "SHOAL_ROUTER_KEY"
 _log = structlog.get_logger(__name__)
 
 
@@ -128,7 +128,7 @@ class SessionMaker:
             policy,
             self._client,
             router_urls=(router.url, *router.more_urls),
-            router_key=self._key(router),
+            router_key=router_key(router.key_env, self._environ),
             endpoint_labels=loaded.endpoint_labels,
             on_error=partial(self._telemetry.collector_failed, memory),
         )
@@ -145,11 +145,3 @@ class SessionMaker:
         if url is None:
             raise ConfigError("the scaler knows no router: start it with --router-url")
         return RouterSettings(url=url, key_env=ROUTER_KEY if ROUTER_KEY in self._environ else None)
-
-    def _key(self, router: RouterSettings) -> str | None:
-        if router.key_env is None:
-            return None
-        key = self._environ.get(router.key_env)
-        if not key:
-            raise ConfigError(f"spec.router.keyEnv: the variable {router.key_env} is not set")
-        return key

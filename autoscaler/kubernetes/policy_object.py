@@ -13,12 +13,13 @@ from shoal.errors import ConfigError
 from ..policy import Mode
 from ..settings.documents import API_VERSION, KIND, RouterSettings
 from ..settings.load import LoadedPolicy, decode_spec, of_spec
+from ..settings.router_key import ROUTER_KEY
 from .conditions import Problem
 from .events import Regarding
 from .kserve import workloads_of
 from .resources import Reference
 
-KEY_PREFIX = "SHOAL_ROUTER_KEY"
+KEY_PREFIX = ROUTER_KEY
 """Variables that a policy may name. Any other would let its author read our environment: its value
 is sent to the router that the policy names."""
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -21,6 +21,7 @@ from ..policy import Mode
 from ..record.decision_record import Recorder, Recorders
 from ..record.log import DecisionLog, log_path
 from ..record.memory import Memory
+from ..settings.router_key import router_key
 from ..telemetry import Telemetry
 from .api import Api
 from .conditions import Problem
@@ -196,13 +197,7 @@ class PolicyRunner:
 
     def _key(self) -> str | None:
         """Raises ConfigError."""
-        name = self._scaled.key_env
-        if name is None:
-            return None
-        key = self._services.environ.get(name, "").strip()
-        if not key:
-            raise ConfigError(f"spec.router.keyEnv: the autoscaler has no variable {name}")
-        return key
+        return router_key(self._scaled.key_env, self._services.environ)
 
 
 class _TargetsChanged(Exception):

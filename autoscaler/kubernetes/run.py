@@ -21,12 +21,13 @@ from ..collect.fetch import open_client
 from ..record.memory import Memory
 from ..settings.documents import RouterSettings
 from ..settings.load import read_policies
+from ..settings.router_key import ROUTER_KEY
 from ..telemetry import Telemetry
 from .api import Api, connect
 from .controller import Controller
 from .event_writer import EventWriter
 from .lease import Leadership
-from .policy_object import KEY_PREFIX, Scaled, of_loaded, taken
+from .policy_object import Scaled, of_loaded, taken
 from .policy_runner import Services
 from .resources import Resources
 
@@ -72,7 +73,7 @@ def prepare(settings: RunSettings) -> Prepared:
     """Raises ConfigError."""
     router = None
     if settings.router_url is not None:
-        key_env = KEY_PREFIX if os.environ.get(KEY_PREFIX) else None
+        key_env = ROUTER_KEY if os.environ.get(ROUTER_KEY) else None
         router = RouterSettings(url=settings.router_url, key_env=key_env)
     policies = None
     if settings.file is not None:
