@@ -16,7 +16,9 @@ import msgspec
 
 from shoal.errors import ConfigError
 from shoal.settings.explain import explain
-from shoal.settings.yaml_file import read_bytes, read_yaml
+from shoal.settings.key_file import read_keys
+from shoal.settings.small_file import read_bytes
+from shoal.settings.yaml_file import read_yaml
 
 from ..access.keys import KeyEntry, key_digest, parse_keys
 from ..access.worker_key import shown_key, worker_key
@@ -104,9 +106,7 @@ def _with_environment(config: RouterConfig, environ: Mapping[str, str]) -> Route
 
 
 def _with_keys(config: RouterConfig, source: Source) -> tuple[RouterConfig, bytes]:
-    plain = [*source.api_keys]
-    if source.api_keys_file is not None:
-        plain += read_plain_keys(source.api_keys_file, "--api-key-file")
+    plain = (*source.api_keys, *read_keys(source.api_keys_file, "--api-key-file"))
     if config.auth.keys_file is None:
         if not plain:
             return config, b""
@@ -134,18 +134,7 @@ def _with_keys(config: RouterConfig, source: Source) -> tuple[RouterConfig, byte
 
 def _admin_keys(config: RouterConfig) -> tuple[str, ...]:
     file = config.admin.api_keys_file
-    return () if file is None else (*read_plain_keys(Path(file), "admin.api_keys_file"),)
-
-
-def read_plain_keys(path: Path, setting: str) -> list[str]:
-    """Keys of a file, one a line. Raises ConfigError when it has none: then all were let in."""
-    try:
-        keys = read_bytes(path).decode().split()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{setting}: {path} is not text") from None
-    if not keys:
-        raise ConfigError(f"{setting}: {path} holds no key")
-    return keys
+    return read_keys(None if file is None else Path(file), "admin.api_keys_file")
 
 
 def _files(source: Source, config: RouterConfig) -> Iterator[Path]:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
-from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shoal.errors import ConfigError, Forbidden, Unauthorized
+from shoal.errors import Forbidden, Unauthorized
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 """For kubelets and Prometheus, which carry no key. They show counts, never contents."""
@@ -86,20 +85,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def read_keys(path: Path | None, setting: str) -> tuple[str, ...]:
-    """The keys in a file, one a line; none named, none wanted.
-
-    Raises ConfigError when it has none: then the API would be open against the wish of whoever
-    named it.
-    """
-    if path is None:
-        return ()
-    try:
-        keys = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{setting}: {path} cannot be read: {error}") from error
-    if not keys:
-        raise ConfigError(f"{setting}: {path} holds no key")
-    return tuple(keys)

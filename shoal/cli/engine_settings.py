@@ -10,6 +10,7 @@ from typing import Any
 from shoal.engine.config import EngineConfig, SupervisionConfig
 from shoal.engine.server.settings import ServerSettings
 from shoal.errors import ConfigError
+from shoal.settings.key_file import read_keys
 
 BYTES_PER_GIB = 1 << 30
 BYTES_PER_MIB = 1 << 20
@@ -56,21 +57,9 @@ def engine_settings(options: Mapping[str, Any]) -> tuple[EngineConfig, ServerSet
     return config, settings
 
 
-def read_api_keys(path: Path | None) -> list[str]:
-    """The keys in a file, one a line; blank lines do not count.
-
-    Raises ConfigError when the file cannot be read or has no key, for then the server would be
-    open to everybody against the wish of whoever named the file.
-    """
-    if path is None:
-        return []
-    try:
-        keys = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--api-key-file {path} cannot be read: {error}") from error
-    if not keys:
-        raise ConfigError(f"--api-key-file {path} holds no key")
-    return keys
+def read_api_keys(path: Path | None) -> tuple[str, ...]:
+    """The keys of `--api-key-file`. Raises ConfigError."""
+    return read_keys(path, "--api-key-file")
 
 
 @contextmanager
@@ -82,7 +71,7 @@ def _wrong_values_are_config_errors() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def _keys_of(file: str | Path | None) -> list[str]:
+def _keys_of(file: str | Path | None) -> tuple[str, ...]:
     return read_api_keys(None if file is None else Path(file))
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from shoal.errors import ConfigError
 
-MAX_BYTES = 4 * 1024 * 1024
+from .small_file import read_bytes
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,15 +91,3 @@ def _told(path: Path | str) -> Iterator[None]:
         raise
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """A small file. Raises ConfigError when it cannot be read, or is larger than `MAX_BYTES`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {MAX_BYTES >> 20} MiB: not a configuration")
-    return content

@@ -91,10 +91,10 @@ def keda(
     shoal autoscale keda --file policies.yaml --listen 0.0.0.0:9090 --tls-cert tls.crt
     --tls-key tls.key --tls-client-ca ca.crt
     """
-    from shoal.admin.auth import read_keys
     from shoal.autoscaler.keda.run import KedaSettings, load_policies, run
     from shoal.autoscaler.keda.server import ListenSettings, TlsFiles
     from shoal.log import configure_logging
+    from shoal.settings.key_file import read_keys
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
         raise ConfigError("--tls-cert and --tls-key go together, and --tls-client-ca needs them")

@@ -108,9 +108,9 @@ def run(
 
     shoal autoscale run --file policies.yaml --router-url http://router:8081
     """
-    from shoal.admin.auth import read_keys
     from shoal.autoscaler.kubernetes import run as process
     from shoal.log import configure_logging
+    from shoal.settings.key_file import read_keys
 
     configure_logging(log_format, level=log_level)
     prepared = process.prepare(

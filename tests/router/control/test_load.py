@@ -12,7 +12,7 @@ from shoal.router.access.keys import KeyStore, generate_key, key_digest
 from shoal.router.control.load import COMMAND_LINE_KEYS, Loaded, Source, load, merge
 from shoal.router.control.redact import redacted
 from shoal.router.settings.config import RouterConfig
-from shoal.settings.yaml_file import MAX_BYTES
+from shoal.settings.small_file import MAX_BYTES
 
 ENVIRON = {"WORKER_KEY": "sk-secret"}
 
