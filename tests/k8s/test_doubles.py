@@ -10,6 +10,7 @@ from .cluster.api import Api, at
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
 from .cluster.lws_controller import GROUP, WORKER
+from .cluster.scaled import until_ready
 from .cluster.workloads import (
     create_deployment,
     create_inference_service,
@@ -29,19 +30,12 @@ async def ready(api: Api, namespace: str, *names: str) -> None:
     await eventually(look, f"pods {names}")
 
 
-async def num_ready(api: Api, namespace: str, wanted: int) -> None:
-    async def look() -> bool:
-        return len(await pod_names(api, namespace, ready=True)) == wanted
-
-    await eventually(look, f"{wanted} Ready pods")
-
-
 async def test_a_deployment_gets_ready_pods_and_loses_them(
     api: Api, namespace: str, kubelet: FakeKubelet
 ) -> None:
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m", replicas=3)
-    await num_ready(api, namespace, 3)
+    await until_ready(api, namespace, 3)
     await api.scale(at("deployments", namespace, "m"), 1)
 
     async def all_gone() -> bool:
@@ -55,7 +49,7 @@ async def test_a_pod_without_a_gpu_stays_pending_until_there_is_one(
 ) -> None:
     node = await kubelet.add_node(1)
     await create_deployment(api, namespace, "m", replicas=2)
-    await num_ready(api, namespace, 1)
+    await until_ready(api, namespace, 1)
 
     async def unschedulable() -> bool:
         (name,) = await pod_names(api, namespace, ready=False)
@@ -65,7 +59,7 @@ async def test_a_pod_without_a_gpu_stays_pending_until_there_is_one(
 
     await eventually(unschedulable, "the scheduler to say that there is no place")
     await kubelet.set_gpus(node, 2)
-    await num_ready(api, namespace, 2)
+    await until_ready(api, namespace, 2)
 
 
 async def test_nothing_is_ready_while_models_load(
@@ -82,7 +76,7 @@ async def test_nothing_is_ready_while_models_load(
     await eventually(bound, "a bound pod")
     assert await pod_names(api, namespace, ready=True) == []
     kubelet.can_load.set()
-    await num_ready(api, namespace, 1)
+    await until_ready(api, namespace, 1)
 
 
 @pytest.mark.usefixtures("lws_controller")
@@ -171,7 +165,7 @@ async def test_a_deployment_surges_in_a_rollout(
 ) -> None:
     await kubelet.add_node(8)
     await create_deployment(api, namespace, "m", replicas=2, surge=1)
-    await num_ready(api, namespace, 2)
+    await until_ready(api, namespace, 2)
     kubelet.can_load.clear()
     await roll_out(api, namespace, "m", "shoal:new")
 
@@ -188,10 +182,10 @@ async def test_an_inference_service_gets_a_deployment_that_it_leaves_alone(
 ) -> None:
     await kubelet.add_node(8)
     await create_inference_service(api, namespace, "m")
-    await num_ready(api, namespace, 1)
+    await until_ready(api, namespace, 1)
     path = at("deployments", namespace, "m-predictor")
     await api.scale(path, 2)
-    await num_ready(api, namespace, 2)
+    await until_ready(api, namespace, 2)
 
     async def is_ready() -> bool:
         service = await api.get(at("inferenceservices", namespace, "m"))

@@ -9,22 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from .cluster.api import Api, Json, at
+from .cluster.api import PLURALS, Api, Json, at
 from .cluster.holds import holds
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "autoscaler"
-PLURALS = {
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
-    "Deployment": "deployments",
-    "InferenceService": "inferenceservices",
-    "LeaderWorkerSet": "leaderworkersets",
-    "Namespace": "namespaces",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "ScalingPolicy": "scalingpolicies",
-    "ServiceAccount": "serviceaccounts",
-}
 OF_THE_CLUSTER = {"ClusterRole", "ClusterRoleBinding", "Namespace"}
 
 

@@ -37,6 +37,19 @@ PREFIXES: Mapping[str, str] = {
     "inferenceservices": "/apis/serving.kserve.io/v1beta1",
     "scalingpolicies": "/apis/autoscaling.shoal.dev/v1alpha1",
 }
+PLURALS: Mapping[str, str] = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "Deployment": "deployments",
+    "InferenceService": "inferenceservices",
+    "LeaderWorkerSet": "leaderworkersets",
+    "Namespace": "namespaces",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "ScalingPolicy": "scalingpolicies",
+    "ServiceAccount": "serviceaccounts",
+}
+"""By kind, those of manifests."""
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 

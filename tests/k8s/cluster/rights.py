@@ -9,16 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from .api import Api, ApiError, Json, at
+from .api import PLURALS, Api, ApiError, Json, at
 
 MANIFEST = Path(__file__).parents[3] / "deploy" / "autoscaler" / "rbac.yaml"
-PLURALS = {
-    "ServiceAccount": "serviceaccounts",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
-}
 TOKEN_S = 3600
 
 
