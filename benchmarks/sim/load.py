@@ -121,21 +121,3 @@ def clients(
             now += rng.gammavariate(shape, 1 / (shape * present))
     requests.sort(key=lambda request: request.arrival_s)
     return requests
-
-
-def mean_lengths(requests: list[SimRequest]) -> tuple[float, float]:
-    """Input and output tokens."""
-    count = max(len(requests), 1)
-    return (
-        sum(r.num_input_tokens for r in requests) / count,
-        sum(r.num_output_tokens for r in requests) / count,
-    )
-
-
-def peak_rate(requests: list[SimRequest], span_s: float = 60.0) -> float:
-    """Largest mean rate of any whole span."""
-    counts: dict[int, int] = {}
-    for request in requests:
-        key = int(request.arrival_s / span_s)
-        counts[key] = counts.get(key, 0) + 1
-    return max(counts.values(), default=0) / span_s

@@ -12,6 +12,7 @@ from shoal.autoscaler.core.scaler import decide
 from shoal.autoscaler.core.spec import Pace, ScalingSpec, SloSpec, VariantSpec
 from shoal.autoscaler.core.state import ScalerState
 
+from .arriving import arrive
 from .event_loop import EventLoop
 from .fleet import Fleet, Slo, StartUp
 from .replica import ReplicaSpec
@@ -117,21 +118,10 @@ def simulate_mixed(scenario: MixedScenario, name: str) -> MixedOutcome:
     fleet = MixedFleet(loop, scenario)
     spec = _spec(scenario)
     state = ScalerState.of(spec)
-    requests = [
-        SimRequest(r.arrival_s, r.num_input_tokens, r.num_output_tokens, r.num_cached_tokens)
-        for r in scenario.requests
-    ]
+    requests = [request.anew() for request in scenario.requests]
     end = requests[-1].arrival_s
     for variant, number in scenario.first.items():
         fleet.fleets[variant].scale_to(number, at_once=True)
-    coming = iter(requests)
-
-    def arrive(request: SimRequest | None = None) -> None:
-        if request is not None:
-            fleet.submit(request)
-        if (after := next(coming, None)) is not None:
-            loop.at(after.arrival_s, partial(arrive, after))
-
     series: list[tuple[float, dict[str, int]]] = []
     last = dict(scenario.first)
     changes = 0
@@ -147,7 +137,7 @@ def simulate_mixed(scenario: MixedScenario, name: str) -> MixedOutcome:
         if loop.now() < end:
             loop.at(loop.now() + INTERVAL_S, tick)
 
-    arrive()
+    arrive(loop, requests, fleet.submit)
     loop.at(INTERVAL_S, tick)
     loop.run(end)
     for each in fleet.fleets.values():

@@ -16,6 +16,12 @@ class SimRequest:
     first_token_s: float | None = None
     finished_s: float | None = None
 
+    def anew(self) -> SimRequest:
+        """The same one, before anything has happened to it."""
+        return SimRequest(
+            self.arrival_s, self.num_input_tokens, self.num_output_tokens, self.num_cached_tokens
+        )
+
     @property
     def ttft_s(self) -> float | None:
         """Time to first token, everything before it included."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
+from .arriving import arrive
 from .event_loop import EventLoop
 from .fleet import Fleet, Slo, StartUp
 from .policies.policy import Policy
@@ -55,10 +55,7 @@ def simulate(scenario: Scenario, policy: Policy) -> Outcome:
         loop, spec=scenario.replica, start_up=scenario.start_up, slo=scenario.slo,
         seed=scenario.seed,
     )  # fmt: skip
-    requests = [
-        SimRequest(r.arrival_s, r.num_input_tokens, r.num_output_tokens, r.num_cached_tokens)
-        for r in scenario.requests
-    ]
+    requests = [request.anew() for request in scenario.requests]
     left = len(requests)
 
     def finished(_: SimRequest) -> None:
@@ -67,16 +64,7 @@ def simulate(scenario: Scenario, policy: Policy) -> Outcome:
 
     fleet.on_finished = finished
     fleet.scale_to(scenario.first_replicas, at_once=True)
-    coming = iter(requests)
-
-    def arrive(request: SimRequest | None = None) -> None:
-        """One on the heap at a time: a short heap is a fast one."""
-        if request is not None:
-            fleet.submit(request)
-        if (after := next(coming, None)) is not None:
-            loop.at(after.arrival_s, partial(arrive, after))
-
-    arrive()
+    arrive(loop, requests, fleet.submit)
     end = requests[-1].arrival_s
     series: list[tuple[float, int, int, float]] = []
     changes = turns = direction = 0

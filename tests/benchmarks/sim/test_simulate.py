@@ -7,9 +7,7 @@ import pytest
 from shoal.autoscaler.core.spec import ScalingSpec, SloSpec, VariantSpec
 from shoal.benchmarks.sim.load import (
     flash_crowd,
-    mean_lengths,
     of_rows,
-    peak_rate,
     poisson,
     sine,
     stationary,
@@ -18,8 +16,27 @@ from shoal.benchmarks.sim.load import (
 from shoal.benchmarks.sim.oracle import CapacityCurve, FixedReplicas, oracle
 from shoal.benchmarks.sim.policies.shoal_policy import ShoalPolicy
 from shoal.benchmarks.sim.replica import ReplicaSpec
+from shoal.benchmarks.sim.request import SimRequest
 from shoal.benchmarks.sim.simulate import Scenario, simulate
 from shoal.benchmarks.workload.traces.row import TraceRow
+
+
+def mean_lengths(requests: list[SimRequest]) -> tuple[float, float]:
+    """Input and output tokens."""
+    count = max(len(requests), 1)
+    return (
+        sum(r.num_input_tokens for r in requests) / count,
+        sum(r.num_output_tokens for r in requests) / count,
+    )
+
+
+def peak_rate(requests: list[SimRequest], span_s: float = 60.0) -> float:
+    """Largest mean rate of any whole span."""
+    counts: dict[int, int] = {}
+    for request in requests:
+        key = int(request.arrival_s / span_s)
+        counts[key] = counts.get(key, 0) + 1
+    return max(counts.values(), default=0) / span_s
 
 
 def scenario(rate: float = 6.0, *, replicas: int = 3, duration_s: float = 300.0) -> Scenario:
