@@ -10,9 +10,10 @@ trend.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from math import sqrt
+
+from .window import RecentCounts
 
 SPANS_S = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 CHANCE = 2.5
@@ -43,8 +44,7 @@ class Arrivals:
     """Counts of late, one an observation, for as long as the longest window."""
 
     def __init__(self) -> None:
-        self._buckets: deque[tuple[float, float, float]] = deque()
-        """(end, seconds, count), newest first."""
+        self._recent = RecentCounts(SPANS_S[-1])
         self._dispersion = 1.0
         """Variance of counts over their mean: 1 for a Poisson process, more for bursts."""
         self._rate: Rate | None = None
@@ -54,9 +54,7 @@ class Arrivals:
             expected = self._rate.now * interval_s
             surprise = min((count - expected) ** 2 / max(expected, 0.5), 25.0)
             self._dispersion += DISPERSION_RATE * (surprise - self._dispersion)
-        self._buckets.appendleft((now, interval_s, count))
-        while self._buckets[-1][0] <= now - SPANS_S[-1]:
-            self._buckets.pop()
+        self._recent.add(now, interval_s, count)
         self._rate = self._best()
 
     def estimate(self) -> Rate | None:
@@ -83,18 +81,8 @@ class Arrivals:
     def dispersion(self) -> float:
         return max(self._dispersion, 1.0)
 
-    def _sums(self, span_s: float) -> tuple[float, float]:
-        """Seconds and count of the newest buckets that fill the span."""
-        seconds = count = 0.0
-        for _, length, amount in self._buckets:
-            if seconds and seconds + length > span_s:
-                break
-            seconds += length
-            count += amount
-        return seconds, count
-
     def _mean(self, span_s: float) -> Rate:
-        seconds, count = self._sums(span_s)
+        seconds, count = self._recent.sums(span_s)
         error = sqrt(max(count, 1.0) * self.dispersion) / seconds
         return Rate(count / seconds, 0.0, error, seconds)
 
@@ -103,7 +91,7 @@ class Arrivals:
         for span in SPANS_S:
             if span > rate.span_s / 1.9:
                 break
-            seconds, count = self._sums(span)
+            seconds, count = self._recent.sums(span)
             expected = seconds * max(rate.now - rate.slope * seconds / 2, 0.0)
             # The part belongs to what the rate was made from, so it is nearer than chance alone.
             rest = 1 - seconds / rate.span_s
@@ -115,9 +103,7 @@ class Arrivals:
     def _line(self, span_s: float) -> Rate | None:
         """Least squares through a window; None unless the slope is beyond chance."""
         points, total = [], 0.0
-        for _, length, amount in self._buckets:
-            if total and total + length > span_s:
-                break
+        for length, amount in self._recent.newest(span_s):
             points.append((-(total + length / 2), amount / length, length))
             total += length
         if len(points) < MIN_POINTS:

@@ -7,8 +7,9 @@ is believed, with its slope, and nothing is given up (the idea of Knative's pani
 
 from __future__ import annotations
 
-from collections import deque
 from math import sqrt
+
+from .window import RecentCounts
 
 SPANS_S = (10.0, 20.0, 30.0)
 CHANCE = 3.5
@@ -22,16 +23,14 @@ class Surge:
     """Says until when to believe the last seconds."""
 
     def __init__(self) -> None:
-        self._recent: deque[tuple[float, float, float]] = deque()
+        self._recent = RecentCounts(SPANS_S[-1])
         self._until: float | None = None
 
     def add(
         self, now: float, interval_s: float, count: float, *, expected: float, spread: float
     ) -> None:
         """`expected`: the rate that was foreseen for now; `spread`: how wrong that usually is."""
-        self._recent.appendleft((now, interval_s, count))
-        while self._recent[-1][0] <= now - SPANS_S[-1]:
-            self._recent.pop()
+        self._recent.add(now, interval_s, count)
         if any(self._is_beyond(span, expected, spread) for span in SPANS_S):
             self._until = now + LASTS_S
 
@@ -39,11 +38,6 @@ class Surge:
         return self._until is not None and now < self._until
 
     def _is_beyond(self, span_s: float, expected: float, spread: float) -> bool:
-        seconds = total = 0.0
-        for _, length, count in self._recent:
-            if seconds and seconds + length > span_s:
-                break
-            seconds += length
-            total += count
+        seconds, total = self._recent.sums(span_s)
         chance = sqrt(max(expected * seconds, 1.0))
         return total - expected * seconds > CHANCE * spread * chance
