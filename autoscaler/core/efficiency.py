@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp
 
-from .headroom import MOST_MISSED
+from .headroom import times_missed
 
 SPENT = 0.9
 """Of what the objective forgives: a variant that misses less counts in full again."""
@@ -34,6 +34,6 @@ class Efficiency:
         """Requests that were judged in an interval without a shortage."""
         if num_requests <= 0:
             return
-        missed = min((1 - num_in_time / num_requests) / (1 - attainment), MOST_MISSED)
+        missed = times_missed(num_requests, num_in_time, attainment=attainment)
         move = PER_MINUTE * interval_s / 60 * (SPENT - missed)
         self.value = min(max(self.value * exp(move), LEAST), 1.0)

@@ -33,7 +33,7 @@ class Headroom:
     """One pool of replicas."""
 
     def __init__(self, attainment: float) -> None:
-        self._forgiven = 1 - attainment
+        self._attainment = attainment
         self._mean_requests = 0.0
         self.beta = FIRST_BETA
 
@@ -45,13 +45,18 @@ class Headroom:
             self._mean_requests = num_requests
         self._mean_requests += MEAN_RATE * (num_requests - self._mean_requests)
         weight = min(num_requests / self._mean_requests, MOST_WEIGHT)
-        missed = min((1 - num_in_time / num_requests) / self._forgiven, MOST_MISSED)
+        missed = times_missed(num_requests, num_in_time, attainment=self._attainment)
         move = PER_MINUTE * interval_s / 60 * weight * (missed - SPENT)
         self.beta = min(max(self.beta + move, LEAST_BETA), MOST_BETA)
 
     def replicas(self, load: float, *, spread: float = 1.0) -> float:
         """Enough for a load, before it is made a whole number."""
         return load + self.beta * max(spread / FREE_SPREAD, 1.0) * sqrt(max(load, 0.0))
+
+
+def times_missed(num_requests: int, num_in_time: int, *, attainment: float) -> float:
+    """How many times over as many were missed as the objective forgives."""
+    return min((1 - num_in_time / num_requests) / (1 - attainment), MOST_MISSED)
 
 
 def whole(replicas: float) -> int:
