@@ -39,20 +39,10 @@ class Clairvoyant:
         return max([*needed, 1])
 
 
-class _Loaded(CapacityCurve):
-    """The curve for a load that counts so many times."""
-
-    def __init__(self, curve: CapacityCurve, margin: float) -> None:
-        self._curve, self._margin = curve, margin
-
-    def replicas(self, rate: float) -> int:
-        return self._curve.replicas(rate * self._margin)
-
-
 def clairvoyant(scenario: Scenario, curve: CapacityCurve, attainment: float) -> Outcome:
     """The smallest margin that meets the objective; the largest, if none does."""
     for margin in MARGINS:
-        _, series = oracle(scenario, _Loaded(curve, margin))
+        _, series = oracle(scenario, curve, margin=margin)
         first = replace(scenario, first_replicas=max(series[0][1], 1))
         outcome = simulate(first, Clairvoyant(series, scenario.start_up))
         if outcome.attainment >= attainment:

@@ -83,8 +83,11 @@ class CapacityCurve:
         return simulate(steady, FixedReplicas(replicas)).attainment >= self._attainment
 
 
-def oracle(scenario: Scenario, curve: CapacityCurve) -> tuple[float, list[tuple[float, int]]]:
-    """Replica hours of the bound, and its replicas from each minute on."""
+def oracle(
+    scenario: Scenario, curve: CapacityCurve, *, margin: float = 1.0
+) -> tuple[float, list[tuple[float, int]]]:
+    """Replica hours of the bound, and its replicas from each minute on; `margin`: for a load that
+    counts so many times."""
     counts = Counter(int(r.arrival_s / WINDOW_S) for r in scenario.requests)
     last = scenario.requests[-1].arrival_s
     steps, hours = [], 0.0
@@ -92,7 +95,7 @@ def oracle(scenario: Scenario, curve: CapacityCurve) -> tuple[float, list[tuple[
         length = min(WINDOW_S, last - window * WINDOW_S)
         if length <= 0:
             break
-        replicas = curve.replicas(counts[window] / length)
+        replicas = curve.replicas(counts[window] / length * margin)
         steps.append((window * WINDOW_S, replicas))
         hours += replicas * length / 3600
     return hours, steps
