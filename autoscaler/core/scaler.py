@@ -48,12 +48,11 @@ def _decide(
 ) -> Decision:  # fmt: skip
     _learn(spec, observation, seen, state, now)
     pools = pools_of(spec, seen, state, now)
-    outlooks = [
-        state.demand.outlook(pool.view.start_up_s + observation.interval_s) for pool in pools
-    ]
+    views = [pool.view for pool in pools]
+    outlooks = [state.demand.outlook(view.start_up_s + observation.interval_s) for view in views]
     expected = [
-        expect(pool.view, outlook, observation, state.pools[pool.role], now)
-        for pool, outlook in zip(pools, outlooks, strict=True)
+        expect(view, outlook, observation, state.pools[pool.role], now)
+        for pool, view, outlook in zip(pools, views, outlooks, strict=True)
     ]
     gpus = limits.free()
     parts = parts_of(pools, expected, gpus=gpus)
