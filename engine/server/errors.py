@@ -14,9 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.errors import EngineUnavailable, InternalError, RequestError
 from shoal.openai.error import ErrorBody, ErrorDetail
+from shoal.web.disconnect import ClientDisconnected
 from shoal.web.error_response import error_response as openai_response
-
-from .disconnect import ClientDisconnected
 
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)

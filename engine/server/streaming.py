@@ -23,11 +23,11 @@ from shoal.openai.error import error_body
 from shoal.openai.fields import GenerationFields
 from shoal.openai.sse import DONE, sse_event
 from shoal.openai.usage import Usage
+from shoal.web.disconnect import ClientDisconnected, abort_on_disconnect
 
 from ..output import RequestOutput
 from .access_log import add_log_fields
 from .context import ServerContext, json_response
-from .disconnect import ClientDisconnected, abort_on_disconnect
 from .generation import Generation, TokenCounts, join_outputs, run_generations
 
 _log = structlog.get_logger(__name__)

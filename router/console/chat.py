@@ -7,6 +7,7 @@ models is what the key that they type in may do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from shoal.admin.body import read_body
 from shoal.errors import EngineUnavailable, InvalidRequest, QueueFull
+from shoal.web.disconnect import ClientDisconnected, abort_on_disconnect
 
 from ..fleet.address import Address
 from ..settings.listen import ListenConfig
@@ -156,23 +158,9 @@ class _Whole(Response):
         self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        responding = asyncio.create_task(self._respond(send))
-        watching = asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait(
-                {responding, watching}, timeout=MAX_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if responding.done():
-                await responding  # raises what it raised
-        finally:
-            for task in (responding, watching):
-                task.cancel()
-            await asyncio.gather(responding, watching, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        with contextlib.suppress(ClientDisconnected, TimeoutError):
+            async with asyncio.timeout(MAX_SECONDS), abort_on_disconnect(receive):
+                await self._respond(send)
 
 
 async def _pass_on(upstream: httpx.Response, send: Send) -> None:

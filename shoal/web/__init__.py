@@ -1,1 +1,1 @@
-"""HTTP servers: uvicorn as we run it, and errors as answers."""
+"""HTTP servers: uvicorn as we run it, errors as answers, clients that go away."""

@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Message
 
 from shoal.engine.server.app import create_app
-from shoal.engine.server.disconnect import abort_on_disconnect
 from shoal.engine.server.settings import ServerSettings
+from shoal.web.disconnect import abort_on_disconnect
 from tests.engine.server.fake_engine import FakeEngine
 
 
