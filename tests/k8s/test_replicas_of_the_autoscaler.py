@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from .cluster.api import Api, ApiError, at
-from .cluster.autoscalers import LEASE, Autoscaler, Autoscalers, until_condition
+from .cluster.autoscalers import LEASE, Autoscaler, Autoscalers, events, until_condition
 from .cluster.eventually import eventually
 from .cluster.fake_kubelet import FakeKubelet
 from .cluster.fake_router import FakeRouter
@@ -106,11 +106,8 @@ async def test_policies_of_a_file(
     await until_replicas(api, namespace, 3, 8)
 
     async def told() -> bool:
-        events = await api.items(at("events", namespace))
-        return any(
-            event["reason"] == "Scaled" and event["involvedObject"]["kind"] == "Deployment"
-            for event in events
-        )
+        scaled = await events(api, namespace, "Scaled")
+        return any(event["involvedObject"]["kind"] == "Deployment" for event in scaled)
 
     await eventually(told, "an Event about the target")
 

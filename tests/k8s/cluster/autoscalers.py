@@ -118,8 +118,7 @@ async def until_event(api: Api, namespace: str, reason: str) -> Json:
     """Waits for an Event with this reason; its first."""
 
     async def look() -> Json | None:
-        found = [e for e in await api.items(at("events", namespace)) if e["reason"] == reason]
-        return found[0] if found else None
+        return next(iter(await events(api, namespace, reason)), None)
 
     return await eventually(look, f"an Event {reason}")
 
