@@ -13,12 +13,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-NAMESPACE = "llm"
+from tests.kubernetes_api import NAMESPACE, served
+
 Object = dict[str, Any]
 
 RESOURCES = {
@@ -274,33 +274,8 @@ def _status(code: int, message: str) -> web.Response:
 @contextlib.asynccontextmanager
 async def fake_api() -> AsyncIterator[FakeApi]:
     api = FakeApi()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", api.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield api
-    finally:
-        api.cut()
-        await runner.cleanup()
-
-
-def kubeconfig(url: str, folder: Path) -> str:
-    path = folder / "kubeconfig"
-    context = {"cluster": "k", "user": "u", "namespace": NAMESPACE}
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "c",
-                "contexts": [{"name": "c", "context": context}],
-                "clusters": [{"name": "k", "cluster": {"server": url}}],
-                "users": [{"name": "u", "user": {"token": "secret"}}],
-            }
-        )
-    )
-    return str(path)
+    async with served(api.handle, path="/{path:.*}") as api.url:
+        try:
+            yield api
+        finally:
+            api.cut()

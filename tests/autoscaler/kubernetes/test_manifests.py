@@ -17,8 +17,9 @@ from shoal.autoscaler.kubernetes.policy_object import of_loaded
 from shoal.autoscaler.settings.load import read_policies
 from shoal.cli.autoscale import app
 from tests.autoscaler.kubernetes import test_controller as controller
-from tests.autoscaler.kubernetes.fake_api import NAMESPACE, FakeApi
+from tests.autoscaler.kubernetes.fake_api import FakeApi
 from tests.autoscaler.kubernetes.waiting import until
+from tests.kubernetes_api import NAMESPACE
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "autoscaler"
 EXAMPLES = sorted((DEPLOY / "examples").glob("*.yaml"))

@@ -15,7 +15,7 @@ import pytest
 
 from shoal.autoscaler.kubernetes.run import RunSettings, prepare
 from shoal.errors import ConfigError
-from tests.autoscaler.kubernetes.fake_api import FakeApi, kubeconfig
+from tests.autoscaler.kubernetes.fake_api import FakeApi
 from tests.autoscaler.kubernetes.test_controller import (
     DEPLOYMENTS,
     POLICIES,
@@ -24,6 +24,7 @@ from tests.autoscaler.kubernetes.test_controller import (
     replicas,
 )
 from tests.autoscaler.kubernetes.waiting import until
+from tests.kubernetes_api import kubeconfig
 
 LEASES = "apis/coordination.k8s.io/v1/leases"
 START_S = 60.0

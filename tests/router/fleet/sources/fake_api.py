@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-NAMESPACE = "llm"
+from tests.kubernetes_api import NAMESPACE, served
+
 PATH = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 
 
@@ -135,34 +135,8 @@ class FakeApi:
 @contextlib.asynccontextmanager
 async def fake_api() -> AsyncIterator[FakeApi]:
     api = FakeApi()
-    app = web.Application()
-    app.router.add_get(PATH, api.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield api
-    finally:
-        api.cut()
-        await runner.cleanup()
-
-
-def kubeconfig(api: FakeApi, folder: Path) -> str:
-    path = folder / "kubeconfig"
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "c",
-                "contexts": [
-                    {"name": "c", "context": {"cluster": "k", "user": "u", "namespace": NAMESPACE}}
-                ],
-                "clusters": [{"name": "k", "cluster": {"server": api.url}}],
-                "users": [{"name": "u", "user": {"token": "secret"}}],
-            }
-        )
-    )
-    return str(path)
+    async with served(api.handle, method="GET", path=PATH) as api.url:
+        try:
+            yield api
+        finally:
+            api.cut()

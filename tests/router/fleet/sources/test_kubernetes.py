@@ -14,9 +14,10 @@ from shoal.errors import ConfigError
 from shoal.router.fleet.sources import kubernetes as kubernetes_module
 from shoal.router.fleet.sources.kubernetes import EndpointSlices
 from shoal.router.settings.discovery import KubernetesSource
+from tests.kubernetes_api import NAMESPACE, kubeconfig
 from tests.router.fleet.builders import until
 
-from .fake_api import NAMESPACE, FakeApi, endpoint, fake_api, kubeconfig, slice_
+from .fake_api import FakeApi, endpoint, fake_api, slice_
 
 SELECTOR = "kubernetes.io/service-name=llama"
 
@@ -40,7 +41,9 @@ class Seen:
 @contextlib.asynccontextmanager
 async def following(api: FakeApi, folder: Path) -> AsyncIterator[Seen]:
     seen = Seen()
-    source = EndpointSlices(KubernetesSource(selector=SELECTOR, kubeconfig=kubeconfig(api, folder)))
+    source = EndpointSlices(
+        KubernetesSource(selector=SELECTOR, kubeconfig=kubeconfig(api.url, folder))
+    )
     task = asyncio.create_task(
         source.run(
             lambda found: seen.lists.append({f.endpoint.url: f.is_terminating for f in found})
