@@ -23,6 +23,12 @@ def counts_of(samples: Iterable[Sample]) -> dict[str, float]:
     return counts
 
 
+def num_values(amounts: Mapping[str, float]) -> float:
+    """In what `counts_of` grew by, however long they took."""
+    edges = _edges(amounts)
+    return edges[-1][1] if edges else 0.0
+
+
 def in_time(amounts: Mapping[str, float], limit_s: float) -> tuple[float, float]:
     """(values, those of them up to the limit) of what `counts_of` grew by.
 

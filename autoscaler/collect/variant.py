@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..core.observation import VariantObservation
 from . import worker_page as of
-from .buckets import in_time_at_best
+from .buckets import in_time_at_best, num_values
 from .counters import Counters, Growth
 from .worker_page import WorkerPage
 
@@ -127,7 +127,7 @@ def _with_share(variant: VariantObservation, share: float, overall: float) -> Va
 def tokens_of(workers: Sequence[Worker], interval_s: float) -> tuple[int, float | None]:
     """(tokens put out in the interval, mean prompt tokens that a started request made compute)."""
     generated = sum(w.growth.per_s(of.GENERATED) for w in workers) * interval_s
-    started = sum(in_time_at_best(w.growth.amounts, 0.0)[0] for w in workers)
+    started = sum(num_values(w.growth.amounts) for w in workers)
     computed = sum(_computed_per_s(w) * w.growth.seconds for w in workers)
     return round(generated), computed / started if started else None
 
