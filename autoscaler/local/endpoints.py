@@ -55,11 +55,9 @@ class RouterEndpoints:
         url: str,
         *,
         key: str | None = None,
-        engine: str = "shoal",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """`key` of the admin API, if it has any."""
-        self._engine = engine
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={} if key is None else {"authorization": f"Bearer {key}"},
@@ -81,7 +79,7 @@ class RouterEndpoints:
         await self._client.aclose()
 
     async def add(self, url: str, name: str) -> str:
-        body = {"url": url, "name": name, "engine": self._engine}
+        body = {"url": url, "name": name, "engine": "shoal"}
         answer = await self._ask("POST", "/admin/endpoints", json=body)
         return self._decode(answer, _Added).endpoint_id
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -71,8 +71,4 @@ class Recorders:
 
 def spec_hash(spec: ScalingSpec) -> str:
     """Twelve hex digits: equal for equal specs."""
-    return hashlib.sha256(_canonical(spec)).hexdigest()[:12]
-
-
-def _canonical(value: Any) -> bytes:
-    return msgspec.json.encode(value, order="deterministic")
+    return hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()[:12]

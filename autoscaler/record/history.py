@@ -41,15 +41,14 @@ class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True):
 class History:
     """Bounded; older points are thinned, not averaged: each is a moment that was."""
 
-    def __init__(self, *, max_recent: int = MAX_RECENT, max_older: int = MAX_OLDER) -> None:
+    def __init__(self, *, max_older: int = MAX_OLDER) -> None:
         self._recent: deque[HistoryPoint] = deque()
-        self._max_recent = max_recent
         self._older: deque[HistoryPoint] = deque(maxlen=max_older)
 
     def add(self, point: HistoryPoint) -> None:
         """The newest."""
         self._recent.append(point)
-        if len(self._recent) > self._max_recent:
+        if len(self._recent) > MAX_RECENT:
             oldest = self._recent.popleft()
             if not self._older or oldest.time - self._older[-1].time >= OLDER_EVERY_S:
                 self._older.append(oldest)
