@@ -6,6 +6,7 @@ elements are made of, is passed through.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from .untrusted import printable
@@ -41,6 +42,19 @@ def element(name: str, /, *children: Child, **attributes: Attribute) -> Markup:
 def join(*parts: Child) -> Markup:
     """Parts one after the other, plain strings escaped."""
     return Markup("".join(_text(part) for part in parts if part is not None))
+
+
+def table_of(head: Sequence[str], rows: Sequence[Markup]) -> Markup:
+    """A table that scrolls by itself where it is wider than the page; `rows` are `<tr>`s."""
+    return element(
+        "div",
+        element(
+            "table",
+            element("thead", element("tr", *(element("th", name) for name in head))),
+            element("tbody", *rows),
+        ),
+        class_="scroll",
+    )
 
 
 def raw(content: str) -> Markup:

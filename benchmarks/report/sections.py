@@ -23,7 +23,7 @@ from .figures import (
     side_by_side,
     value,
 )
-from .markup import Markup, element
+from .markup import Markup, element, table_of
 from .numbers import Quantity, unit_for
 
 NUM_COUNTERS = 40
@@ -94,7 +94,7 @@ def latencies(run: RunResult) -> Markup:
             small = element("small", spread) if spread else None
             parts.append(element("td", f"{mark}{number}", small))
         rows.append(element("tr", *parts))
-    return _table(["", "samples", *COLUMNS], rows)
+    return table_of(["", "samples", *COLUMNS], rows)
 
 
 def side_by_side_table(runs: Sequence[RunResult]) -> Markup:
@@ -109,7 +109,7 @@ def side_by_side_table(runs: Sequence[RunResult]) -> Markup:
             note = None if index == 0 else _to_first(of, found, base)
             cells.append(element("td", mark + of.text(found), note))
         rows.append(element("tr", *cells))
-    return _table(["", *(run.name for run in runs)], rows)
+    return table_of(["", *(run.name for run in runs)], rows)
 
 
 def sweep_table(sweep: Sweep) -> Markup:
@@ -135,7 +135,7 @@ def sweep_table(sweep: Sweep) -> Markup:
         for step in sorted(sweep.steps, key=lambda step: step.rate)
     ]  # fmt: skip
     head = ["offered", "met", "answered", "output", "TTFT p50", "TTFT p99", "requests", ""]
-    return _table(head, rows)
+    return table_of(head, rows)
 
 
 def ratios_table(result: CompareResult) -> Markup:
@@ -152,7 +152,7 @@ def ratios_table(result: CompareResult) -> Markup:
         cells = (of.label, *sides, numbers.ratio(ratio.geometric_mean), spread,
                  numbers.count(len(ratio.pairs)))  # fmt: skip
         rows.append(element("tr", *(element("td", cell) for cell in cells)))
-    return _table(["", result.a.name, result.b.name, "A / B", "95 % interval", "pairs"], rows)
+    return table_of(["", result.a.name, result.b.name, "A / B", "95 % interval", "pairs"], rows)
 
 
 def errors(run: RunResult) -> Markup | None:
@@ -164,7 +164,7 @@ def errors(run: RunResult) -> Markup | None:
                 element("td", run.error_examples.get(kind, ""), class_="text"))
         for kind, count in run.errors.items()
     ]  # fmt: skip
-    return _table(["failed", "requests", "for example"], rows)
+    return table_of(["failed", "requests", "for example"], rows)
 
 
 def counters(run: RunResult) -> Markup | None:
@@ -174,7 +174,7 @@ def counters(run: RunResult) -> Markup | None:
     found = sorted(run.server.counters.items())[:NUM_COUNTERS]
     rows = [element("tr", element("td", k), element("td", numbers.number(v))) for k, v in found]
     return element("details", element("summary", "Counters of the server, growth over the run"),
-                   _table(["", ""], rows))  # fmt: skip
+                   table_of(["", ""], rows))  # fmt: skip
 
 
 def facts(title: str, values: dict[str, Any]) -> Markup | None:
@@ -193,15 +193,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]
         else:
             text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
             yield f"{prefix}{name}", text
-
-
-def _table(head: Sequence[str], rows: Sequence[Markup]) -> Markup:
-    table = element(
-        "table",
-        element("thead", element("tr", *(element("th", name) for name in head))),
-        element("tbody", *rows),
-    )
-    return element("div", table, class_="scroll")
 
 
 def _of(run: RunResult, key: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from shoal.benchmarks.report.charts import Chart, Series, draw
 from shoal.benchmarks.report.html import page
-from shoal.benchmarks.report.markup import Markup, element, join
+from shoal.benchmarks.report.markup import Markup, element, join, table_of
 from shoal.benchmarks.report.numbers import Quantity
 
 from .mixed import MixedOutcome, MixedScenario
@@ -43,7 +43,6 @@ def _section(name: str, outcomes: Sequence[MixedOutcome]) -> Markup:
     lines = [
         element("tr", *(element("td", cell) for cell in _cells(outcome))) for outcome in outcomes
     ]
-    head = element("tr", *(element("th", cell) for cell in HEAD))
     series = outcomes[0].series
     every = max(len(series) // POINTS, 1)
     chart = Chart(
@@ -60,11 +59,7 @@ def _section(name: str, outcomes: Sequence[MixedOutcome]) -> Markup:
     )
     return join(
         element("h2", name),
-        element(
-            "div",
-            element("table", element("thead", head), element("tbody", *lines)),
-            class_="scroll",
-        ),
+        table_of(HEAD, lines),
         element("div", draw(chart), class_="charts"),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shoal import __version__
 from shoal.benchmarks.report.charts import Chart, Series, draw
 from shoal.benchmarks.report.html import page
-from shoal.benchmarks.report.markup import Markup, element, join
+from shoal.benchmarks.report.markup import Markup, element, join, table_of
 from shoal.benchmarks.report.numbers import Quantity
 
 from .compare import Comparison, rows
@@ -44,7 +44,7 @@ def _one(comparison: Comparison) -> Markup:
         element("h2", f"{comparison.scenario}: {comparison.num_requests:,} requests"),
         _tiles(comparison),
         element("div", *_charts(comparison), class_="charts"),
-        element("div", _table(comparison), class_="scroll"),
+        _table(comparison),
     )
 
 
@@ -108,8 +108,7 @@ def _table(comparison: Comparison) -> Markup:
         if outcome is comparison.shoal:
             cells[0] = element("b", name)
         lines.append(element("tr", *(element("td", cell) for cell in cells)))
-    head = element("tr", *(element("th", cell) for cell in HEAD))
-    return element("table", element("thead", head), element("tbody", *lines))
+    return table_of(HEAD, lines)
 
 
 def _charts(comparison: Comparison) -> list[Markup | None]:
