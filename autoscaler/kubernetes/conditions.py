@@ -89,7 +89,7 @@ def status(facts: Facts, before: Mapping[str, Any], now: str) -> dict[str, Any]:
         made["variants"] = variants
         made["desired"] = sum(variant["desired"] for variant in variants)
         made["ready"] = sum(variant["ready"] for variant in variants)
-        made["lastDecisionTime"] = _iso(record.time)
+        made["lastDecisionTime"] = iso(record.time)
     return made
 
 
@@ -187,5 +187,6 @@ def _reasons(decision: Decision) -> list[str]:
     return [f"{each.variant}: {each.kind.value}, {each.detail}" for each in decision.reasons]
 
 
-def _iso(time: float) -> str:
+def iso(time: float) -> str:
+    """Unix time as the API writes it."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,8 +7,7 @@ change with each decision, and go out every half minute.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import UTC, datetime
+import time
 from typing import Any, Protocol
 
 import structlog
@@ -20,7 +19,7 @@ from ..core.state import ScalerState
 from ..policy import Mode
 from ..record.decision_record import DecisionRecord
 from .api import MERGE_PATCH, Api
-from .conditions import EDIT_SHOWS_S, Facts, Problem, material, status
+from .conditions import EDIT_SHOWS_S, Facts, Problem, iso, material, status
 from .edits import Edit
 from .event_writer import Tell
 from .events import Regarding, Told
@@ -167,9 +166,8 @@ class StatusWriter:
     """The status of one object; `run` is a task of the controller."""
 
     def __init__(
-        self, api: Api, path: str, report: Report, *, before: dict[str, Any] | None, clock: Clock,
-        wall_time: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:  # fmt: skip
+        self, api: Api, path: str, report: Report, *, before: dict[str, Any] | None, clock: Clock
+    ) -> None:
         """`path` of the object; `before`: its status as it was found."""
         self._api = api
         self._path = f"{path}/status"
@@ -177,7 +175,6 @@ class StatusWriter:
         self._written: dict[str, Any] = before or {}
         self._written_at: float | None = None
         self._clock = clock
-        self._wall_time = wall_time
 
     async def run(self) -> None:
         while True:
@@ -192,8 +189,7 @@ class StatusWriter:
 
     async def write(self) -> None:
         """If it is worth it. Raises ClusterError."""
-        now = self._wall_time().strftime("%Y-%m-%dT%H:%M:%SZ")
-        made = status(self._report.facts(), self._written, now)
+        made = status(self._report.facts(), self._written, iso(time.time()))
         at = self._clock.now()
         is_due = self._written_at is None or at - self._written_at >= WRITE_EVERY_S
         if made == self._written or not (is_due or material(made) != material(self._written)):
