@@ -13,11 +13,10 @@ from shoal.autoscaler.core.observation import Observation, VariantObservation
 from shoal.autoscaler.core.scaler import decide
 from shoal.autoscaler.core.spec import Pace, ScalingSpec, SloSpec, VariantSpec
 from shoal.autoscaler.core.state import ScalerState
+from tests.autoscaler.core.cluster import IN, INTERVAL_S, OUT, kinds
 
-INTERVAL_S = 5.0
 COST = {"base_s": 0.02, "in_s": 1.5e-4, "out_s": 4e-4}
-IN, OUT = 1000, 200
-"""Tokens of a request: 0.23 s of a replica's time, so 3.5 requests/s at a load of 0.8."""
+"""A request is 0.23 s of a replica's time, so 3.5 requests/s at a load of 0.8."""
 
 
 class Target:
@@ -28,7 +27,6 @@ class Target:
         self.desired = self.ready = replicas
         self.starts = starts
         self.now = 0.0
-        self.pending_s = 0.0
 
     def observe(self, rate: float, **changes: Any) -> Observation:
         served = rate if self.ready else 0.0
@@ -68,10 +66,6 @@ def make_spec(*, gpu_budget: int | None = None, **variant: Any) -> ScalingSpec:
         slo=SloSpec(ttft_s=2.0, tpot_s=0.1), variants=(VariantSpec(**settings),),
         gpu_budget=gpu_budget,
     )  # fmt: skip
-
-
-def kinds(decision: Decision) -> set[ReasonKind]:
-    return {reason.kind for reason in decision.reasons}
 
 
 def test_a_steady_load_settles_near_what_it_needs_and_stays() -> None:
