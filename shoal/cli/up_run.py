@@ -149,16 +149,17 @@ class _Up:
         self._supervisor: Supervisor | None = None
         self._log: DecisionLog | None = None
         config = prepared.loaded.config
-        self._url = base_url(config.listen.host, prepared.sockets[0].getsockname()[1])
-        self._admin_url = base_url(config.admin.host, prepared.admin.getsockname()[1])
+        port = prepared.sockets[0].getsockname()[1]
+        self._running = RunningUp(
+            pid=os.getpid(),
+            port=port,
+            url=base_url(config.listen.host, port),
+            admin_url=base_url(config.admin.host, prepared.admin.getsockname()[1]),
+            model=policy.model,
+        )
 
     def serve(self) -> None:
-        port = self._prepared.sockets[0].getsockname()[1]
-        running = RunningUp(
-            pid=os.getpid(), port=port, url=self._url, admin_url=self._admin_url,
-            model=self._policy.model,
-        )  # fmt: skip
-        with told(running), self._logging():
+        with told(self._running), self._logging():
             run.serve(
                 self._prepared,
                 command=run.proxy_command(self._options.log_format, self._options.log_level),
@@ -183,7 +184,8 @@ class _Up:
         [variant] = self._policy.spec.variants
         keys = self._prepared.loaded.admin_keys
         key = keys[0] if keys else None
-        async with RouterEndpoints(self._admin_url, key=key) as endpoints, open_client() as client:
+        admin_url = self._running.admin_url
+        async with RouterEndpoints(admin_url, key=key) as endpoints, open_client() as client:
             supervisor = self._supervisor = Supervisor(
                 self._launch,
                 endpoints,
@@ -202,7 +204,7 @@ class _Up:
                 collector=HttpCollector(
                     self._policy,
                     client,
-                    router_urls=[self._admin_url],
+                    router_urls=[admin_url],
                     router_key=key,
                     on_error=lambda: self._telemetry.collector_failed(self._remembered),
                 ),
@@ -236,8 +238,8 @@ class _Up:
         gpus, threads = self._places.gpus_per_worker, self._places.num_threads
         each = _counted(gpus, "GPU") if gpus else _counted(threads or 0, "CPU thread")
         print_panel(
-            url=self._url,
-            admin_url=self._admin_url,
+            url=self._running.url,
+            admin_url=self._running.admin_url,
             policy=self._policy,
             each=f"{each} each",
             needs_key=serving.needs_key,
