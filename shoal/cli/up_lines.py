@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -53,7 +53,7 @@ def print_panel(
     ):  # fmt: skip
         grid.add_row(name, value)
     title = Text("Serving ", style="bold").append(policy.model)
-    Console(soft_wrap=False).print(Panel(Group(grid), title=title, expand=False))
+    Console().print(Panel(grid, title=title, expand=False))
     example = request_example(url, model=policy.model, needs_key=needs_key)
     typer.echo(f"\n{example}\n\nCtrl-C stops all of it.\n")
 
