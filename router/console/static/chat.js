@@ -1,7 +1,7 @@
 // The chat box: streams an answer through the router, and tells how fast it came and from where.
 
 import { ask, get } from "./api.js";
-import { $, el, setText } from "./dom.js";
+import { $, el, offer, setText } from "./dom.js";
 import { count, NONE, seconds } from "./format.js";
 import { routed } from "./decisions.js";
 
@@ -45,10 +45,7 @@ export async function show({ models, needs_key: locked }) {
   } catch {
     // Those of the fleet will do.
   }
-  const select = $("#chat-model");
-  const chosen = select.value;
-  select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
-  if (names.includes(chosen)) select.value = chosen;
+  offer($("#chat-model"), names);
   $("#send").disabled = !names.length;
 }
 

@@ -39,3 +39,10 @@ export function keyed(parent, items, key, make, update = () => {}) {
   }
   for (const node of known.values()) node.remove();
 }
+
+// The names that a select offers ("" is all of them); the chosen one stays so while it is there.
+export function offer(select, names) {
+  const chosen = select.value;
+  select.replaceChildren(...names.map((name) => el("option", { value: name }, name || "All")));
+  if (names.includes(chosen)) select.value = chosen;
+}

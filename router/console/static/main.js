@@ -4,7 +4,7 @@ import { get, setKey } from "./api.js";
 import * as charts from "./charts.js";
 import * as chat from "./chat.js";
 import { showRouting, showScaling } from "./decisions.js";
-import { $, el, setText } from "./dom.js";
+import { $, offer, setText } from "./dom.js";
 import * as figures from "./figures.js";
 import * as fleet from "./fleet.js";
 import { plural } from "./format.js";
@@ -82,8 +82,7 @@ function choices(models) {
   const names = ["", ...models];
   if (names.join("\n") === [...select.options].map((option) => option.value).join("\n")) return;
   const chosen = select.value;
-  select.replaceChildren(...names.map((name) => el("option", { value: name }, name || "All")));
-  select.value = names.includes(chosen) ? chosen : "";
+  offer(select, names);
   if (select.value !== chosen) select.dispatchEvent(new Event("change")); // the model has gone
 }
 
