@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from shoal.admin.app import AddRoutes
 from shoal.router.console.console import Console
 from shoal.router.console.sampler import Sampler
 from shoal.router.control.admin import create_app
+from shoal.web.server import QuietServer, config
 from tests.router.console.stage import StagedRouter, api, autoscaler, go_on, staged
 
 
@@ -22,12 +22,7 @@ from tests.router.console.stage import StagedRouter, api, autoscaler, go_on, sta
 async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[int]:
     """Its port, while it serves. `options`: of uvicorn."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1, **options
-        )
-    )
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    server = QuietServer(config(app, drain_s=1, **options))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]
