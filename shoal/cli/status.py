@@ -131,22 +131,26 @@ def _ask_all(client: httpx.Client, num_decisions: int) -> dict[str, Any]:
     found = _ask(client, "/admin/endpoints")
     if found is None:
         raise ShoalError(f"{client.base_url} is no admin API of a router")
-    models = _ask(client, "/autoscaler/models")
-    workers = _ask(client, "/autoscaler/workers")
     # Only those that changed something are told: most change nothing.
-    latest = _ask(client, "/autoscaler/decisions?limit=1000") if num_decisions else None
+    latest = _listed(client, "decisions", "?limit=1000") if num_decisions else []
     decided = [
         decision
-        for decision in (latest or {"decisions": []})["decisions"]
+        for decision in latest
         if any(n != decision["before"].get(name) for name, n in decision["desired"].items())
     ]
     return {
         "endpoints": found["endpoints"],
         "held": found["held"],
-        "models": (models or {"models": []})["models"],
-        "workers": (workers or {"workers": []})["workers"],
+        "models": _listed(client, "models"),
+        "workers": _listed(client, "workers"),
         "decisions": decided[:num_decisions],
     }
+
+
+def _listed(client: httpx.Client, name: str, query: str = "") -> list[Any]:
+    """Of the autoscaler; a router alone has none of them. Raises ShoalError."""
+    found = _ask(client, f"/autoscaler/{name}{query}")
+    return [] if found is None else list(found[name])
 
 
 def _ask(client: httpx.Client, path: str) -> Any:
