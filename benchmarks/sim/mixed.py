@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from shoal.autoscaler.core.observation import Observation
@@ -163,25 +163,18 @@ def compare_mixed(
 ) -> list[MixedOutcome]:
     """All variants together, then each alone."""
     outcomes = []
-    for name, variants in _choices(scenario.variants):
+    choices = {"mix": scenario.variants} | {f"{v.spec.name} only": (v,) for v in scenario.variants}
+    for name, variants in choices.items():
         progress(name)
-        kept = {v.spec.name for v in variants}
-        outcomes.append(simulate_mixed(_only(scenario, kept), name))
+        outcomes.append(simulate_mixed(_only(scenario, variants), name))
     return outcomes
 
 
-def _choices(variants: Sequence[SimVariant]) -> list[tuple[str, Sequence[SimVariant]]]:
-    return [("mix", variants), *((f"{v.spec.name} only", [v]) for v in variants)]
-
-
-def _only(scenario: MixedScenario, kept: set[str]) -> MixedScenario:
+def _only(scenario: MixedScenario, variants: tuple[SimVariant, ...]) -> MixedScenario:
     """With these variants; each alone starts with one replica, as it must."""
-    variants = tuple(v for v in scenario.variants if v.spec.name in kept)
-    first = {n: number for n, number in scenario.first.items() if n in kept}
-    return MixedScenario(
-        name=scenario.name, requests=scenario.requests, variants=variants, slo=scenario.slo,
-        attainment=scenario.attainment, first=first or {variants[0].spec.name: 1},
-    )  # fmt: skip
+    names = [v.spec.name for v in variants]
+    first = {name: number for name, number in scenario.first.items() if name in names}
+    return replace(scenario, variants=variants, first=first or {names[0]: 1})
 
 
 def _spec(scenario: MixedScenario) -> ScalingSpec:
