@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..sim.compare import ATTAINMENT
+
 COMMAND = "make bench-autoscaler"
 MOST_OVER_BOUND, LEAST_SAVED = 0.15, 0.25
 """What is aimed at."""
@@ -68,7 +70,7 @@ def _line(name: str, figures: Mapping[str, Any]) -> str:
     }
     best = "none meets it"
     if saved is not None:
-        meeting = {k: v for k, v in others.items() if v["attainment"] >= 0.99}
+        meeting = {k: v for k, v in others.items() if v["attainment"] >= ATTAINMENT}
         cheapest = min(meeting, key=lambda scaler: meeting[scaler]["replica_hours"])
         best = f"{cheapest}, {meeting[cheapest]['replica_hours'] / bound:.2f}"
     return (
