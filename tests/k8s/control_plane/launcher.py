@@ -17,15 +17,17 @@ from pathlib import Path
 
 import httpx
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from shoal.die_with_parent import die_with
 from tests.ports import free_port
-
-from .certificates import write_certificates
+from tests.router.access.certificates import Authority
 
 READY_WITHIN_S = 90.0
 """To /readyz; 7 s on two free cores."""
 STOP_WITHIN_S = 10.0
+ACCOUNT_KEY = "service-accounts.key"
 CONTROLLERS = (
     "deployment", "replicaset", "statefulset", "garbagecollector", "horizontalpodautoscaling",
     "disruption", "namespace", "endpoint", "endpointslice", "podgc",
@@ -89,8 +91,11 @@ class ControlPlane:
         self.url = f"https://127.0.0.1:{free_port()}"
         self.admin_token = secrets.token_urlsafe(24)
         folder.mkdir(parents=True, exist_ok=True)
-        write_certificates(folder)
-        self.tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        authority = Authority(folder, "authority")
+        self._ca = authority.ca
+        self._server = authority.issue("kube-apiserver")
+        _write_account_key(folder / ACCOUNT_KEY)
+        self.tls = ssl.create_default_context(cafile=self._ca)
         tokens = folder / "tokens.csv"
         tokens.touch(mode=0o600)
         tokens.write_text(f"{self.admin_token},admin,admin,system:masters\n", encoding="ascii")
@@ -149,7 +154,7 @@ class ControlPlane:
         """A kubeconfig of this cluster for `user`, who is at home in `namespace`."""
         path = self.folder / f"{namespace}-{user}.kubeconfig"
         context = {"cluster": "test", "user": user, "namespace": namespace}
-        cluster = {"server": self.url, "certificate-authority": str(self.folder / "ca.crt")}
+        cluster = {"server": self.url, "certificate-authority": self._ca}
         path.touch(mode=0o600)
         path.write_text(
             yaml.safe_dump(
@@ -184,7 +189,7 @@ class ControlPlane:
         }
 
     def _apiserver_flags(self) -> dict[str, str]:
-        key = str(self.folder / "service-accounts.key")
+        key = str(self.folder / ACCOUNT_KEY)
         return {
             "etcd-servers": self._etcd_url,
             # A test compacts by hand; on its own it would do so in the middle of another.
@@ -194,8 +199,8 @@ class ControlPlane:
             "secure-port": self.url.rsplit(":", 1)[1],
             "insecure-port": "0",
             "cert-dir": str(self.folder / "apiserver"),
-            "tls-cert-file": str(self.folder / "server.crt"),
-            "tls-private-key-file": str(self.folder / "server.key"),
+            "tls-cert-file": self._server.certificate,
+            "tls-private-key-file": self._server.key,
             "token-auth-file": str(self.folder / "tokens.csv"),
             "authorization-mode": "RBAC",
             "service-account-issuer": "https://kubernetes.default.svc",
@@ -228,3 +233,15 @@ class ControlPlane:
         else:
             flags["address"] = "127.0.0.1"
         return flags
+
+
+def _write_account_key(path: Path) -> None:
+    """The key that signs tokens of service accounts; 1.20 takes RSA with the fewest questions."""
+    path.touch(mode=0o600)
+    path.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
