@@ -30,10 +30,6 @@ class PoolView:
     """How long a replica ordered now takes."""
     num_waiting: float
     """Requests that wait inside the replicas."""
-    num_first_tokens: int | None
-    num_in_time: int | None
-    has_started: bool
-    """Whether a replica became ready in the interval."""
     load_of: Callable[[float], float]
     """From requests per second to the replicas they keep busy; linear."""
 
@@ -55,11 +51,7 @@ class Expectation:
 def expect(
     view: PoolView, outlook: Outlook, observation: Observation, pool: PoolState, now: float
 ) -> Expectation:
-    """Learns from the interval, then looks ahead: `outlook` is for when a new replica is ready."""
-    pool.learn(
-        now, interval_s=observation.interval_s, ready=view.ready, has_started=view.has_started,
-        num_requests=view.num_first_tokens, num_in_time=view.num_in_time,
-    )  # fmt: skip
+    """Looks ahead: `outlook` is for when a replica ordered now is ready."""
     load = view.load_of(outlook.now)
     backlog = _for_backlog(view, observation, load)
     need = _need(view, pool, outlook, outlook.expected)

@@ -14,8 +14,8 @@ from .expectation import PoolView
 from .mix import Option
 from .need import is_in_reach, replicas_per_rate
 from .observation import VariantObservation
-from .spec import Role, ScalingSpec, SloSpec, VariantSpec
-from .state import PoolState, ScalerState, VariantState
+from .spec import Role, ScalingSpec, VariantSpec
+from .state import ScalerState, VariantState
 
 LEARNT = 30
 """Observations after which a variant is believed for itself, and no more by its like."""
@@ -82,7 +82,6 @@ class Member:
 class Pool:
     role: Role
     members: tuple[Member, ...]
-    slo: SloSpec
     load_of: Callable[[float], float]
     """From requests per second to units."""
     in_reach: bool
@@ -107,29 +106,13 @@ class Pool:
     @property
     def view(self) -> PoolView:
         seen = [member.seen for member in self.members]
-        judged = [_judged(v, self.role, self.slo) for v in seen]
         return PoolView(
             ready=self.capacity([v.ready for v in seen]),
             pending=self.capacity([max(m.seen.pending - m.lacking, 0) for m in self.members]),
             start_up_s=max(m.state.start_up_s for m in self.members),
             num_waiting=sum(v.num_waiting or 0.0 for v in seen),
-            num_first_tokens=_sum([total for total, _ in judged]),
-            num_in_time=_sum([in_time for _, in_time in judged]),
-            has_started=any(v.start_up_s for v in seen),
             load_of=self.load_of,
         )
-
-
-def compare_members(pool: Pool, state: PoolState, now: float, interval_s: float) -> None:
-    """Learn which variants do better than others, of what came while there was no shortage."""
-    if len(pool.members) == 1 or state.is_lacking or now < state.unsettled_until:
-        return
-    for member in pool.members:
-        total, in_time = _judged(member.seen, pool.role, pool.slo)
-        if total is not None and in_time is not None:
-            member.state.efficiency.observe(
-                pool.slo.attainment, interval_s=interval_s, num_requests=total, num_in_time=in_time
-            )
 
 
 def pools_of(
@@ -167,7 +150,7 @@ def _pool(
             )
         )  # fmt: skip
     return Pool(
-        role=role, members=tuple(members), slo=spec.slo, load_of=lambda rate: rate * unit,
+        role=role, members=tuple(members), load_of=lambda rate: rate * unit,
         in_reach=any(in_reach.values()),
     )  # fmt: skip
 
@@ -202,29 +185,3 @@ def _believed(
         )
         for v in variants
     }
-
-
-def _judged(seen: VariantObservation, role: Role, slo: SloSpec) -> tuple[int | None, int | None]:
-    """Requests held against the objective, and those that met it.
-
-    Where a replica does both: first tokens that came in time, less the share of requests whose
-    further tokens do not. The two are not of the same requests, for those that end now had their
-    first token a while ago.
-    """
-    if role is Role.PREFILL:
-        return seen.num_first_tokens, seen.num_in_time
-    total = seen.num_finished if role is Role.DECODE else seen.num_first_tokens
-    in_time = seen.num_finished if role is Role.DECODE else seen.num_in_time
-    if total is None or in_time is None:
-        return None, None
-    share = 1.0
-    if seen.num_tpot_in_time is not None and seen.num_finished:
-        share = seen.num_tpot_in_time / seen.num_finished
-    elif seen.tpot_s is not None and seen.tpot_s > slo.tpot_s:
-        share = 0.0  # the mean misses it: most requests do
-    return total, round(in_time * share)
-
-
-def _sum(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -1,7 +1,7 @@
 """`decide`: the number of replicas of each variant, from what is seen and what was learnt.
 
 1. Learn: the rate of arrivals and its trend, mean lengths, what a token costs, how much headroom
-   keeps the objective (`state.py`).
+   keeps the objective (`learning.py`).
 2. Expect: the load when a replica ordered now would be ready, plus headroom, plus what works off
    the backlog (`expectation.py`). Absolute numbers, so nothing pending is asked for twice.
 3. Choose: the cheapest numbers of each pool of variants, up at once, down when the need has been
@@ -17,11 +17,12 @@ from .choice import ALL, Choice, choose
 from .decision import Decision, Reason, ReasonKind
 from .expectation import expect
 from .explain import demand_numbers, model_numbers, pool_numbers, variant_numbers
+from .learning import learn
 from .limits import Limits
 from .observation import Observation, VariantObservation
-from .pools import Pool, compare_members, pools_of
+from .pools import Pool, pools_of
 from .reasons import reasons_of
-from .spec import Role, ScalingSpec
+from .spec import ScalingSpec
 from .state import ScalerState
 from .together import parts_of
 
@@ -46,7 +47,7 @@ def _decide(
     spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
     state: ScalerState, now: float, limits: Limits, reasons: list[Reason],
 ) -> Decision:  # fmt: skip
-    _learn(spec, observation, seen, state, now)
+    learn(spec, observation, seen, state, now)
     pools = pools_of(spec, seen, state, now)
     views = [pool.view for pool in pools]
     outlooks = [state.demand.outlook(view.start_up_s + observation.interval_s) for view in views]
@@ -61,7 +62,6 @@ def _decide(
     wanted: dict[str, int] = {}
     for pool, ahead, part in zip(pools, expected, parts, strict=True):
         learnt = state.pools[pool.role]
-        compare_members(pool, learnt, now, observation.interval_s)
         choice = choose(pool, ahead, learnt, spec.pace, now, gpus=gpus, part=part)
         learnt.is_lacking = choice.is_short or part != ALL
         if is_idle:
@@ -86,39 +86,6 @@ def _named(pool: Pool, choice: Choice, *, is_idle: bool) -> dict[str, int]:
         for member, number in zip(pool.members, choice.numbers, strict=True)
         if member.is_known
     }
-
-
-def _learn(
-    spec: ScalingSpec, observation: Observation, seen: dict[str, VariantObservation],
-    state: ScalerState, now: float,
-) -> None:  # fmt: skip
-    assert observation.arrivals is not None
-    start_up_s = max(state.variants[name].start_up_s for name in seen)
-    state.demand.add(
-        now, observation.interval_s, observation.arrivals,
-        horizon_s=start_up_s + observation.interval_s,
-    )  # fmt: skip
-    state.size.observe(observation, _finished(spec, seen, state))
-    if observation.is_asked or state.last_arrival is None:
-        state.last_arrival = now
-    for name, here in seen.items():
-        state.variants[name].observe(here)
-        state.variants[name].place.observe(here, now, spec.pace.unschedulable_after_s)
-
-
-def _finished(
-    spec: ScalingSpec, seen: dict[str, VariantObservation], state: ScalerState
-) -> int | None:
-    """Requests that ended; None unless all who answer were asked. Prefill ends no request."""
-    total = 0
-    for variant in spec.variants:
-        if variant.role is Role.PREFILL:
-            continue
-        here = seen.get(variant.name) or state.variants[variant.name].last
-        if here is not None and here.ready and (here.num_finished is None):
-            return None
-        total += (here.num_finished or 0) if here else 0
-    return total
 
 
 def _edits(

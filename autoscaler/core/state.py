@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .demand import Demand
@@ -111,19 +112,13 @@ class PoolState:
             headroom=Headroom(spec.slo.attainment), needed=MaxWindow(spec.pace.scale_down_delay_s)
         )
 
-    def learn(
-        self, now: float, *, interval_s: float, ready: float, has_started: bool,
-        num_requests: int | None, num_in_time: int | None,
-    ) -> None:  # fmt: skip
-        """How requests fared with the headroom there was."""
-        if not ready or self.is_lacking:
+    def settle(self, now: float, seen: Sequence[VariantObservation]) -> bool:
+        """Whether how requests fared in the interval tells of what replicas can take."""
+        if self.is_lacking or not any(here.ready for here in seen):
             self.unsettled_until = now + SETTLE_S
-        elif has_started:
+        elif any(here.start_up_s for here in seen):
             self.unsettled_until = max(self.unsettled_until, now + COLD_S)
-        elif now >= self.unsettled_until and num_requests is not None and num_in_time is not None:
-            self.headroom.observe(
-                interval_s=interval_s, num_requests=num_requests, num_in_time=num_in_time
-            )
+        return now >= self.unsettled_until
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from shoal.autoscaler.core.expectation import Expectation
 from shoal.autoscaler.core.observation import VariantObservation
 from shoal.autoscaler.core.place import MANY
 from shoal.autoscaler.core.pools import LEARNT, Member, Pool
-from shoal.autoscaler.core.spec import Role, SloSpec, VariantSpec
+from shoal.autoscaler.core.spec import Role, VariantSpec
 from shoal.autoscaler.core.state import VariantState
 from shoal.autoscaler.core.work import TokenCosts
 
@@ -53,7 +53,7 @@ class Kind:
 
 def make_pool(*kinds: Kind, role: Role = Role.BOTH) -> Pool:
     return Pool(
-        role=role, members=tuple(kind.member() for kind in kinds), slo=SloSpec(),
+        role=role, members=tuple(kind.member() for kind in kinds),
         load_of=lambda rate: rate, in_reach=True,
     )  # fmt: skip
 
