@@ -23,6 +23,7 @@ from .policies.keda import KedaQueue
 from .policies.kpa import Kpa
 from .policies.policy import Policy
 from .policies.shoal_policy import ShoalPolicy
+from .reach import require_in_reach
 from .simulate import Outcome, Scenario, simulate
 
 ATTAINMENT = 0.99
@@ -83,7 +84,11 @@ def compare(
     scenario: Scenario, *, attainment: float = ATTAINMENT, processes: int = 1,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Comparison:  # fmt: skip
-    """All scalers on one load; a minute or so for an hour of 20 requests/s, on one core."""
+    """All scalers on one load; a minute or so for an hour of 20 requests/s, on one core.
+
+    Raises ConfigError where no number of replicas meets the objective.
+    """
+    require_in_reach(scenario, attainment)
     progress("lower bound")
     curve = CapacityCurve(scenario, attainment)
     hours, series = oracle(scenario, curve)

@@ -24,6 +24,16 @@ def test_a_trace_is_replayed_and_reported(tmp_path: Path, monkeypatch: pytest.Mo
     assert "service: 300 requests" in report.read_text(encoding="utf-8")
 
 
+def test_an_objective_that_no_replica_meets_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "service.csv"
+    rows = [f"2023-11-16 18:{i // 60:02}:{i % 60:02}.0,{800 + 9 * i},40" for i in range(300)]
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
+    options = ["autoscale", "simulate", "--trace", str(trace), "--ttft-target-s", "0.5"]
+    result = CliRunner().invoke(app, options)
+    assert isinstance(result.exception, ConfigError)
+    assert "% of the requests have their first token within 0.5 s" in str(result.exception)
+
+
 def test_an_unknown_load_is_refused_with_what_there_is() -> None:
     result = CliRunner().invoke(app, ["autoscale", "simulate", "--load", "square"])
     assert isinstance(result.exception, ConfigError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,18 @@ def simulate(
     time_scale: Annotated[
         float, typer.Option(min=0.001, help="2 replays a trace twice as fast.")
     ] = 1.0,
+    ttft_target_s: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.001, help="Objective: longest wait for the first token."
+        ),
+    ] = 2.0,
+    tpot_target_s: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.0001, help="Objective: longest time for each further token."
+        ),
+    ] = 0.1,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Also write a report with plots."),
@@ -68,6 +81,7 @@ def simulate(
     from rich.console import Console
 
     from shoal.benchmarks.sim.compare import compare
+    from shoal.benchmarks.sim.fleet import Slo
     from shoal.benchmarks.sim.loads import SYNTHETIC, of_trace, synthetic
     from shoal.benchmarks.sim.mixed import compare_mixed
     from shoal.benchmarks.sim.mixed_loads import MIXED
@@ -87,6 +101,7 @@ def simulate(
     ]
     if html is not None and scenarios and MIXED.keys() & set(names):
         raise ConfigError("the load mixed has a report of its own: simulate it by itself")
+    slo = Slo(ttft_s=ttft_target_s, tpot_s=tpot_target_s)
     console = Console(stderr=json)
     comparisons: list[Comparison] = []
     for scenario in scenarios:
@@ -94,7 +109,7 @@ def simulate(
             raise ConfigError(f"{scenario.name} has no requests")
         with console.status(scenario.name) as status:
             comparison = compare(
-                scenario,
+                replace(scenario, slo=slo),
                 processes=min(os.cpu_count() or 1, MOST_PROCESSES),
                 progress=lambda what, of=scenario.name: status.update(f"{of}: {what}"),  # type: ignore[misc]
             )
@@ -104,7 +119,7 @@ def simulate(
     for mixed in (MIXED[name]() for name in names if name in MIXED):
         with console.status(mixed.name) as status:
             mixes[mixed.name] = compare_mixed(
-                mixed,
+                replace(mixed, slo=slo),
                 progress=lambda what, of=mixed.name: status.update(f"{of}: {what}"),  # type: ignore[misc]
             )
         console.print(mixed_table(mixed, mixes[mixed.name]))
