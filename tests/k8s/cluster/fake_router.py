@@ -90,6 +90,9 @@ class FakeRouter:
         finally:
             server.should_exit = True
             await task
+            # As at the end of a process: uvicorn leaves open what was accepted while it shut down.
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
             listener.close()
 
     # --- What the admin API asks of it.
